@@ -1,0 +1,50 @@
+//! What only a picoprocess and its monitor share: descriptor numbers, the address map, the boot page.
+
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+use crate::boot::{Boot, Tree};
+
+/// Where the guest image is linked: code, constants, then private data.
+pub const IMAGE_BASE: u64 = 0x7e00_0000_0000;
+/// The library OS's state: one shared mapping of [`descriptor::STATE`], on which heap and stacks live.
+pub const STATE_BASE: u64 = 0x7e10_0000_0000;
+/// Where applications' addresses end.
+pub const USER_END: u64 = 0x7dff_ffff_f000;
+/// The gate table: 8-byte slots that patched call sites jump through. Its addresses read `.. .. 06 00`
+/// in memory, and 06 is no 64-bit instruction, so a jump into a patched site is recognised.
+pub const GATE_TABLE: u64 = 0x6_0000;
+pub const GATE_TABLE_END: u64 = 0x7_0000;
+
+/// Descriptors every picoprocess starts with.
+pub mod descriptor {
+    /// Sequenced-packet socket to the monitor, non-blocking.
+    pub const CONTROL: u32 = 3;
+    /// Memory file holding [`super::Start`], read-only.
+    pub const BOOT: u32 = 4;
+    /// Memory file for the library OS's state, sealed against growing and shrinking.
+    pub const STATE: u32 = 5;
+    /// The epoll instance for granted descriptors.
+    pub const EPOLL: u32 = 6;
+    /// The event counter that ends an idle wait.
+    pub const WAKE: u32 = 7;
+    /// The root of the empty mount namespace that holds the directly readable trees, if there is one
+    /// (an O_PATH descriptor is not needed: it is the process's root); unused otherwise.
+    pub const FIRST_FREE: u32 = 8;
+}
+
+/// What the image reads from [`descriptor::BOOT`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Start {
+    pub boot: Boot,
+    /// Trees that the guest may look up directly with openat, newfstatat, getdents64 and readlinkat,
+    /// and the absolute path of each in the process's own root.
+    pub direct: Vec<(Tree, Vec<u8>)>,
+    /// Length of the state file in bytes.
+    pub state_length: u64,
+    /// The seccomp filter to install before the first application instruction: one
+    /// `struct sock_filter` each.
+    pub filter: Vec<u64>,
+    /// The number of logical CPUs the process may run on.
+    pub host_cpus: u16,
+}

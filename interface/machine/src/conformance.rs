@@ -1,0 +1,1 @@
+//! What every machine must do, as checks that run on each of them.
