@@ -1,0 +1,42 @@
+//! The project's own commands: `cargo xtask test`.
+
+mod count;
+mod test;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+
+const USAGE: &str = "\
+cargo xtask COMMAND
+
+  test [--case TEXT] [--caller NAME] [--pending] [--suite-only]
+        builds, runs the unit tests, then the end-to-end suite against target/release/eyot
+";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<bool> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has no parent directory")?;
+    std::env::set_current_dir(root)?;
+    let mut arguments = std::env::args().skip(1);
+    let command = arguments.next().unwrap_or_default();
+    let rest: Vec<String> = arguments.collect();
+    match command.as_str() {
+        "test" => test::run(&rest),
+        _ => {
+            eprint!("{USAGE}");
+            Ok(matches!(command.as_str(), "help" | "--help" | "-h"))
+        }
+    }
+}
