@@ -72,11 +72,9 @@ pub fn kept<T: Send + 'static>(result: Result<T>) -> Promise<T> {
     Box::pin(core::future::ready(result))
 }
 
-/// What a private or shared mapping of a file takes its pages from.
+/// What a mapping of a file takes its pages from. The mapping keeps the file.
 pub struct Pages {
     pub handle: Handle,
-    /// Whether the mapping gives the handle back at its end.
-    pub owned: bool,
 }
 
 /// What a descriptor stands for.

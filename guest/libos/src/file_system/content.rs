@@ -315,7 +315,7 @@ impl File for MemoryFile {
             match &node?.kind {
                 super::Kind::Memory(file) => {
                     let handle = file.promote(&kernel).await?;
-                    Ok(Some(Pages { handle, owned: false }))
+                    Ok(Some(Pages { handle }))
                 }
                 _ => Err(Errno::ENODEV),
             }

@@ -12,6 +12,8 @@ use alloc::vec::Vec;
 use machine::{Advice, Backing, Handle, Machine, PAGE, Protection, Space, UserRange};
 
 use crate::errno::{Errno, Result};
+use crate::file::File;
+use crate::file_system::Location;
 pub use map::{Content, Mapping, Mappings};
 
 /// Addresses below this are not given out unasked (vm.mmap_min_addr).
@@ -19,16 +21,12 @@ const LOWEST: u64 = 0x1_0000;
 /// Gap kept below the end of the address space, where the stack is.
 const TOP_GAP: u64 = 0x1_0000_0000;
 
-/// A granted object that mappings keep open.
+/// A file that mappings keep, and the granted object its pages come from.
 pub struct Backed {
     pub handle: Handle,
-    pub machine: Arc<dyn Machine>,
-}
-
-impl Drop for Backed {
-    fn drop(&mut self) {
-        self.machine.close(self.handle);
-    }
+    pub file: Arc<dyn File>,
+    /// Keeps the file's node, if it has one.
+    pub location: Option<Location>,
 }
 
 /// Rounds up to whole pages; `None` on overflow.
