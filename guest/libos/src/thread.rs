@@ -99,6 +99,14 @@ impl Thread {
         self.attention.store(true, Ordering::SeqCst);
     }
 
+    /// Starts a new thread with a call under way (loading its program), or with its context alone.
+    pub fn begin_with(self: &Arc<Self>, pending: Pending) {
+        if let Some(body) = self.body.lock().as_mut() {
+            body.pending = Some(pending);
+        }
+        self.make_runnable();
+    }
+
     /// Takes the body to run it. Only the CPU that took the thread from the run queue may.
     pub(crate) fn begin(&self) -> Body {
         self.state.store(State::Running as u8, Ordering::SeqCst);

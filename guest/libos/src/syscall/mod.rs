@@ -28,6 +28,7 @@ use crate::thread::{Pending, Thread};
 use crate::trace;
 
 pub use number::name;
+pub use thread::end_thread;
 
 /// How a call ends.
 pub enum Finish {
