@@ -4,7 +4,14 @@
 //! open of it, with flags and position, shared by duplicates. The [`Table`] maps numbers to descriptions.
 //! Reads and writes are tried and answer [`Transfer`]; whoever may block does the waiting outside.
 
+pub mod counter;
+pub mod epoll;
+pub mod fifo;
+pub mod pipe;
+pub mod signals;
+pub mod stream;
 mod table;
+pub mod timer;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -14,7 +21,7 @@ use core::pin::Pin;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use abi::file::{Attributes, Change};
-use machine::{Handle, Transfer, UserRange};
+use machine::{Handle, Source, Transfer, UserRange};
 use spin::Mutex;
 
 use crate::errno::{Errno, Result};
@@ -92,6 +99,11 @@ pub trait File: Send + Sync + 'static {
 
     /// Reads into the library OS's own memory, for loaders and copies.
     fn read_kernel(&self, _thread: &Arc<Thread>, _to: &mut [u8], _offset: u64) -> Result<usize> {
+        Err(Errno::EINVAL)
+    }
+
+    /// Writes from the library OS's own memory, for copies.
+    fn write_kernel(&self, _thread: &Arc<Thread>, _from: Source<'_>, _offset: Option<u64>) -> Result<Transfer> {
         Err(Errno::EINVAL)
     }
 

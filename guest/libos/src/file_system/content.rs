@@ -89,8 +89,8 @@ impl MemoryFile {
         }
     }
 
-    /// Appends or overwrites from the library OS's own memory, as copy-up does.
-    pub fn write_kernel(&self, thread: &Arc<Thread>, bytes: &[u8], offset: u64) -> Result<()> {
+    /// Overwrites or appends from the library OS's own memory, as copy-up does.
+    pub fn fill(&self, thread: &Arc<Thread>, bytes: &[u8], offset: u64) -> Result<()> {
         let end = offset + bytes.len() as u64;
         self.reserve(end.max(self.size()))?;
         match &mut *self.content.lock() {
@@ -252,6 +252,13 @@ impl File for MemoryFile {
                 }
             }
         }
+    }
+
+    fn write_kernel(&self, thread: &Arc<Thread>, from: Source<'_>, offset: Option<u64>) -> Result<Transfer> {
+        let Source::Kernel(bytes) = from else { return Err(Errno::EINVAL) };
+        self.fill(thread, bytes, offset.unwrap_or(0))?;
+        self.touch(thread);
+        Ok(Transfer::Done(bytes.len()))
     }
 
     fn seekable(&self) -> bool {

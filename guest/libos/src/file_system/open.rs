@@ -212,7 +212,7 @@ pub async fn copy_up(thread: &Arc<Thread>, entry: &Location, leaf: &HostLeaf, co
             match kernel.machine.read(handle, Some(offset), Sink::Kernel(&mut buffer)) {
                 Ok(Transfer::Done(0)) => break Ok(()),
                 Ok(Transfer::Done(length)) => {
-                    if let Err(errno) = file.write_kernel(thread, &buffer[..length], offset) {
+                    if let Err(errno) = file.fill(thread, &buffer[..length], offset) {
                         break Err(errno);
                     }
                     offset += length as u64;
@@ -264,6 +264,9 @@ impl File for HostFile {
             Transfer::Done(length) => Ok(length),
             _ => Err(Errno::EIO),
         }
+    }
+    fn write_kernel(&self, thread: &Arc<Thread>, from: Source<'_>, offset: Option<u64>) -> Result<Transfer> {
+        Ok(thread.kernel().machine.write(self.handle, Some(offset.unwrap_or(0)), from)?)
     }
     fn seekable(&self) -> bool {
         true

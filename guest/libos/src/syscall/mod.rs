@@ -3,6 +3,7 @@
 //! [`dispatch`] decodes the number once and runs the call. A call that can end at once does; one that
 //! has to wait returns a future, which the CPU loop polls. Numbers: arch/x86/entry/syscalls/syscall_64.tbl.
 
+mod copying;
 mod file;
 mod identity;
 mod memory;
