@@ -87,6 +87,34 @@ async fn create(
     Ok(Description::new(file, flags & !flag::CREATE, Some(node)))
 }
 
+/// O_TMPFILE: a regular file without a name, in an overlay or tmpfs directory.
+pub async fn temporary(
+    thread: &Arc<Thread>,
+    start: &Location,
+    path: &[u8],
+    flags: u32,
+    mode: u32,
+) -> Result<Arc<Description>> {
+    let parent = walk(thread, start, path, Follow::Yes).await?;
+    super::change::may_change(thread, &parent)?;
+    if flags & flag::ACCESS == 0 {
+        return Err(Errno::EINVAL);
+    }
+    if !parent.node.directory()?.overlay {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    let kernel = thread.kernel();
+    let mode = REGULAR | mode & 0o7777 & !thread.process.file_mask.load(core::sync::atomic::Ordering::Relaxed);
+    let owner = owner(thread);
+    let file = MemoryFile::new(kernel);
+    let mut meta = Meta::new(kernel.file_systems.next_number(), mode, owner.user, owner.group, now_ns(thread));
+    meta.links = 0;
+    let node = Node::new(meta, Kind::Memory(file.clone()));
+    file.belong_to(&node);
+    let entry = Entry::new(b"(deleted)", Some(parent), node);
+    Ok(Description::new(file, flags & !flag::TEMPORARY, Some(entry)))
+}
+
 /// Who a new file belongs to.
 pub fn owner(thread: &Arc<Thread>) -> Owner {
     let identity = thread.process.identity.lock();
