@@ -127,6 +127,12 @@ impl Kernel {
                 }
             };
             match finish {
+                Outcome::Now(Finish::Yield) => {
+                    syscall::set_result(&thread, &mut body.context, Ok(0));
+                    self.machine.leave(cpu, &mut body.context);
+                    thread.give_way(body);
+                    return;
+                }
                 Outcome::Now(finish) => {
                     if self.finish_call(cpu, &thread, &mut body, finish) {
                         return;
@@ -163,7 +169,7 @@ impl Kernel {
                 syscall::set_result(thread, &mut body.context, result);
                 false
             }
-            Finish::Keep => false,
+            Finish::Keep | Finish::Yield => false,
             Finish::Start(context) => {
                 self.machine.leave(cpu, &mut body.context);
                 body.context = context;

@@ -37,6 +37,10 @@ use machine::{Cpu, Machine};
 
 pub(crate) use syscall::end_thread as syscall_end;
 
+/// What uname(2) calls the release: the kernel whose interface is followed.
+pub const RELEASE: &str = "6.1.0-eyot";
+pub const VERSION: &str = "#1 SMP Eyot";
+
 /// Addresses of the host's own clock functions (vdso(7)), 0 where there is none: applications may call
 /// them directly, because they need no system call.
 #[derive(Clone, Copy, Debug, Default)]

@@ -8,10 +8,12 @@ mod file;
 mod identity;
 mod memory;
 mod misc;
+mod name;
 mod number;
 mod path;
 mod poll;
 mod process;
+mod signal;
 mod socket;
 mod thread;
 mod time;
@@ -28,7 +30,7 @@ use crate::process::Process;
 use crate::thread::{Pending, Thread};
 use crate::trace;
 
-pub use number::name;
+pub use name::name;
 pub use thread::end_thread;
 
 /// How a call ends.
@@ -37,6 +39,8 @@ pub enum Finish {
     Return(Result<u64>),
     /// The call has set the context itself (rt_sigreturn).
     Keep,
+    /// Others may run first (sched_yield).
+    Yield,
     /// A new program starts (execve).
     Start(Box<Context>),
     /// The thread is no more.

@@ -262,19 +262,7 @@ pub fn sched_setaffinity(call: &mut Call<'_>) -> Outcome {
     Ok(0).into()
 }
 pub fn sched_yield(call: &mut Call<'_>) -> Outcome {
-    if !call.kernel().scheduler.contended() {
-        return Ok(0).into();
-    }
-    let thread = call.thread.clone();
-    let mut yielded = false;
-    call.wait(core::future::poll_fn(move |_| {
-        if yielded {
-            return core::task::Poll::Ready(Ok(0));
-        }
-        yielded = true;
-        thread.wake_behind();
-        core::task::Poll::Pending
-    }))
+    Outcome::Now(if call.kernel().scheduler.contended() { Finish::Yield } else { Finish::Return(Ok(0)) })
 }
 pub fn sched_getparam(call: &mut Call<'_>) -> Outcome {
     user::write(call.thread, call.arguments[1], &[0; 4]).into()
@@ -282,7 +270,14 @@ pub fn sched_getparam(call: &mut Call<'_>) -> Outcome {
 pub fn sched_setscheduler(call: &mut Call<'_>) -> Outcome {
     if matches!(call.arguments[1], 0 | 3 | 5) { Ok(0).into() } else { Err::<u64, _>(Errno::EPERM).into() }
 }
-pub fn sched_priority(call: &mut Call<'_>) -> Outcome {
+pub fn sched_priority_max(call: &mut Call<'_>) -> Outcome {
+    match call.arguments[0] {
+        0 | 3 | 5 => Ok(0).into(),
+        1 | 2 => Ok(99).into(),
+        _ => Err::<u64, _>(Errno::EINVAL).into(),
+    }
+}
+pub fn sched_priority_min(call: &mut Call<'_>) -> Outcome {
     match call.arguments[0] {
         0 | 3 | 5 => Ok(0).into(),
         1 | 2 => Ok(1).into(),
@@ -290,8 +285,7 @@ pub fn sched_priority(call: &mut Call<'_>) -> Outcome {
     }
 }
 pub fn getcpu(call: &mut Call<'_>) -> Outcome {
-    for address in [call.arguments[0], call.arguments[1]] {
-        let value = if address == call.arguments[0] { u32::from(call.cpu.0) } else { 0 };
+    for (address, value) in [(call.arguments[0], u32::from(call.cpu.0)), (call.arguments[1], 0)] {
         if address != 0 {
             attempt!(user::write(call.thread, address, &value.to_le_bytes()));
         }
@@ -301,6 +295,7 @@ pub fn getcpu(call: &mut Call<'_>) -> Outcome {
 pub fn getpriority(_call: &mut Call<'_>) -> Outcome {
     Ok(20).into()
 }
-pub fn personality(call: &mut Call<'_>) -> Outcome {
-    if call.word(0) == u32::MAX || call.word(0) == 0 { Ok(0).into() } else { Ok(0).into() }
+/// personality(2): only the one there is.
+pub fn personality(_call: &mut Call<'_>) -> Outcome {
+    Ok(0).into()
 }
