@@ -1,0 +1,209 @@
+//! Open files: what a descriptor stands for.
+//!
+//! A [`File`] is the thing itself (a pipe's end, a socket, a file's content). A [`Description`] is one
+//! open of it, with flags and position, shared by duplicates. The [`Table`] maps numbers to descriptions.
+//! Reads and writes are tried and answer [`Transfer`]; whoever may block does the waiting outside.
+
+mod table;
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::any::Any;
+use core::future::Future;
+use core::pin::Pin;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use abi::file::{Attributes, Change};
+use machine::{Handle, Transfer, UserRange};
+use spin::Mutex;
+
+use crate::errno::{Errno, Result};
+use crate::file_system::Location;
+use crate::thread::Thread;
+use crate::wait::WaitQueue;
+
+pub use table::{Slot, Table};
+
+/// Status flags as open(2) and fcntl(2) number them.
+pub mod flag {
+    pub const WRONLY: u32 = 0o1;
+    pub const RDWR: u32 = 0o2;
+    pub const ACCESS: u32 = 0o3;
+    pub const CREATE: u32 = 0o100;
+    pub const EXCLUSIVE: u32 = 0o200;
+    pub const NO_TERMINAL: u32 = 0o400;
+    pub const TRUNCATE: u32 = 0o1000;
+    pub const APPEND: u32 = 0o2000;
+    pub const NONBLOCK: u32 = 0o4000;
+    pub const DSYNC: u32 = 0o10000;
+    pub const DIRECT: u32 = 0o40000;
+    pub const LARGE: u32 = 0o100000;
+    pub const DIRECTORY: u32 = 0o200000;
+    pub const NO_FOLLOW: u32 = 0o400000;
+    pub const NO_ACCESS_TIME: u32 = 0o1000000;
+    pub const CLOSE_ON_EXEC: u32 = 0o2000000;
+    pub const SYNC: u32 = 0o4010000;
+    pub const PATH: u32 = 0o10000000;
+    pub const TEMPORARY: u32 = 0o20200000;
+    /// What F_SETFL may change.
+    pub const CHANGEABLE: u32 = APPEND | NONBLOCK | DIRECT | NO_ACCESS_TIME | 0o20000;
+}
+
+/// Poll events as poll(2) numbers them.
+pub mod event {
+    pub const IN: u32 = 1;
+    pub const PRIORITY: u32 = 2;
+    pub const OUT: u32 = 4;
+    pub const ERROR: u32 = 8;
+    pub const HANGUP: u32 = 16;
+    pub const INVALID: u32 = 32;
+    pub const READ_NORMAL: u32 = 0x40;
+    pub const READ_BAND: u32 = 0x80;
+    pub const WRITE_NORMAL: u32 = 0x100;
+    pub const WRITE_BAND: u32 = 0x200;
+    pub const READ_HANGUP: u32 = 0x2000;
+}
+
+/// The rest of an operation that has to wait.
+pub type Promise<T> = Pin<Box<dyn Future<Output = Result<T>> + Send>>;
+
+/// A promise that is kept already.
+pub fn kept<T: Send + 'static>(result: Result<T>) -> Promise<T> {
+    Box::pin(core::future::ready(result))
+}
+
+/// What a private or shared mapping of a file takes its pages from.
+pub struct Pages {
+    pub handle: Handle,
+    /// Whether the mapping gives the handle back at its end.
+    pub owned: bool,
+}
+
+/// What a descriptor stands for.
+pub trait File: Send + Sync + 'static {
+    /// Reads at an offset, or (`None`) from the stream.
+    fn read(&self, thread: &Arc<Thread>, to: &[UserRange], offset: Option<u64>) -> Result<Transfer>;
+
+    /// Writes at an offset, or (`None`) to the stream. `append` overrides the offset.
+    fn write(&self, thread: &Arc<Thread>, from: &[UserRange], offset: Option<u64>) -> Result<Transfer>;
+
+    /// What must be done before a write that ends at `end` (an overlay's file outgrows the heap).
+    fn prepare_write(&self, _thread: &Arc<Thread>, _end: u64) -> Option<Promise<()>> {
+        None
+    }
+
+    /// Reads into the library OS's own memory, for loaders and copies.
+    fn read_kernel(&self, _thread: &Arc<Thread>, _to: &mut [u8], _offset: u64) -> Result<usize> {
+        Err(Errno::EINVAL)
+    }
+
+    /// Whether the file has positions (lseek(2)).
+    fn seekable(&self) -> bool {
+        false
+    }
+
+    /// Events that hold now, as poll(2) numbers them.
+    fn events(&self) -> u32 {
+        event::IN | event::OUT | event::READ_NORMAL | event::WRITE_NORMAL
+    }
+
+    /// Who is told when the events change; `None`: they never do.
+    fn queue(&self) -> Option<&WaitQueue> {
+        None
+    }
+
+    fn attributes(&self, thread: &Arc<Thread>) -> Promise<Attributes>;
+
+    fn change(&self, _thread: &Arc<Thread>, _change: Change) -> Promise<()> {
+        kept(Err(Errno::EINVAL))
+    }
+
+    fn synchronise(&self, _thread: &Arc<Thread>, _data_only: bool) -> Promise<()> {
+        kept(Err(Errno::EINVAL))
+    }
+
+    /// fallocate(2).
+    fn allocate(&self, _thread: &Arc<Thread>, _mode: u32, _offset: u64, _length: u64) -> Promise<()> {
+        kept(Err(Errno::ENODEV))
+    }
+
+    /// lseek(2) with SEEK_DATA or SEEK_HOLE.
+    fn seek_data(&self, _thread: &Arc<Thread>, _offset: u64, _hole: bool) -> Promise<u64> {
+        kept(Err(Errno::EINVAL))
+    }
+
+    /// Pages for a mapping; `None`: zeroes. ENODEV if the file cannot be mapped.
+    fn pages(&self, _thread: &Arc<Thread>) -> Promise<Option<Pages>> {
+        kept(Err(Errno::ENODEV))
+    }
+
+    /// ioctl(2), as far as the file knows the command.
+    fn control(&self, _thread: &Arc<Thread>, _command: u32, _argument: u64) -> Promise<u64> {
+        kept(Err(Errno::ENOTTY))
+    }
+
+    /// The last descriptor is gone.
+    fn closed(&self) {}
+
+    fn as_any(&self) -> &dyn Any;
+}
+
+/// One open of a file.
+pub struct Description {
+    pub file: Arc<dyn File>,
+    flags: AtomicU32,
+    pub position: Mutex<u64>,
+    /// Where in the file system it was opened, if there.
+    pub location: Option<Location>,
+    /// For directories: the listing under way.
+    pub listing: Mutex<Option<crate::file_system::Listing>>,
+    /// Who owns its record locks is found by this.
+    pub number: u64,
+}
+
+impl Description {
+    pub fn new(file: Arc<dyn File>, flags: u32, location: Option<Location>) -> Arc<Self> {
+        static NUMBERS: core::sync::atomic::AtomicU64 = core::sync::atomic::AtomicU64::new(1);
+        Arc::new(Self {
+            file,
+            flags: AtomicU32::new(flags),
+            position: Mutex::new(0),
+            location,
+            listing: Mutex::new(None),
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
+        })
+    }
+
+    pub fn flags(&self) -> u32 {
+        self.flags.load(Ordering::Relaxed)
+    }
+    pub fn set_flags(&self, flags: u32) {
+        self.flags.store(flags, Ordering::Relaxed);
+    }
+    pub fn nonblocking(&self) -> bool {
+        self.flags() & flag::NONBLOCK != 0
+    }
+    /// Fails unless opened for reading.
+    pub fn readable(&self) -> Result<()> {
+        let flags = self.flags();
+        if flags & flag::PATH != 0 || flags & flag::ACCESS == flag::WRONLY { Err(Errno::EBADF) } else { Ok(()) }
+    }
+    /// Fails unless opened for writing.
+    pub fn writable(&self) -> Result<()> {
+        let flags = self.flags();
+        if flags & flag::PATH != 0 || flags & flag::ACCESS == 0 { Err(Errno::EBADF) } else { Ok(()) }
+    }
+    /// The file as a concrete type.
+    pub fn file_as<T: 'static>(&self) -> Option<&T> {
+        self.file.as_any().downcast_ref()
+    }
+}
+
+impl Drop for Description {
+    fn drop(&mut self) {
+        self.file.closed();
+        if let Some(location) = &self.location {
+            location.forget_locks(self.number);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! The island's file tree: granted trees below, the guest's own memory above.
+//!
+//! The tree is made of [`Entry`]s, which name [`Node`]s. Directories of granted trees are kept as
+//! entries once they have been walked through; their files are not, so every look-up of one asks again
+//! and sees what the host has. An overlay directory is one whose writes stay here: its `children` hold
+//! what was made or hidden, its `place` what lies below. Volumes have a place and no such children.
+//! Lock order: a parent's `children` before a child's.
+
+mod change;
+mod content;
+mod generated;
+mod listing;
+mod node;
+mod open;
+mod process;
+mod walk;
+
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use abi::boot::{Boot, MountKind};
+use spin::Mutex;
+
+pub use change::*;
+pub use content::MemoryFile;
+pub use generated::Generator;
+pub use listing::Listing;
+pub use node::{Directory, Kind, Meta, Node, Place, permits};
+pub use open::{DirectoryFile, HostFile, opened};
+pub use walk::{Follow, Found, walk, walk_parent};
+
+/// Access wanted from a file: bits as in a mode's lowest three.
+pub mod want {
+    pub const EXECUTE: u32 = 1;
+    pub const WRITE: u32 = 2;
+    pub const READ: u32 = 4;
+}
+
+/// A name in the tree.
+pub struct Entry {
+    pub name: Mutex<Vec<u8>>,
+    pub parent: Mutex<Option<Location>>,
+    pub node: Arc<Node>,
+}
+
+/// A place in the tree.
+pub type Location = Arc<Entry>;
+
+impl Entry {
+    pub fn new(name: &[u8], parent: Option<Location>, node: Arc<Node>) -> Location {
+        Arc::new(Self { name: Mutex::new(name.to_vec()), parent: Mutex::new(parent), node })
+    }
+
+    /// The absolute path, as getcwd(2) gives it.
+    pub fn path(&self) -> Vec<u8> {
+        let mut names: Vec<Vec<u8>> = Vec::new();
+        let mut name = self.name.lock().clone();
+        let mut parent = self.parent.lock().clone();
+        while let Some(above) = parent {
+            names.push(name);
+            name = above.name.lock().clone();
+            parent = above.parent.lock().clone();
+        }
+        if names.is_empty() {
+            return b"/".to_vec();
+        }
+        let mut path = Vec::new();
+        for name in names.iter().rev() {
+            path.push(b'/');
+            path.extend_from_slice(name);
+        }
+        path
+    }
+
+    /// Ends the record locks that an open file held.
+    pub fn forget_locks(&self, _description: u64) {}
+}
+
+/// All file systems of an island.
+pub struct FileSystems {
+    root: Location,
+    numbers: AtomicU64,
+    /// Bytes the guest's own files may hold yet.
+    scratch: AtomicU64,
+    /// Named sockets and the like find each other through nodes; nodes are kept by their entries.
+    _reserved: Mutex<Vec<Weak<Node>>>,
+}
+
+impl FileSystems {
+    /// Builds the tree as the grants say, with the guest's own parts: /tmp, /run, /home and /root empty
+    /// and writable, /dev, /proc and /sys.
+    pub fn new(boot: &Boot, now_ns: u64) -> Self {
+        let numbers = AtomicU64::new(1 << 32);
+        let number = || numbers.fetch_add(1, Ordering::Relaxed);
+        let realtime_ns = now_ns as i64;
+        let root_mount = boot.mounts.first();
+        let place = root_mount.map(|mount| Place::root(mount.tree));
+        let overlay = root_mount.is_none_or(|mount| mount.kind == MountKind::Overlay);
+        let writable = root_mount.is_some_and(|mount| mount.kind == MountKind::Writable);
+        let meta = |mode, user, group| Meta::new(number(), mode, user, group, realtime_ns);
+        let directory = Directory::new(place, overlay, writable);
+        let root = Entry::new(b"", None, Node::new(meta(0o040755, 0, 0), Kind::Directory(directory)));
+        let own = |path: &[u8], mode: u32, user: u32, group: u32| {
+            let node = Node::new(meta(0o040000 | mode, user, group), Kind::Directory(Directory::new(None, true, false)));
+            attach(&root, path, node, &meta)
+        };
+        own(b"/tmp", 0o1777, 0, 0);
+        own(b"/run", 0o1777, 0, 0);
+        own(b"/home", 0o1777, 0, 0);
+        own(b"/root", 0o700, boot.user, boot.group);
+        let devices = own(b"/dev", 0o755, 0, 0);
+        generated::fill_devices(&devices, &meta);
+        own(b"/dev/shm", 0o1777, 0, 0);
+        for (path, generator) in generated::roots() {
+            let node = Node::new(meta(0o040555, 0, 0), Kind::Generated(generator));
+            attach(&root, path, node, &meta);
+        }
+        for mount in boot.mounts.iter().skip(1) {
+            let overlay = mount.kind == MountKind::Overlay;
+            let directory =
+                Directory::new(Some(Place::root(mount.tree)), overlay, mount.kind == MountKind::Writable);
+            let node = Node::new(meta(0o040755, boot.user, boot.group), Kind::Directory(directory));
+            attach(&root, &mount.path, node, &meta);
+        }
+        Self { root, numbers, scratch: AtomicU64::new(boot.scratch), _reserved: Mutex::new(Vec::new()) }
+    }
+
+    pub fn root(&self) -> Location {
+        self.root.clone()
+    }
+
+    /// A new inode number.
+    pub fn next_number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Takes bytes from what the guest's own files may hold; false if there is not enough.
+    pub fn reserve(&self, bytes: u64) -> bool {
+        self.scratch.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes)).is_ok()
+    }
+
+    pub fn release(&self, bytes: u64) {
+        self.scratch.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes the guest's own files may hold yet.
+    pub fn left(&self) -> u64 {
+        self.scratch.load(Ordering::Relaxed)
+    }
+}
+
+/// Puts a node at an absolute path, with directories above it as needed.
+fn attach(root: &Location, path: &[u8], node: Arc<Node>, meta: &impl Fn(u32, u32, u32) -> Meta) -> Location {
+    let names: Vec<&[u8]> = path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()).collect();
+    let mut at = root.clone();
+    for (index, name) in names.iter().enumerate() {
+        let Kind::Directory(directory) = &at.node.kind else { return at };
+        let mut children = directory.children.lock();
+        let last = index + 1 == names.len();
+        let existing = match children.get(*name) {
+            Some(Some(entry)) if !last => Some(entry.clone()),
+            _ => None,
+        };
+        let next = existing.unwrap_or_else(|| {
+            let made = if last {
+                node.clone()
+            } else {
+                let place = directory.place.as_ref().map(|place| place.below(name));
+                let below = Directory::new(place, directory.overlay, directory.writable);
+                Node::new(meta(0o040755, 0, 0), Kind::Directory(below))
+            };
+            let entry = Entry::new(name, Some(at.clone()), made);
+            children.insert(name.to_vec(), Some(entry.clone()));
+            entry
+        });
+        drop(children);
+        at = next;
+    }
+    at
+}
+
+/// Children of a directory that are kept here; `None` hides what lies below.
+pub type Children = BTreeMap<Vec<u8>, Option<Location>>;

@@ -1,0 +1,149 @@
+//! Interval timers of a process: setitimer(2), timer_create(2), alarm(2).
+
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use spin::Mutex;
+
+use crate::process::Process;
+use crate::signal::{self, Information, Target};
+use crate::wait::Listener;
+
+/// What happens when a timer expires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    Nothing,
+    /// A signal for the process, or for one thread of it.
+    Signal { number: u8, value: u64, thread: Option<u32> },
+}
+
+#[derive(Default)]
+struct Setting {
+    /// Next expiry on the monotonic clock; 0 when disarmed.
+    next_ns: u64,
+    interval_ns: u64,
+    key: Option<(u64, u64)>,
+    overruns: u32,
+}
+
+/// One interval timer.
+pub struct IntervalTimer {
+    pub number: u32,
+    pub notice: Notice,
+    /// `si_code` of its signals: SI_TIMER, or SI_KERNEL for setitimer.
+    code: i32,
+    process: Weak<Process>,
+    setting: Mutex<Setting>,
+}
+
+impl IntervalTimer {
+    pub fn new(process: &Arc<Process>, number: u32, notice: Notice, code: i32) -> Arc<Self> {
+        let setting = Mutex::new(Setting::default());
+        Arc::new(Self { number, notice, code, process: Arc::downgrade(process), setting })
+    }
+
+    /// Remaining time and interval, in nanoseconds; zero remaining when disarmed.
+    pub fn remaining(&self) -> (u64, u64) {
+        let setting = self.setting.lock();
+        let now_ns = self.process.upgrade().map_or(0, |process| process.kernel.machine.now().monotonic_ns);
+        match setting.next_ns {
+            0 => (0, setting.interval_ns),
+            next_ns => (next_ns.saturating_sub(now_ns).max(1), setting.interval_ns),
+        }
+    }
+
+    /// Arms the timer for a time (0: disarms it).
+    pub fn arm(self: &Arc<Self>, next_ns: u64, interval_ns: u64) {
+        let Some(process) = self.process.upgrade() else { return };
+        let timers = &process.kernel.timers;
+        let mut setting = self.setting.lock();
+        if let Some(key) = setting.key.take() {
+            timers.cancel(key);
+        }
+        setting.next_ns = next_ns;
+        setting.interval_ns = interval_ns;
+        setting.overruns = 0;
+        if next_ns != 0 {
+            let listener: Weak<dyn Listener> = Arc::downgrade(self) as Weak<dyn Listener>;
+            setting.key = Some(timers.schedule(next_ns, listener));
+        }
+    }
+
+    pub fn overruns(&self) -> u32 {
+        self.setting.lock().overruns
+    }
+}
+
+impl Listener for IntervalTimer {
+    fn changed(&self) {
+        let Some(process) = self.process.upgrade() else { return };
+        let now_ns = process.kernel.machine.now().monotonic_ns;
+        {
+            let mut setting = self.setting.lock();
+            if setting.next_ns == 0 || setting.next_ns > now_ns {
+                return;
+            }
+            setting.key = None;
+            if setting.interval_ns == 0 {
+                setting.next_ns = 0;
+            } else {
+                let missed = (now_ns - setting.next_ns) / setting.interval_ns;
+                setting.overruns = missed.min(i32::MAX as u64) as u32;
+                setting.next_ns += (missed + 1) * setting.interval_ns;
+                if let Some(this) = process.timers.find(self) {
+                    let listener: Weak<dyn Listener> = Arc::downgrade(&this) as Weak<dyn Listener>;
+                    setting.key = Some(process.kernel.timers.schedule(setting.next_ns, listener));
+                }
+            }
+        }
+        if let Notice::Signal { number, value, thread } = self.notice {
+            let information = Information::timer(number, self.code, self.number, value);
+            let target = match thread {
+                Some(number) => Target::Thread(number),
+                None => Target::Process,
+            };
+            signal::send(&process, target, information);
+        }
+    }
+}
+
+/// All interval timers of a process. Numbers below [`FIRST_POSIX`] are setitimer's.
+#[derive(Default)]
+pub struct IntervalTimers {
+    timers: Mutex<BTreeMap<u32, Arc<IntervalTimer>>>,
+    next: AtomicU32,
+}
+
+/// The first number timer_create gives out, offset so that the three of setitimer fit below.
+pub const FIRST_POSIX: u32 = 3;
+
+impl IntervalTimers {
+    pub fn add(&self, make: impl FnOnce(u32) -> Arc<IntervalTimer>) -> u32 {
+        let number = FIRST_POSIX + self.next.fetch_add(1, Ordering::Relaxed);
+        self.timers.lock().insert(number, make(number));
+        number
+    }
+
+    pub fn get(&self, number: u32) -> Option<Arc<IntervalTimer>> {
+        self.timers.lock().get(&number).cloned()
+    }
+
+    pub fn get_or_add(&self, number: u32, make: impl FnOnce() -> Arc<IntervalTimer>) -> Arc<IntervalTimer> {
+        self.timers.lock().entry(number).or_insert_with(make).clone()
+    }
+
+    pub fn remove(&self, number: u32) -> Option<Arc<IntervalTimer>> {
+        self.timers.lock().remove(&number)
+    }
+
+    fn find(&self, timer: &IntervalTimer) -> Option<Arc<IntervalTimer>> {
+        self.get(timer.number)
+    }
+
+    /// Forgets timer_create's timers, for a new program.
+    pub fn clear_posix(&self) {
+        let removed = self.timers.lock().split_off(&FIRST_POSIX);
+        removed.into_values().for_each(|timer| timer.arm(0, 0));
+    }
+}

@@ -1,0 +1,222 @@
+//! The library OS of one island, and the loop that each of its CPUs runs.
+//!
+//! A CPU takes a thread, finishes its pending call, delivers its signals, enters application code, and
+//! turns the trap into a call; when the call has to wait, the thread blocks and the CPU takes the next.
+//! Calls that wait are futures; a thread has no stack here. Nothing in this loop blocks but the idle wait.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, Ordering};
+use core::task::{Context as TaskContext, Poll, Waker};
+
+use abi::boot::Boot;
+use abi::exit::Exit;
+use machine::{Cpu, Machine, Patience, Trap};
+use spin::Mutex;
+
+use crate::HostClock;
+use crate::device::Devices;
+use crate::entropy::Entropy;
+use crate::file_system::FileSystems;
+use crate::futex::Futexes;
+use crate::network::Network;
+use crate::process::Process;
+use crate::scheduler::Scheduler;
+use crate::signal;
+use crate::syscall::{self, Finish, Outcome};
+use crate::thread::{Body, Thread};
+use crate::timer::Timers;
+
+/// Everything an island's processes share.
+pub struct Kernel {
+    pub machine: Arc<dyn Machine>,
+    pub boot: Boot,
+    pub clock: HostClock,
+    pub scheduler: Scheduler,
+    pub timers: Timers,
+    pub devices: Devices,
+    pub futexes: Futexes,
+    pub file_systems: FileSystems,
+    pub network: Network,
+    pub entropy: Entropy,
+    pub hostname: Mutex<Vec<u8>>,
+    pub started_ns: u64,
+    numbers: AtomicU32,
+    /// All processes, by number.
+    pub processes: Mutex<alloc::collections::BTreeMap<u32, Arc<Process>>>,
+}
+
+impl Kernel {
+    pub fn new(machine: Arc<dyn Machine>, boot: Boot, clock: HostClock) -> Arc<Self> {
+        let started_ns = machine.now().monotonic_ns;
+        Arc::new(Self {
+            scheduler: Scheduler::new(machine.clone(), boot.cpus.clamp(1, 64)),
+            timers: Timers::new(),
+            devices: Devices::new(machine.clone()),
+            futexes: Futexes::new(),
+            file_systems: FileSystems::new(&boot, started_ns),
+            network: Network::new(&boot),
+            entropy: Entropy::new(boot.seed),
+            hostname: Mutex::new(boot.hostname.clone()),
+            numbers: AtomicU32::new(1),
+            processes: Mutex::new(alloc::collections::BTreeMap::new()),
+            started_ns,
+            machine,
+            boot,
+            clock,
+        })
+    }
+
+    /// A new process or thread number.
+    pub fn next_number(&self) -> u32 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Says one line to the user.
+    pub fn say(&self, text: &str) {
+        let _ = self.machine.request(abi::request::Request::Say { text });
+    }
+
+    /// Ends the island.
+    pub fn halt(&self, exit: Exit) -> ! {
+        self.machine.halt(exit)
+    }
+
+    /// What a CPU does for ever.
+    pub fn run_cpu(self: &Arc<Self>, cpu: Cpu) -> ! {
+        loop {
+            match self.scheduler.next(cpu) {
+                Some(thread) => {
+                    self.run_thread(cpu, thread);
+                    self.scheduler.release(cpu);
+                }
+                None => self.idle(cpu),
+            }
+        }
+    }
+
+    /// Runs one thread until it blocks, ends or gives way.
+    fn run_thread(self: &Arc<Self>, cpu: Cpu, thread: Arc<Thread>) {
+        let mut body = thread.begin();
+        loop {
+            if body.pending.is_some() {
+                match self.resume_call(cpu, &thread, body) {
+                    Some(continued) => body = continued,
+                    None => return,
+                }
+            }
+            if thread.take_attention() && signal::deliver(&thread, &mut body, &self.machine, cpu).is_break() {
+                self.machine.leave(cpu, &mut body.context);
+                return;
+            }
+            let slice = self.scheduler.slice(self.timers.earliest_ns());
+            let finish = match self.machine.enter(cpu, &mut body.context, slice) {
+                Trap::Syscall => syscall::dispatch(&thread, &mut body.context, cpu),
+                Trap::Exception(exception) => {
+                    signal::raise_exception(&thread, exception);
+                    continue;
+                }
+                Trap::Interrupt => {
+                    self.collect_briefly(cpu);
+                    if self.scheduler.contended() {
+                        self.machine.leave(cpu, &mut body.context);
+                        thread.give_way(body);
+                        return;
+                    }
+                    continue;
+                }
+            };
+            match finish {
+                Outcome::Now(finish) => {
+                    if self.finish_call(cpu, &thread, &mut body, finish) {
+                        return;
+                    }
+                }
+                Outcome::Later(pending) => body.pending = Some(pending),
+            }
+        }
+    }
+
+    /// Polls a pending call. `None`: the thread has blocked or ended, and its body with it.
+    fn resume_call(self: &Arc<Self>, cpu: Cpu, thread: &Arc<Thread>, mut body: Body) -> Option<Body> {
+        let waker = Waker::from(thread.clone());
+        loop {
+            thread.accept_wake();
+            let pending = body.pending.as_mut().expect("invariant: asked to resume a pending call");
+            match pending.as_mut().poll(&mut TaskContext::from_waker(&waker)) {
+                Poll::Ready(finish) => {
+                    body.pending = None;
+                    return if self.finish_call(cpu, thread, &mut body, finish) { None } else { Some(body) };
+                }
+                Poll::Pending => {
+                    self.machine.leave(cpu, &mut body.context);
+                    body = thread.block(body)?;
+                }
+            }
+        }
+    }
+
+    /// Applies the end of a call to the context; true if the thread is no more.
+    fn finish_call(self: &Arc<Self>, cpu: Cpu, thread: &Arc<Thread>, body: &mut Body, finish: Finish) -> bool {
+        match finish {
+            Finish::Return(result) => {
+                syscall::set_result(thread, &mut body.context, result);
+                false
+            }
+            Finish::Keep => false,
+            Finish::Start(context) => {
+                self.machine.leave(cpu, &mut body.context);
+                body.context = context;
+                false
+            }
+            Finish::End => {
+                self.machine.leave(cpu, &mut body.context);
+                true
+            }
+        }
+    }
+
+    /// Hands out what has happened, without waiting.
+    fn collect_briefly(&self, cpu: Cpu) {
+        if self.scheduler.try_collect() {
+            let mut events = Vec::new();
+            self.machine.wait(cpu, Patience::None, true, &mut events);
+            self.scheduler.end_collect();
+            self.hand_out(events);
+        }
+        self.timers.expire(self.machine.now().monotonic_ns);
+    }
+
+    fn hand_out(&self, events: Vec<machine::Event>) {
+        for event in events {
+            self.devices.handle(self, event);
+        }
+    }
+
+    /// Sleeps until there may be something to run.
+    fn idle(&self, cpu: Cpu) {
+        let collects = self.scheduler.fall_asleep(cpu);
+        let patience = if self.scheduler.contended() {
+            Patience::None
+        } else {
+            match self.timers.earliest_ns() {
+                Some(time_ns) if collects => Patience::Until(time_ns),
+                _ => Patience::Forever,
+            }
+        };
+        let mut events = Vec::new();
+        self.machine.wait(cpu, patience, collects, &mut events);
+        self.scheduler.wake_up(cpu, collects);
+        self.scheduler.serve(|| {
+            self.hand_out(events);
+            if self.timers.earliest_ns().is_some() {
+                self.timers.expire(self.machine.now().monotonic_ns);
+            }
+        });
+    }
+
+    /// Collects events that may have come meanwhile, for calls that look at readiness (poll, epoll).
+    pub fn refresh(&self, cpu: Cpu) {
+        self.collect_briefly(cpu);
+    }
+}

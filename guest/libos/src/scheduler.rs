@@ -1,0 +1,179 @@
+//! Which thread runs where: one run queue, CPUs that idle, and the one that collects events.
+//!
+//! At most one idle CPU collects device events; the others sleep until they are kicked. A CPU that takes
+//! a thread off the queue while more are waiting kicks the next idle one, so wake-ups spread like a
+//! chain and a single wake-up that the collector can serve itself costs no kick.
+
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use machine::{Cpu, Machine, Slice};
+use spin::Mutex;
+
+use crate::thread::Thread;
+
+/// The run queue and the CPUs' states.
+pub struct Scheduler {
+    machine: Arc<dyn Machine>,
+    queue: Mutex<VecDeque<Arc<Thread>>>,
+    /// Length of `queue`, readable without its lock.
+    waiting: AtomicUsize,
+    /// Bit per CPU that sleeps without collecting.
+    asleep: AtomicU64,
+    /// Bit of the CPU that sleeps collecting; 0 if none does.
+    collecting: AtomicU64,
+    collector: AtomicBool,
+    /// What each CPU runs, so that signals find a running thread.
+    running: Vec<Mutex<Option<Arc<Thread>>>>,
+    /// Number of threads that wait for something outside (readiness, completion).
+    outside: AtomicUsize,
+    /// Number of CPUs that hand out events now and will look at the queue right after.
+    serving: AtomicUsize,
+}
+
+impl Scheduler {
+    pub fn new(machine: Arc<dyn Machine>, cpus: u16) -> Self {
+        Self {
+            machine,
+            queue: Mutex::new(VecDeque::new()),
+            waiting: AtomicUsize::new(0),
+            asleep: AtomicU64::new(0),
+            collecting: AtomicU64::new(0),
+            collector: AtomicBool::new(false),
+            running: (0..cpus).map(|_| Mutex::new(None)).collect(),
+            outside: AtomicUsize::new(0),
+            serving: AtomicUsize::new(0),
+        }
+    }
+
+    /// Puts a thread at the end of the queue and sees that somebody comes for it.
+    pub fn enqueue(&self, thread: Arc<Thread>) {
+        let mut queue = self.queue.lock();
+        queue.push_back(thread);
+        self.waiting.store(queue.len(), Ordering::SeqCst);
+        drop(queue);
+        if self.serving.load(Ordering::SeqCst) == 0 {
+            self.kick_idle();
+        }
+    }
+
+    /// Runs `serve`, which may make threads runnable, on a CPU that takes the next one itself.
+    pub(crate) fn serve(&self, serve: impl FnOnce()) {
+        self.serving.fetch_add(1, Ordering::SeqCst);
+        serve();
+        self.serving.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Takes the next thread for a CPU.
+    pub(crate) fn next(&self, cpu: Cpu) -> Option<Arc<Thread>> {
+        if self.waiting.load(Ordering::SeqCst) == 0 {
+            return None;
+        }
+        let mut queue = self.queue.lock();
+        let thread = queue.pop_front()?;
+        let more = !queue.is_empty();
+        self.waiting.store(queue.len(), Ordering::SeqCst);
+        drop(queue);
+        *self.running[cpu.0 as usize].lock() = Some(thread.clone());
+        if more || self.outside.load(Ordering::Relaxed) > 0 {
+            self.kick_idle();
+        }
+        Some(thread)
+    }
+
+    /// The CPU runs nothing any more.
+    pub(crate) fn release(&self, cpu: Cpu) {
+        *self.running[cpu.0 as usize].lock() = None;
+    }
+
+    /// Kicks one sleeping CPU, if there is one, and nobody collects or somebody has to be woken.
+    fn kick_idle(&self) {
+        let collecting = self.collecting.load(Ordering::SeqCst);
+        let bit = match self.asleep.load(Ordering::SeqCst) | collecting {
+            0 => return,
+            sleepers => {
+                let preferred = sleepers & !collecting;
+                let candidates = if preferred != 0 { preferred } else { sleepers };
+                1_u64 << candidates.trailing_zeros()
+            }
+        };
+        let was_asleep = self.asleep.fetch_and(!bit, Ordering::SeqCst) & bit != 0;
+        let was_collecting = self.collecting.fetch_and(!bit, Ordering::SeqCst) & bit != 0;
+        if was_asleep || was_collecting {
+            self.machine.kick(Cpu(bit.trailing_zeros() as u16));
+        }
+    }
+
+    /// Makes the CPU that runs this thread, if any, look at it.
+    pub(crate) fn interrupt(&self, thread: &Arc<Thread>) {
+        for (number, running) in self.running.iter().enumerate() {
+            if running.lock().as_ref().is_some_and(|running| Arc::ptr_eq(running, thread)) {
+                self.machine.kick(Cpu(number as u16));
+            }
+        }
+    }
+
+    /// Kicks every CPU, at the end.
+    pub fn kick_all(&self) {
+        (0..self.running.len()).for_each(|number| self.machine.kick(Cpu(number as u16)));
+    }
+
+    /// Whether others wait for a CPU.
+    pub(crate) fn contended(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    /// How long application code may run, given the earliest timer.
+    pub(crate) fn slice(&self, timer_ns: Option<u64>) -> Slice {
+        let collected = self.collecting.load(Ordering::Relaxed) != 0;
+        let tick = self.contended() || (!collected && self.outside.load(Ordering::Relaxed) > 0);
+        match timer_ns {
+            Some(time_ns) if !collected => Slice::Until(time_ns),
+            _ if tick => Slice::Tick,
+            _ => Slice::Unlimited,
+        }
+    }
+
+    /// Announces that a CPU goes to sleep; says whether it collects. The caller looks at the queue once
+    /// more afterwards.
+    pub(crate) fn fall_asleep(&self, cpu: Cpu) -> bool {
+        let collects = !self.collector.swap(true, Ordering::SeqCst);
+        let set = if collects { &self.collecting } else { &self.asleep };
+        set.fetch_or(1 << cpu.0, Ordering::SeqCst);
+        collects
+    }
+
+    pub(crate) fn wake_up(&self, cpu: Cpu, collected: bool) {
+        self.asleep.fetch_and(!(1 << cpu.0), Ordering::SeqCst);
+        self.collecting.fetch_and(!(1 << cpu.0), Ordering::SeqCst);
+        if collected {
+            self.collector.store(false, Ordering::SeqCst);
+        }
+    }
+
+    /// Takes the right to collect for a moment; `None` if somebody else has it.
+    pub(crate) fn try_collect(&self) -> bool {
+        !self.collector.swap(true, Ordering::SeqCst)
+    }
+
+    pub(crate) fn end_collect(&self) {
+        self.collector.store(false, Ordering::SeqCst);
+    }
+
+    /// Counts a thread that waits for something outside until the guard is dropped.
+    pub fn wait_outside(&self) -> Outside<'_> {
+        self.outside.fetch_add(1, Ordering::Relaxed);
+        Outside(self)
+    }
+}
+
+/// A thread that waits for something outside.
+pub struct Outside<'a>(&'a Scheduler);
+
+impl Drop for Outside<'_> {
+    fn drop(&mut self) {
+        self.0.outside.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,130 @@
+//! What a signal tells its receiver: `siginfo_t` (sigaction(2)).
+
+use machine::Exception;
+
+const SI_USER: i32 = 0;
+const SI_QUEUE: i32 = -1;
+const SI_TKILL: i32 = -6;
+const SI_KERNEL: i32 = 0x80;
+
+/// What `siginfo_t` carries behind its three first fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Detail {
+    /// `si_pid`, `si_uid`, `si_value`.
+    Sender { process: u32, user: u32, value: u64 },
+    /// `si_addr`.
+    Address(u64),
+    /// `si_timerid`, `si_overrun`, `si_value`.
+    Timer { timer: u32, value: u64 },
+    /// As a program composed it (rt_sigqueueinfo).
+    Raw([u8; 112]),
+}
+
+/// One signal and its particulars.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Information {
+    pub number: u8,
+    pub code: i32,
+    /// Trap number and error code for `ucontext`, of exceptions.
+    pub trap: (u64, u64, u64),
+    detail: Detail,
+}
+
+impl Information {
+    fn new(number: u8, code: i32, detail: Detail) -> Self {
+        Self { number, code, trap: (0, 0, 0), detail }
+    }
+
+    /// kill(2).
+    pub fn user(number: u8, process: u32, user: u32) -> Self {
+        Self::new(number, SI_USER, Detail::Sender { process, user, value: 0 })
+    }
+
+    /// tgkill(2).
+    pub fn thread(number: u8, process: u32, user: u32) -> Self {
+        Self::new(number, SI_TKILL, Detail::Sender { process, user, value: 0 })
+    }
+
+    /// sigqueue(3), and the notices of message queues.
+    pub fn queued(number: u8, process: u32, user: u32, value: u64) -> Self {
+        Self::new(number, SI_QUEUE, Detail::Sender { process, user, value })
+    }
+
+    pub fn kernel(number: u8) -> Self {
+        Self::new(number, SI_KERNEL, Detail::Sender { process: 0, user: 0, value: 0 })
+    }
+
+    /// An interval timer's.
+    pub fn timer(number: u8, code: i32, timer: u32, value: u64) -> Self {
+        Self::new(number, code, Detail::Timer { timer, value })
+    }
+
+    /// rt_sigqueueinfo(2): the bytes behind `si_code` as the program gave them.
+    pub fn raw(number: u8, bytes: &[u8; 128]) -> Self {
+        let code = i32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]);
+        let mut rest = [0; 112];
+        rest.copy_from_slice(&bytes[16..]);
+        Self::new(number, code, Detail::Raw(rest))
+    }
+
+    /// A processor exception's (arch/x86: SDM vol. 3, 6.15; sigaction(2) for the codes).
+    pub fn exception(exception: Exception) -> Self {
+        let (number, code) = match exception.vector {
+            0 => (super::SIGFPE, 1),
+            1 => (super::SIGTRAP, 2),
+            3 => (super::SIGTRAP, SI_KERNEL),
+            4 | 13 => (super::SIGSEGV, SI_KERNEL),
+            6 => (super::SIGILL, 2),
+            14 if exception.beyond_file => (super::SIGBUS, 2),
+            // Bit 0 of the error code: the page is mapped, but not for this.
+            14 => (super::SIGSEGV, if exception.error & 1 != 0 { 2 } else { 1 }),
+            16 | 19 => (super::SIGFPE, 7),
+            17 => (super::SIGBUS, 1),
+            _ => (super::SIGSEGV, SI_KERNEL),
+        };
+        let address = if code == SI_KERNEL { 0 } else { exception.address };
+        let trap = (u64::from(exception.vector), u64::from(exception.error), exception.address);
+        Self { trap, ..Self::new(number, code, Detail::Address(address)) }
+    }
+
+    /// The value that sigqueue or a timer sent along.
+    pub fn value(&self) -> u64 {
+        match self.detail {
+            Detail::Sender { value, .. } | Detail::Timer { value, .. } => value,
+            _ => 0,
+        }
+    }
+
+    /// Sender's process and user.
+    pub fn sender(&self) -> (u32, u32) {
+        match self.detail {
+            Detail::Sender { process, user, .. } => (process, user),
+            _ => (0, 0),
+        }
+    }
+
+    pub fn address(&self) -> u64 {
+        if let Detail::Address(address) = self.detail { address } else { 0 }
+    }
+
+    /// `siginfo_t` as the program reads it.
+    pub fn encode(&self) -> [u8; 128] {
+        let mut bytes = [0; 128];
+        bytes[0..4].copy_from_slice(&u32::from(self.number).to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.code.to_le_bytes());
+        match self.detail {
+            Detail::Sender { process, user, value } => {
+                bytes[16..20].copy_from_slice(&process.to_le_bytes());
+                bytes[20..24].copy_from_slice(&user.to_le_bytes());
+                bytes[24..32].copy_from_slice(&value.to_le_bytes());
+            }
+            Detail::Address(address) => bytes[16..24].copy_from_slice(&address.to_le_bytes()),
+            Detail::Timer { timer, value } => {
+                bytes[16..20].copy_from_slice(&timer.to_le_bytes());
+                bytes[24..32].copy_from_slice(&value.to_le_bytes());
+            }
+            Detail::Raw(rest) => bytes[16..].copy_from_slice(&rest),
+        }
+        bytes
+    }
+}

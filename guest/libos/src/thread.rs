@@ -1,0 +1,165 @@
+//! An application thread: its saved state, and how it is woken.
+//!
+//! A thread is `Queued` (in the run queue), `Running` (on one CPU, which alone owns its body),
+//! `Notified` (running, and woken meanwhile) or `Blocked`. Its body (context and unfinished call) is in
+//! the thread while it does not run and on the CPU's stack while it does, so no lock is held between.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::task::Wake;
+use core::future::Future;
+use core::pin::Pin;
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+
+use machine::Context;
+use spin::Mutex;
+
+use crate::kernel::Kernel;
+use crate::process::Process;
+use crate::signal::ThreadSignals;
+use crate::syscall::Finish;
+
+/// An unfinished system call.
+pub type Pending = Pin<Box<dyn Future<Output = Finish> + Send>>;
+
+/// What a CPU needs to run a thread.
+pub struct Body {
+    pub context: Box<Context>,
+    pub pending: Option<Pending>,
+}
+
+#[repr(u8)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Queued,
+    Running,
+    Notified,
+    Blocked,
+}
+
+/// An application thread.
+pub struct Thread {
+    /// Thread number (gettid(2)); the first thread's is the process's.
+    pub number: u32,
+    pub process: Arc<Process>,
+    state: AtomicU8,
+    body: Mutex<Option<Body>>,
+    /// Something is to be looked at before application code goes on: a signal, the end of the process.
+    attention: AtomicBool,
+    pub signals: ThreadSignals,
+    /// Cleared, and its futex woken, when the thread ends (set_tid_address(2)); 0 for none.
+    pub clear_on_exit: AtomicU64,
+    /// Head of the robust futex list (get_robust_list(2)); 0 for none.
+    pub robust_list: AtomicU64,
+    /// Name as prctl(PR_SET_NAME) sets it.
+    pub name: Mutex<[u8; 16]>,
+    pub cpu_time_ns: AtomicU64,
+}
+
+impl Thread {
+    pub fn new(number: u32, process: Arc<Process>, context: Box<Context>, signals: ThreadSignals) -> Arc<Self> {
+        Arc::new(Self {
+            number,
+            process,
+            state: AtomicU8::new(State::Blocked as u8),
+            body: Mutex::new(Some(Body { context, pending: None })),
+            attention: AtomicBool::new(false),
+            signals,
+            clear_on_exit: AtomicU64::new(0),
+            robust_list: AtomicU64::new(0),
+            name: Mutex::new([0; 16]),
+            cpu_time_ns: AtomicU64::new(0),
+        })
+    }
+
+    pub fn kernel(&self) -> &Arc<Kernel> {
+        &self.process.kernel
+    }
+
+    /// Whether a wait of this thread has to end: a signal is deliverable, or the process is ending.
+    pub fn interrupted(&self) -> bool {
+        self.attention.load(Ordering::SeqCst)
+            && (self.process.ending() || self.signals.deliverable(&self.process.signals))
+    }
+
+    /// Makes the thread look around before it runs application code again.
+    pub fn call_attention(self: &Arc<Self>) {
+        self.attention.store(true, Ordering::SeqCst);
+        self.make_runnable();
+        self.kernel().scheduler.interrupt(self);
+    }
+
+    /// Whether there is something to look at; forgets it.
+    pub(crate) fn take_attention(&self) -> bool {
+        self.attention.load(Ordering::SeqCst) && self.attention.swap(false, Ordering::SeqCst)
+    }
+
+    /// Keeps something to be looked at again.
+    pub(crate) fn keep_attention(&self) {
+        self.attention.store(true, Ordering::SeqCst);
+    }
+
+    /// Takes the body to run it. Only the CPU that took the thread from the run queue may.
+    pub(crate) fn begin(&self) -> Body {
+        self.state.store(State::Running as u8, Ordering::SeqCst);
+        self.body.lock().take().expect("invariant: a queued thread has its body")
+    }
+
+    /// Ends a wake-up that came while running, before the reason for it is looked for.
+    pub(crate) fn accept_wake(&self) {
+        self.state.store(State::Running as u8, Ordering::SeqCst);
+    }
+
+    /// Gives the body back and blocks; `Some` gives it back to the caller if a wake-up has come
+    /// meanwhile.
+    pub(crate) fn block(&self, body: Body) -> Option<Body> {
+        *self.body.lock() = Some(body);
+        let blocked = self.state.compare_exchange(
+            State::Running as u8,
+            State::Blocked as u8,
+            Ordering::SeqCst,
+            Ordering::SeqCst,
+        );
+        match blocked {
+            Ok(_) => None,
+            Err(_) => self.body.lock().take(),
+        }
+    }
+
+    /// Gives the body back and queues the thread behind the others.
+    pub(crate) fn give_way(self: &Arc<Self>, body: Body) {
+        *self.body.lock() = Some(body);
+        self.state.store(State::Queued as u8, Ordering::SeqCst);
+        self.kernel().scheduler.enqueue(self.clone());
+    }
+
+    /// Queues the thread if it is blocked; notes the wake-up if it runs.
+    pub fn make_runnable(self: &Arc<Self>) {
+        let before = self.state.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |state| {
+            if state == State::Blocked as u8 {
+                Some(State::Queued as u8)
+            } else if state == State::Running as u8 {
+                Some(State::Notified as u8)
+            } else {
+                None
+            }
+        });
+        if before == Ok(State::Blocked as u8) {
+            self.kernel().scheduler.enqueue(self.clone());
+        }
+    }
+
+    /// Whether the thread waits for something, for /proc.
+    pub fn is_blocked(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == State::Blocked as u8
+    }
+}
+
+impl Wake for Thread {
+    fn wake(self: Arc<Self>) {
+        self.make_runnable();
+    }
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.make_runnable();
+    }
+}
