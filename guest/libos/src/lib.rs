@@ -18,7 +18,6 @@ pub mod interval;
 pub mod kernel;
 pub mod loader;
 pub mod memory;
-pub mod network;
 pub mod process;
 pub mod scheduler;
 pub mod signal;
@@ -26,7 +25,6 @@ mod start;
 pub mod syscall;
 pub mod thread;
 pub mod timer;
-mod trace;
 mod user;
 pub mod wait;
 

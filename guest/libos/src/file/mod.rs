@@ -8,6 +8,7 @@ pub mod counter;
 pub mod epoll;
 pub mod fifo;
 pub mod pipe;
+pub(crate) mod ring;
 pub mod signals;
 pub mod stream;
 mod table;
@@ -21,7 +22,7 @@ use core::pin::Pin;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use abi::file::{Attributes, Change};
-use machine::{Handle, Source, Transfer, UserRange};
+use machine::{Handle, Transfer, UserRange};
 use spin::Mutex;
 
 use crate::errno::{Errno, Result};
@@ -102,8 +103,13 @@ pub trait File: Send + Sync + 'static {
         Err(Errno::EINVAL)
     }
 
-    /// Writes from the library OS's own memory, for copies.
-    fn write_kernel(&self, _thread: &Arc<Thread>, _from: Source<'_>, _offset: Option<u64>) -> Result<Transfer> {
+    /// Writes to the stream from the library OS's own memory, for sendfile(2) and splice(2).
+    fn write_kernel(&self, _thread: &Arc<Thread>, _from: &[u8]) -> Result<Transfer> {
+        Err(Errno::EINVAL)
+    }
+
+    /// Writes at an offset from the library OS's own memory.
+    fn write_kernel_at(&self, _thread: &Arc<Thread>, _from: &[u8], _offset: u64) -> Result<Transfer> {
         Err(Errno::EINVAL)
     }
 
@@ -119,6 +125,17 @@ pub trait File: Send + Sync + 'static {
 
     /// Who is told when the events change; `None`: they never do.
     fn queue(&self) -> Option<&WaitQueue> {
+        None
+    }
+
+    /// Whether the events change by what happens outside, so that whoever waits for them has to count
+    /// as waiting outside.
+    fn outside(&self) -> bool {
+        false
+    }
+
+    /// How long a blocking read, or write, may wait (SO_RCVTIMEO, SO_SNDTIMEO); it ends with EAGAIN then.
+    fn timeout_ns(&self, _write: bool) -> Option<u64> {
         None
     }
 

@@ -254,11 +254,10 @@ impl File for MemoryFile {
         }
     }
 
-    fn write_kernel(&self, thread: &Arc<Thread>, from: Source<'_>, offset: Option<u64>) -> Result<Transfer> {
-        let Source::Kernel(bytes) = from else { return Err(Errno::EINVAL) };
-        self.fill(thread, bytes, offset.unwrap_or(0))?;
+    fn write_kernel_at(&self, thread: &Arc<Thread>, from: &[u8], offset: u64) -> Result<Transfer> {
+        self.fill(thread, from, offset)?;
         self.touch(thread);
-        Ok(Transfer::Done(bytes.len()))
+        Ok(Transfer::Done(from.len()))
     }
 
     fn seekable(&self) -> bool {

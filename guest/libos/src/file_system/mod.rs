@@ -12,7 +12,6 @@ mod generated;
 mod listing;
 mod node;
 mod open;
-mod process;
 mod walk;
 
 use alloc::collections::BTreeMap;

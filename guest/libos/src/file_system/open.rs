@@ -173,7 +173,7 @@ pub async fn open_entry(thread: &Arc<Thread>, entry: &Location, flags: u32) -> R
             let file = generator.open(thread)?;
             Ok(Description::new(file, flags, Some(entry.clone())))
         }
-        Kind::Fifo(ends) => crate::file::fifo::open(thread, ends, entry, flags).await,
+        Kind::Fifo(shared) => crate::file::fifo::open(shared, entry, flags),
         Kind::Socket => Err(Errno::ENXIO),
         Kind::Directory(_) | Kind::Link(_) => Err(Errno::EIO),
     }
@@ -293,8 +293,8 @@ impl File for HostFile {
             _ => Err(Errno::EIO),
         }
     }
-    fn write_kernel(&self, thread: &Arc<Thread>, from: Source<'_>, offset: Option<u64>) -> Result<Transfer> {
-        Ok(thread.kernel().machine.write(self.handle, Some(offset.unwrap_or(0)), from)?)
+    fn write_kernel_at(&self, thread: &Arc<Thread>, from: &[u8], offset: u64) -> Result<Transfer> {
+        Ok(thread.kernel().machine.write(self.handle, Some(offset), Source::Kernel(from))?)
     }
     fn seekable(&self) -> bool {
         true

@@ -193,9 +193,6 @@ pub async fn link_text(thread: &Arc<Thread>, entry: &Location) -> Result<Vec<u8>
     if entry.node.mode() & TYPE != node::LINK {
         return Err(Errno::EINVAL);
     }
-    if let Kind::Generated(generator) = &entry.node.kind {
-        return generator.text(thread);
-    }
     match target(thread, entry).await? {
         Target::Path(path) => Ok(path),
         Target::Place(place) => Ok(place.path()),

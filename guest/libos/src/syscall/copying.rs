@@ -6,7 +6,7 @@
 use alloc::sync::Arc;
 use alloc::vec;
 
-use machine::{Source, Transfer};
+use machine::Transfer;
 
 use crate::errno::{Errno, Result};
 use crate::file::Description;
@@ -59,8 +59,13 @@ pub async fn copy(
             if seekable && let Some(promise) = target.file.prepare_write(thread, to + (length - written) as u64) {
                 promise.await?;
             }
-            let piece = Source::Kernel(&buffer[written..length]);
-            match target.file.write_kernel(thread, piece, seekable.then_some(to)) {
+            let piece = &buffer[written..length];
+            let transfer = if seekable {
+                target.file.write_kernel_at(thread, piece, to)
+            } else {
+                target.file.write_kernel(thread, piece)
+            };
+            match transfer {
                 Ok(Transfer::Done(count)) => {
                     written += count;
                     to += count as u64;

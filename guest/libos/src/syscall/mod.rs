@@ -8,13 +8,10 @@ mod file;
 mod identity;
 mod memory;
 mod misc;
-mod name;
 mod number;
 mod path;
-mod poll;
 mod process;
 mod signal;
-mod socket;
 mod thread;
 mod time;
 
@@ -28,9 +25,7 @@ use crate::errno::{Errno, Result};
 use crate::kernel::Kernel;
 use crate::process::Process;
 use crate::thread::{Pending, Thread};
-use crate::trace;
 
-pub use name::name;
 pub use thread::end_thread;
 
 /// How a call ends.
@@ -112,10 +107,7 @@ pub fn dispatch(thread: &Arc<Thread>, context: &mut Context, cpu: Cpu) -> Outcom
     let arguments =
         [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9];
     let mut call = Call { thread, context, cpu, arguments };
-    match thread.process.kernel.boot.trace {
-        None => run(number, &mut call),
-        Some(sink) => trace::traced(sink, number, &mut call),
-    }
+    run(number, &mut call)
 }
 
 /// Runs one call.
