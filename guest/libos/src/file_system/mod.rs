@@ -12,6 +12,7 @@ mod generated;
 mod listing;
 mod node;
 mod open;
+mod process;
 mod walk;
 
 use alloc::collections::BTreeMap;

@@ -7,7 +7,7 @@
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use alloc::{format, vec};
+use alloc::format;
 
 use super::{Generator, network, report};
 use crate::errno::{Errno, Result};
