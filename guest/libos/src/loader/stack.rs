@@ -105,27 +105,48 @@ pub fn block(top: u64, named: &[u8], arguments: &[Vec<u8>], environment: &[Vec<u
 fn auxiliary(facts: &Facts, name: u64, platform: u64, random: u64) -> [u64; 42] {
     let [real_user, user, real_group, group] = facts.identity.map(u64::from);
     [
-        33, facts.vdso, // AT_SYSINFO_EHDR
-        51, SIGNAL_FRAME, // AT_MINSIGSTKSZ
-        16, FEATURES, // AT_HWCAP
-        6, PAGE, // AT_PAGESZ
-        17, CLOCK_TICKS, // AT_CLKTCK
-        3, facts.headers, // AT_PHDR
-        4, 56, // AT_PHENT
-        5, facts.headers_count, // AT_PHNUM
-        7, facts.base, // AT_BASE
-        8, 0, // AT_FLAGS
-        9, facts.entry, // AT_ENTRY
-        11, real_user, // AT_UID
-        12, user, // AT_EUID
-        13, real_group, // AT_GID
-        14, group, // AT_EGID
-        23, 0, // AT_SECURE
-        25, random, // AT_RANDOM
-        26, FEATURES_2, // AT_HWCAP2
-        31, name, // AT_EXECFN
-        15, platform, // AT_PLATFORM
-        0, 0, // AT_NULL
+        33,
+        facts.vdso, // AT_SYSINFO_EHDR
+        51,
+        SIGNAL_FRAME, // AT_MINSIGSTKSZ
+        16,
+        FEATURES, // AT_HWCAP
+        6,
+        PAGE, // AT_PAGESZ
+        17,
+        CLOCK_TICKS, // AT_CLKTCK
+        3,
+        facts.headers, // AT_PHDR
+        4,
+        56, // AT_PHENT
+        5,
+        facts.headers_count, // AT_PHNUM
+        7,
+        facts.base, // AT_BASE
+        8,
+        0, // AT_FLAGS
+        9,
+        facts.entry, // AT_ENTRY
+        11,
+        real_user, // AT_UID
+        12,
+        user, // AT_EUID
+        13,
+        real_group, // AT_GID
+        14,
+        group, // AT_EGID
+        23,
+        0, // AT_SECURE
+        25,
+        random, // AT_RANDOM
+        26,
+        FEATURES_2, // AT_HWCAP2
+        31,
+        name, // AT_EXECFN
+        15,
+        platform, // AT_PLATFORM
+        0,
+        0, // AT_NULL
     ]
 }
 
@@ -152,7 +173,13 @@ mod tests {
             let arguments = vec![b"program".to_vec(); 1 + extra];
             let environment = vec![b"A=1".to_vec(), b"LONGER=value".to_vec()];
             let facts = Facts {
-                vdso: 1, headers: 2, headers_count: 3, base: 4, entry: 5, identity: [6, 7, 8, 9], random: [7; 16],
+                vdso: 1,
+                headers: 2,
+                headers_count: 3,
+                base: 4,
+                entry: 5,
+                identity: [6, 7, 8, 9],
+                random: [7; 16],
             };
             let block = block(TOP, b"/bin/program", &arguments, &environment, &facts);
             assert_eq!(block.address % 16, 0);

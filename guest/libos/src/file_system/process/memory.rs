@@ -46,7 +46,9 @@ pub fn sizes(process: &Process) -> Sizes {
                     sizes.code_start = range.address;
                 }
             }
-            _ if mapping.protection.contains(Protection::WRITE) && !mapping.shared => sizes.data += range.length,
+            _ if mapping.protection.contains(Protection::WRITE) && !mapping.shared => {
+                sizes.data += range.length
+            }
             _ => {}
         }
     }
@@ -103,9 +105,24 @@ pub fn maps(process: &Arc<Process>, _thread: u32) -> Vec<u8> {
 
 /// Fields of smaps between the size and the flags.
 const COUNTERS: [&str; 18] = [
-    "Rss", "Pss", "Pss_Dirty", "Shared_Clean", "Shared_Dirty", "Private_Clean", "Private_Dirty", "Referenced",
-    "Anonymous", "LazyFree", "AnonHugePages", "ShmemPmdMapped", "FilePmdMapped", "Shared_Hugetlb",
-    "Private_Hugetlb", "Swap", "SwapPss", "Locked",
+    "Rss",
+    "Pss",
+    "Pss_Dirty",
+    "Shared_Clean",
+    "Shared_Dirty",
+    "Private_Clean",
+    "Private_Dirty",
+    "Referenced",
+    "Anonymous",
+    "LazyFree",
+    "AnonHugePages",
+    "ShmemPmdMapped",
+    "FilePmdMapped",
+    "Shared_Hugetlb",
+    "Private_Hugetlb",
+    "Swap",
+    "SwapPss",
+    "Locked",
 ];
 
 fn counters(text: &mut String, locked: u64) {
