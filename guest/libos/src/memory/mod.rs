@@ -14,7 +14,7 @@ use machine::{Advice, Backing, Handle, Machine, PAGE, Protection, Space, UserRan
 use crate::errno::{Errno, Result};
 use crate::file::File;
 use crate::file_system::Location;
-pub use map::{Content, Mapping, Mappings};
+pub use map::{Content, Mapping, Mappings, rights};
 
 /// Addresses below this are not given out unasked (vm.mmap_min_addr).
 const LOWEST: u64 = 0x1_0000;
