@@ -7,6 +7,7 @@ mod file;
 mod identity;
 mod memory;
 mod misc;
+mod name;
 mod number;
 mod path;
 mod poll;
@@ -27,7 +28,7 @@ use crate::process::Process;
 use crate::thread::{Pending, Thread};
 use crate::trace;
 
-pub use number::name;
+pub use name::name;
 pub use thread::end_thread;
 
 /// How a call ends.
