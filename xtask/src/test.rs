@@ -18,6 +18,12 @@ pub fn run(arguments: &[String]) -> Result<bool> {
     if sound && !suite_only {
         sound &= stage("unit tests", cargo(&["test", "--workspace", "--no-fail-fast"]), &mut total)?;
     }
+    if sound {
+        let words = ["run", "--quiet", "--package", "eyot-tests", "--", "--eyot", "target/release/eyot"];
+        let mut suite = cargo(&words);
+        suite.args(arguments.iter().filter(|word| *word != "--suite-only"));
+        sound &= stage("end-to-end suite", suite, &mut total)?;
+    }
     if !sound && total.failed == 0 {
         total.failed = 1;
     }

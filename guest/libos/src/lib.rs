@@ -18,7 +18,6 @@ pub mod interval;
 pub mod kernel;
 pub mod loader;
 pub mod memory;
-pub mod network;
 pub mod process;
 pub mod scheduler;
 pub mod signal;
@@ -36,6 +35,10 @@ use abi::boot::Boot;
 use machine::{Cpu, Machine};
 
 pub(crate) use syscall::end_thread as syscall_end;
+
+/// What uname(2) calls the release: the kernel whose interface is followed.
+pub const RELEASE: &str = "6.1.0-eyot";
+pub const VERSION: &str = "#1 SMP Eyot";
 
 /// Addresses of the host's own clock functions (vdso(7)), 0 where there is none: applications may call
 /// them directly, because they need no system call.

@@ -22,8 +22,8 @@ use crate::thread::Thread;
 /// Makes the first process, with one thread whose first act is to load the program.
 pub fn first_process(kernel: &Arc<Kernel>) {
     let process = Process::first(kernel);
-    for (number, stream) in kernel.boot.streams.iter().enumerate() {
-        let file = crate::file::stream::open(kernel, *stream);
+    let files = crate::file::stream::standard(kernel).expect("invariant: the monitor grants streams that can be watched");
+    for (number, (file, stream)) in files.into_iter().zip(&kernel.boot.streams).enumerate() {
         let access = if number == 0 { 0 } else { flag::WRONLY };
         let access = if matches!(stream, abi::boot::Stream::Terminal(_)) { flag::RDWR } else { access };
         let slot = Slot { description: Description::new(file, access | flag::LARGE, None), close_on_exec: false };

@@ -69,7 +69,7 @@ impl Record {
                 }
                 self.print(&failure(*errno));
             }
-            Finish::Start(_) => self.print("0"),
+            Finish::Start(_) | Finish::Yield => self.print("0"),
             Finish::Keep | Finish::End => self.print("?"),
         }
     }

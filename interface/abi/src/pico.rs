@@ -16,6 +16,12 @@ pub const USER_END: u64 = 0x7dff_ffff_f000;
 pub const GATE_TABLE: u64 = 0x6_0000;
 pub const GATE_TABLE_END: u64 = 0x7_0000;
 
+/// What the filter compares a thread group with where it means the guest's own: only the guest can see
+/// its number, and puts it into each jump-if-equal instruction that compares with this.
+pub const OWN_THREAD_GROUP: u32 = 0x7e17_1d00;
+/// The signal with which the guest takes its threads back from the application (SIGURG).
+pub const KICK: u32 = 23;
+
 /// Descriptors every picoprocess starts with.
 pub mod descriptor {
     /// Sequenced-packet socket to the monitor, non-blocking.
@@ -28,8 +34,8 @@ pub mod descriptor {
     pub const EPOLL: u32 = 6;
     /// The event counter that ends an idle wait.
     pub const WAKE: u32 = 7;
-    /// The root of the empty mount namespace that holds the directly readable trees, if there is one
-    /// (an O_PATH descriptor is not needed: it is the process's root); unused otherwise.
+    /// Where the granted descriptors start that [`super::Start::boot`] names. Descriptors 0 to 2 are
+    /// /dev/null.
     pub const FIRST_FREE: u32 = 8;
 }
 
@@ -37,9 +43,9 @@ pub mod descriptor {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Start {
     pub boot: Boot,
-    /// Trees that the guest may look up directly with openat, newfstatat, getdents64 and readlinkat,
-    /// and the absolute path of each in the process's own root.
-    pub direct: Vec<(Tree, Vec<u8>)>,
+    /// Parts of trees that the guest may look up directly with openat, newfstatat, getdents64 and
+    /// readlinkat. Empty: none, and the filter allows none of these calls.
+    pub direct: Vec<Direct>,
     /// Length of the state file in bytes.
     pub state_length: u64,
     /// The seccomp filter to install before the first application instruction: one
@@ -47,4 +53,18 @@ pub struct Start {
     pub filter: Vec<u64>,
     /// The number of logical CPUs the process may run on.
     pub host_cpus: u16,
+}
+
+/// A part of a tree that the guest looks up itself. Everything else of the tree is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Direct {
+    pub tree: Tree,
+    /// The part: a path relative to the tree's root, as in [`crate::file::At`]; empty: all of it.
+    pub part: Vec<u8>,
+    /// Where the part is in the process's own root: an absolute path.
+    pub path: Vec<u8>,
+    /// Paths relative to the part that are empty here and must be asked for.
+    pub except: Vec<Vec<u8>>,
+    /// Owners cannot be seen here (the user namespace shows 65534 for all) and are root in truth.
+    pub of_root: bool,
 }

@@ -17,7 +17,8 @@ pub enum Request<'a> {
         at: At<'a>,
     },
     /// Opens an existing regular file or directory, never a link, a device or a pipe (ELOOP, ENXIO) →
-    /// [`Reply::Opened`].
+    /// [`Reply::Opened`]. A directory's descriptor stays with the monitor (a way up would go with it):
+    /// its handle serves only as the subject of further requests.
     Open {
         at: At<'a>,
         access: Access,
@@ -139,7 +140,8 @@ pub enum Request<'a> {
         port: u16,
         backlog: u32,
     },
-    /// The datagram socket bound to a published port, or (port 0) a fresh one → [`Reply::Socket`].
+    /// The datagram socket bound to a published port, or (port 0) a fresh one → [`Reply::Socket`]; its
+    /// descriptor carries packets with a header ([`crate::network::DATAGRAM_HEADER`]).
     Datagram {
         port: u16,
     },
@@ -192,7 +194,8 @@ pub enum Request<'a> {
 pub enum Reply {
     Done,
     Attributes(Attributes),
-    /// An opened file; on pico its descriptor travels with the message.
+    /// An opened file; on pico its descriptor travels with the message, and the handle's descriptor
+    /// half is for the receiver to fill in. Directories come without (half: `u32::MAX`).
     Opened {
         handle: Handle,
         attributes: Attributes,

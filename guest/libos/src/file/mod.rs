@@ -4,7 +4,15 @@
 //! open of it, with flags and position, shared by duplicates. The [`Table`] maps numbers to descriptions.
 //! Reads and writes are tried and answer [`Transfer`]; whoever may block does the waiting outside.
 
+pub mod counter;
+pub mod epoll;
+pub mod fifo;
+pub mod pipe;
+pub(crate) mod ring;
+pub mod signals;
+pub mod stream;
 mod table;
+pub mod timer;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -95,6 +103,16 @@ pub trait File: Send + Sync + 'static {
         Err(Errno::EINVAL)
     }
 
+    /// Writes to the stream from the library OS's own memory, for sendfile(2) and splice(2).
+    fn write_kernel(&self, _thread: &Arc<Thread>, _from: &[u8]) -> Result<Transfer> {
+        Err(Errno::EINVAL)
+    }
+
+    /// Writes at an offset from the library OS's own memory.
+    fn write_kernel_at(&self, _thread: &Arc<Thread>, _from: &[u8], _offset: u64) -> Result<Transfer> {
+        Err(Errno::EINVAL)
+    }
+
     /// Whether the file has positions (lseek(2)).
     fn seekable(&self) -> bool {
         false
@@ -107,6 +125,17 @@ pub trait File: Send + Sync + 'static {
 
     /// Who is told when the events change; `None`: they never do.
     fn queue(&self) -> Option<&WaitQueue> {
+        None
+    }
+
+    /// Whether the events change by what happens outside, so that whoever waits for them has to count
+    /// as waiting outside.
+    fn outside(&self) -> bool {
+        false
+    }
+
+    /// How long a blocking read, or write, may wait (SO_RCVTIMEO, SO_SNDTIMEO); it ends with EAGAIN then.
+    fn timeout_ns(&self, _write: bool) -> Option<u64> {
         None
     }
 

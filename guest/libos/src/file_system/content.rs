@@ -89,8 +89,8 @@ impl MemoryFile {
         }
     }
 
-    /// Appends or overwrites from the library OS's own memory, as copy-up does.
-    pub fn write_kernel(&self, thread: &Arc<Thread>, bytes: &[u8], offset: u64) -> Result<()> {
+    /// Overwrites or appends from the library OS's own memory, as copy-up does.
+    pub fn fill(&self, thread: &Arc<Thread>, bytes: &[u8], offset: u64) -> Result<()> {
         let end = offset + bytes.len() as u64;
         self.reserve(end.max(self.size()))?;
         match &mut *self.content.lock() {
@@ -252,6 +252,12 @@ impl File for MemoryFile {
                 }
             }
         }
+    }
+
+    fn write_kernel_at(&self, thread: &Arc<Thread>, from: &[u8], offset: u64) -> Result<Transfer> {
+        self.fill(thread, from, offset)?;
+        self.touch(thread);
+        Ok(Transfer::Done(from.len()))
     }
 
     fn seekable(&self) -> bool {

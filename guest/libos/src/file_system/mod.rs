@@ -26,10 +26,10 @@ use spin::Mutex;
 pub use change::*;
 pub use content::MemoryFile;
 pub use generated::Generator;
-pub use listing::Listing;
+pub use listing::{Listing, list};
 pub use node::{Directory, Kind, Meta, Node, Place, permits};
-pub use open::{DirectoryFile, HostFile, opened};
-pub use walk::{Follow, Found, walk, walk_parent};
+pub use open::{DirectoryFile, HostFile, open_entry, opened, temporary};
+pub use walk::{Follow, Found, link_text, step, walk, walk_parent};
 
 /// Access wanted from a file: bits as in a mode's lowest three.
 pub mod want {

@@ -152,7 +152,7 @@ pub enum Kind {
     Memory(Arc<MemoryFile>),
     Link(Vec<u8>),
     Device(Device),
-    Fifo(Mutex<Option<alloc::sync::Weak<dyn core::any::Any + Send + Sync>>>),
+    Fifo(crate::file::fifo::Shared),
     Socket,
     Host(HostLeaf),
     Generated(Generator),

@@ -87,6 +87,34 @@ async fn create(
     Ok(Description::new(file, flags & !flag::CREATE, Some(node)))
 }
 
+/// O_TMPFILE: a regular file without a name, in an overlay or tmpfs directory.
+pub async fn temporary(
+    thread: &Arc<Thread>,
+    start: &Location,
+    path: &[u8],
+    flags: u32,
+    mode: u32,
+) -> Result<Arc<Description>> {
+    let parent = walk(thread, start, path, Follow::Yes).await?;
+    super::change::may_change(thread, &parent)?;
+    if flags & flag::ACCESS == 0 {
+        return Err(Errno::EINVAL);
+    }
+    if !parent.node.directory()?.overlay {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    let kernel = thread.kernel();
+    let mode = REGULAR | mode & 0o7777 & !thread.process.file_mask.load(core::sync::atomic::Ordering::Relaxed);
+    let owner = owner(thread);
+    let file = MemoryFile::new(kernel);
+    let mut meta = Meta::new(kernel.file_systems.next_number(), mode, owner.user, owner.group, now_ns(thread));
+    meta.links = 0;
+    let node = Node::new(meta, Kind::Memory(file.clone()));
+    file.belong_to(&node);
+    let entry = Entry::new(b"(deleted)", Some(parent), node);
+    Ok(Description::new(file, flags & !flag::TEMPORARY, Some(entry)))
+}
+
 /// Who a new file belongs to.
 pub fn owner(thread: &Arc<Thread>) -> Owner {
     let identity = thread.process.identity.lock();
@@ -145,7 +173,7 @@ pub async fn open_entry(thread: &Arc<Thread>, entry: &Location, flags: u32) -> R
             let file = generator.open(thread)?;
             Ok(Description::new(file, flags, Some(entry.clone())))
         }
-        Kind::Fifo(ends) => crate::file::fifo::open(thread, ends, entry, flags).await,
+        Kind::Fifo(shared) => crate::file::fifo::open(shared, entry, flags),
         Kind::Socket => Err(Errno::ENXIO),
         Kind::Directory(_) | Kind::Link(_) => Err(Errno::EIO),
     }
@@ -212,7 +240,7 @@ pub async fn copy_up(thread: &Arc<Thread>, entry: &Location, leaf: &HostLeaf, co
             match kernel.machine.read(handle, Some(offset), Sink::Kernel(&mut buffer)) {
                 Ok(Transfer::Done(0)) => break Ok(()),
                 Ok(Transfer::Done(length)) => {
-                    if let Err(errno) = file.write_kernel(thread, &buffer[..length], offset) {
+                    if let Err(errno) = file.fill(thread, &buffer[..length], offset) {
                         break Err(errno);
                     }
                     offset += length as u64;
@@ -264,6 +292,9 @@ impl File for HostFile {
             Transfer::Done(length) => Ok(length),
             _ => Err(Errno::EIO),
         }
+    }
+    fn write_kernel_at(&self, thread: &Arc<Thread>, from: &[u8], offset: u64) -> Result<Transfer> {
+        Ok(thread.kernel().machine.write(self.handle, Some(offset), Source::Kernel(from))?)
     }
     fn seekable(&self) -> bool {
         true

@@ -187,3 +187,14 @@ pub async fn target(thread: &Arc<Thread>, entry: &Location) -> Result<Target> {
         _ => Err(Errno::EINVAL),
     }
 }
+
+/// What readlink(2) answers for a link.
+pub async fn link_text(thread: &Arc<Thread>, entry: &Location) -> Result<Vec<u8>> {
+    if entry.node.mode() & TYPE != node::LINK {
+        return Err(Errno::EINVAL);
+    }
+    match target(thread, entry).await? {
+        Target::Path(path) => Ok(path),
+        Target::Place(place) => Ok(place.path()),
+    }
+}

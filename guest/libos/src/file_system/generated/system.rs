@@ -7,17 +7,14 @@
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use alloc::{format, vec};
+use alloc::format;
 
 use super::{Generator, network, report};
 use crate::errno::{Errno, Result};
 use crate::file_system::node::{DIRECTORY, LINK, REGULAR};
 use crate::kernel::Kernel;
 use crate::thread::Thread;
-
-/// Kernel release and version as uname(2) tells them: the Linux whose interface this is.
-pub const RELEASE: &str = "6.1.0-eyot";
-pub const VERSION: &str = "#1 SMP PREEMPT_DYNAMIC eyot";
+use crate::{RELEASE, VERSION};
 
 /// Where a file's content comes from.
 enum Source {

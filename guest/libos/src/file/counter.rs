@@ -1,0 +1,107 @@
+//! Event counters: eventfd(2).
+
+use alloc::sync::Arc;
+use core::any::Any;
+
+use abi::file::Attributes;
+use machine::{Transfer, UserRange};
+use spin::Mutex;
+
+use super::pipe::anonymous;
+use super::ring::{Sink, Source};
+use super::{File, Promise, event, kept};
+use crate::errno::{Errno, Result};
+use crate::thread::Thread;
+use crate::wait::WaitQueue;
+
+/// The largest value a counter can have.
+const MAX: u64 = u64::MAX - 1;
+
+/// An event counter.
+pub struct Counter {
+    value: Mutex<u64>,
+    /// EFD_SEMAPHORE: reads take one at a time.
+    semaphore: bool,
+    queue: WaitQueue,
+}
+
+impl Counter {
+    pub fn new(value: u64, semaphore: bool) -> Arc<Self> {
+        Arc::new(Self { value: Mutex::new(value), semaphore, queue: WaitQueue::new() })
+    }
+
+    fn take(&self, to: &mut Sink<'_>) -> Result<Transfer> {
+        if to.length() < 8 {
+            return Err(Errno::EINVAL);
+        }
+        let mut value = self.value.lock();
+        if *value == 0 {
+            return Ok(Transfer::NotReady);
+        }
+        let taken = if self.semaphore { 1 } else { *value };
+        if to.copy(0, &taken.to_le_bytes())? < 8 {
+            return Err(Errno::EFAULT);
+        }
+        *value -= taken;
+        drop(value);
+        self.queue.notify();
+        Ok(Transfer::Done(8))
+    }
+
+    fn put(&self, from: &Source<'_>) -> Result<Transfer> {
+        let mut bytes = [0; 8];
+        if from.length() < 8 {
+            return Err(Errno::EINVAL);
+        }
+        if from.copy(0, &mut bytes)? < 8 {
+            return Err(Errno::EFAULT);
+        }
+        let added = u64::from_le_bytes(bytes);
+        if added > MAX {
+            return Err(Errno::EINVAL);
+        }
+        let mut value = self.value.lock();
+        if added > MAX - *value {
+            return Ok(Transfer::NotReady);
+        }
+        *value += added;
+        drop(value);
+        self.queue.notify();
+        Ok(Transfer::Done(8))
+    }
+}
+
+impl File for Counter {
+    fn read(&self, thread: &Arc<Thread>, to: &[UserRange], offset: Option<u64>) -> Result<Transfer> {
+        match offset {
+            Some(_) => Err(Errno::ESPIPE),
+            None => self.take(&mut Sink::user(thread, to)),
+        }
+    }
+
+    fn write(&self, thread: &Arc<Thread>, from: &[UserRange], offset: Option<u64>) -> Result<Transfer> {
+        match offset {
+            Some(_) => Err(Errno::ESPIPE),
+            None => self.put(&Source::user(thread, from)),
+        }
+    }
+
+    fn events(&self) -> u32 {
+        let value = *self.value.lock();
+        let readable = if value > 0 { event::IN | event::READ_NORMAL } else { 0 };
+        let writable = if value < MAX { event::OUT | event::WRITE_NORMAL } else { 0 };
+        readable | writable
+    }
+
+    fn queue(&self) -> Option<&WaitQueue> {
+        Some(&self.queue)
+    }
+
+    fn attributes(&self, thread: &Arc<Thread>) -> Promise<Attributes> {
+        kept(Ok(anonymous(thread, 0o600, 1)))
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

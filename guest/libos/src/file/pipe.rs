@@ -1,0 +1,263 @@
+//! Pipes, and the ring of bytes that pipes and in-island connections are made of.
+//!
+//! A pipe counts its ends, so that a named one (fifo(7)) may be opened many times. Readers and writers
+//! wait on queues of their own: a write never wakes a writer. Both queues are told after the pipe's lock
+//! is released. A ring's memory grows with what it holds, up to the capacity.
+
+use alloc::sync::Arc;
+use core::any::Any;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use abi::file::Attributes;
+use machine::{Transfer, UserRange};
+use spin::Mutex;
+
+use super::ring::{Ring, Sink, Source};
+use super::{File, Promise, event, kept};
+use crate::errno::{Errno, Result};
+use crate::signal::{self, Information, Target};
+use crate::thread::Thread;
+use crate::wait::WaitQueue;
+
+/// Bytes that are written as a whole or not at all (pipe(7), PIPE_BUF).
+const ATOMIC: usize = 4096;
+const DEFAULT_CAPACITY: usize = 64 << 10;
+/// What an unprivileged F_SETPIPE_SZ may ask for (/proc/sys/fs/pipe-max-size).
+const CAPACITY_MAX: usize = 1 << 20;
+/// ioctl(2): number of bytes that can be read.
+pub(crate) const FIONREAD: u32 = 0x541b;
+
+struct State {
+    ring: Ring,
+    readers: usize,
+    writers: usize,
+}
+
+/// A pipe without its ends.
+pub struct Pipe {
+    state: Mutex<State>,
+    readers: WaitQueue,
+    writers: WaitQueue,
+    inode: u64,
+}
+
+impl Pipe {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(State { ring: Ring::new(DEFAULT_CAPACITY), readers: 0, writers: 0 }),
+            readers: WaitQueue::new(),
+            writers: WaitQueue::new(),
+            inode: next_inode(),
+        })
+    }
+
+    /// A new end. A named pipe may be opened for both at once.
+    pub fn open(self: &Arc<Self>, reads: bool, writes: bool) -> Arc<dyn File> {
+        let mut state = self.state.lock();
+        state.readers += usize::from(reads);
+        state.writers += usize::from(writes);
+        drop(state);
+        self.readers.notify();
+        self.writers.notify();
+        Arc::new(End { pipe: self.clone(), reads, writes, closed: AtomicBool::new(false) })
+    }
+
+    /// Whether somebody has the pipe open for reading, and for writing.
+    pub fn ends(&self) -> (bool, bool) {
+        let state = self.state.lock();
+        (state.readers > 0, state.writers > 0)
+    }
+
+    /// Told when ends are opened and closed, for those who open a named pipe.
+    pub fn queues(&self) -> [&WaitQueue; 2] {
+        [&self.readers, &self.writers]
+    }
+
+    fn take(&self, to: &mut Sink<'_>) -> Result<Transfer> {
+        let mut state = self.state.lock();
+        if state.ring.is_empty() {
+            return Ok(if state.writers == 0 { Transfer::Done(0) } else { Transfer::NotReady });
+        }
+        let was_full = state.ring.free() < ATOMIC;
+        let count = state.ring.drain(to, usize::MAX)?;
+        let relieved = was_full && state.ring.free() >= ATOMIC;
+        drop(state);
+        if relieved {
+            self.writers.notify();
+        }
+        Ok(Transfer::Done(count))
+    }
+
+    fn put(&self, thread: &Arc<Thread>, from: &Source<'_>) -> Result<Transfer> {
+        let mut state = self.state.lock();
+        if state.readers == 0 {
+            drop(state);
+            return Err(broken(thread));
+        }
+        let length = from.length();
+        if length == 0 {
+            return Ok(Transfer::Done(0));
+        }
+        let free = state.ring.free();
+        if free == 0 || (length <= ATOMIC && free < length) {
+            return Ok(Transfer::NotReady);
+        }
+        let count = state.ring.fill(from, usize::MAX)?;
+        drop(state);
+        self.readers.notify();
+        Ok(Transfer::Done(count))
+    }
+}
+
+/// One end of a pipe.
+pub struct End {
+    pipe: Arc<Pipe>,
+    reads: bool,
+    writes: bool,
+    closed: AtomicBool,
+}
+
+impl End {
+    /// F_GETPIPE_SZ.
+    pub fn capacity(&self) -> usize {
+        self.pipe.state.lock().ring.capacity()
+    }
+
+    /// F_SETPIPE_SZ: rounded up to a power of two pages; returns what was set.
+    pub fn set_capacity(&self, bytes: usize) -> Result<usize> {
+        if bytes > CAPACITY_MAX {
+            return Err(Errno::EPERM);
+        }
+        let capacity = bytes.max(ATOMIC).next_power_of_two();
+        let mut state = self.pipe.state.lock();
+        if state.ring.length() > capacity {
+            return Err(Errno::EBUSY);
+        }
+        state.ring.set_capacity(capacity);
+        drop(state);
+        self.pipe.writers.notify();
+        Ok(capacity)
+    }
+}
+
+impl File for End {
+    fn read(&self, thread: &Arc<Thread>, to: &[UserRange], offset: Option<u64>) -> Result<Transfer> {
+        match offset {
+            Some(_) => Err(Errno::ESPIPE),
+            None => self.pipe.take(&mut Sink::user(thread, to)),
+        }
+    }
+
+    fn write(&self, thread: &Arc<Thread>, from: &[UserRange], offset: Option<u64>) -> Result<Transfer> {
+        match offset {
+            Some(_) => Err(Errno::ESPIPE),
+            None => self.pipe.put(thread, &Source::user(thread, from)),
+        }
+    }
+
+    fn read_kernel(&self, _thread: &Arc<Thread>, to: &mut [u8], _offset: u64) -> Result<usize> {
+        match self.pipe.take(&mut Sink::Kernel(to))? {
+            Transfer::Done(count) => Ok(count),
+            _ => Err(Errno::EAGAIN),
+        }
+    }
+
+    fn write_kernel(&self, thread: &Arc<Thread>, from: &[u8]) -> Result<Transfer> {
+        self.pipe.put(thread, &Source::Kernel(from))
+    }
+
+    fn events(&self) -> u32 {
+        let state = self.pipe.state.lock();
+        let mut events = 0;
+        if self.reads {
+            if !state.ring.is_empty() {
+                events |= event::IN | event::READ_NORMAL;
+            }
+            if state.writers == 0 {
+                events |= event::HANGUP;
+            }
+        }
+        if self.writes {
+            if state.ring.free() >= ATOMIC {
+                events |= event::OUT | event::WRITE_NORMAL;
+            }
+            if state.readers == 0 {
+                events |= event::ERROR;
+            }
+        }
+        events
+    }
+
+    fn queue(&self) -> Option<&WaitQueue> {
+        Some(if self.reads { &self.pipe.readers } else { &self.pipe.writers })
+    }
+
+    fn attributes(&self, thread: &Arc<Thread>) -> Promise<Attributes> {
+        kept(Ok(anonymous(thread, 0o010600, self.pipe.inode)))
+    }
+
+    fn control(&self, thread: &Arc<Thread>, command: u32, argument: u64) -> Promise<u64> {
+        if command != FIONREAD {
+            return kept(Err(Errno::ENOTTY));
+        }
+        let length = self.pipe.state.lock().ring.length() as u32;
+        kept(put_word(thread, argument, length))
+    }
+
+    fn closed(&self) {
+        if self.closed.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let mut state = self.pipe.state.lock();
+        state.readers -= usize::from(self.reads);
+        state.writers -= usize::from(self.writes);
+        drop(state);
+        self.pipe.readers.notify();
+        self.pipe.writers.notify();
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// pipe(2): the end to read from and the end to write to.
+pub fn pipe() -> (Arc<dyn File>, Arc<dyn File>) {
+    let pipe = Pipe::new();
+    (pipe.open(true, false), pipe.open(false, true))
+}
+
+/// What a write nobody will read comes to: SIGPIPE, and this error.
+pub(crate) fn broken(thread: &Arc<Thread>) -> Errno {
+    let user = thread.process.identity.lock().real_user;
+    let information = Information::user(signal::SIGPIPE, thread.process.number, user);
+    signal::send(&thread.process, Target::Thread(thread.number), information);
+    Errno::EPIPE
+}
+
+/// Answers an ioctl(2) whose argument points to an `int`.
+pub(crate) fn put_word(thread: &Arc<Thread>, address: u64, value: u32) -> Result<u64> {
+    thread.kernel().machine.copy_out(thread.process.space, &value.to_le_bytes(), address)?;
+    Ok(0)
+}
+
+/// An inode number for a file without a name.
+pub(crate) fn next_inode() -> u64 {
+    static NUMBERS: AtomicU64 = AtomicU64::new(1);
+    NUMBERS.fetch_add(1, Ordering::Relaxed)
+}
+
+/// What stat(2) tells of a file without a name.
+pub(crate) fn anonymous(thread: &Arc<Thread>, mode: u32, inode: u64) -> Attributes {
+    let identity = thread.process.identity.lock();
+    Attributes {
+        device: 0xe,
+        inode,
+        mode,
+        links: 1,
+        user: identity.user,
+        group: identity.group,
+        block_size: 4096,
+        ..Attributes::default()
+    }
+}

@@ -1,0 +1,178 @@
+//! What came of a program that ran to its end: status, output, errors.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// A finished run.
+#[derive(Clone)]
+pub struct Outcome {
+    pub command: String,
+    pub status: ExitStatus,
+    pub output: Vec<u8>,
+    pub errors: Vec<u8>,
+}
+
+/// Runs a command to its end with the given bytes as its input. One that outlives the limit is killed,
+/// and that is an error.
+///
+/// Output goes to unnamed files, not pipes: a descendant that outlives the program must not keep the
+/// caller waiting for the end of its output.
+pub fn run(mut command: Command, input: &[u8], limit: Duration) -> Result<Outcome> {
+    let mut given = tempfile()?;
+    given.write_all(input)?;
+    given.rewind()?;
+    let mut output = tempfile()?;
+    let mut errors = tempfile()?;
+    command.stdin(Stdio::from(given));
+    command.stdout(Stdio::from(output.try_clone()?));
+    command.stderr(Stdio::from(errors.try_clone()?));
+    let words = describe(&command);
+    let mut child = command.spawn().with_context(|| format!("starting {words}"))?;
+    let deadline = Instant::now() + limit;
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if Instant::now() > deadline {
+            let state = crate::process::describe(child.id());
+            child.kill()?;
+            child.wait()?;
+            let outcome = Outcome {
+                command: words,
+                status: ExitStatus::from_raw(9),
+                output: contents(&mut output)?,
+                errors: contents(&mut errors)?,
+            };
+            bail!("not done after {limit:?}\n{state}{outcome}");
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    };
+    Ok(Outcome { command: words, status, output: contents(&mut output)?, errors: contents(&mut errors)? })
+}
+
+/// The words of a command, for messages.
+pub fn describe(command: &Command) -> String {
+    let mut words = command.get_program().to_string_lossy().into_owned();
+    for argument in command.get_args() {
+        words.push(' ');
+        words.push_str(&argument.to_string_lossy());
+    }
+    words
+}
+
+fn tempfile() -> Result<File> {
+    let descriptor = rustix::fs::memfd_create("output", rustix::fs::MemfdFlags::CLOEXEC)?;
+    Ok(File::from(descriptor))
+}
+
+fn contents(file: &mut File) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.rewind()?;
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+impl Outcome {
+    /// The exit status as a shell shows it: 128 and the signal's number for a death by signal.
+    pub fn code(&self) -> i32 {
+        self.status.code().unwrap_or_else(|| 128 + self.status.signal().unwrap_or(0))
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.output).into_owned()
+    }
+
+    pub fn error_text(&self) -> String {
+        String::from_utf8_lossy(&self.errors).into_owned()
+    }
+
+    /// Requires exit status 0.
+    pub fn success(self) -> Result<Self> {
+        self.exits(0)
+    }
+
+    /// Requires an exit status.
+    pub fn exits(self, code: i32) -> Result<Self> {
+        ensure!(self.code() == code, "exit status {} instead of {code}\n{self}", self.code());
+        Ok(self)
+    }
+
+    /// Requires the whole output to be this.
+    pub fn prints(self, expected: &str) -> Result<Self> {
+        ensure!(self.output == expected.as_bytes(), "expected output:\n{expected}\n{self}");
+        Ok(self)
+    }
+
+    /// Requires a text somewhere in the output.
+    pub fn says(self, expected: &str) -> Result<Self> {
+        ensure!(self.text().contains(expected), "output lacks “{expected}”\n{self}");
+        Ok(self)
+    }
+
+    /// Requires a text, case aside, somewhere in the errors.
+    pub fn complains(self, expected: &str) -> Result<Self> {
+        let found = self.error_text().to_lowercase().contains(&expected.to_lowercase());
+        ensure!(found, "errors lack “{expected}”\n{self}");
+        Ok(self)
+    }
+
+    /// Requires that our words are one sentence: a single line, neither a panic nor a backtrace.
+    pub fn one_sentence(self) -> Result<Self> {
+        let text = self.error_text();
+        let lines = text.lines().filter(|line| !line.trim().is_empty()).count();
+        ensure!(lines == 1, "{lines} lines of errors instead of one sentence\n{self}");
+        ensure!(!text.contains("panicked") && !text.contains("RUST_BACKTRACE"), "a panic\n{self}");
+        Ok(self)
+    }
+
+    /// Requires status and output to be those of another run.
+    pub fn same_as(self, other: &Outcome) -> Result<Self> {
+        if self.output != other.output || self.code() != other.code() {
+            let difference = difference(&other.text(), &self.text());
+            bail!("differs from the native run:\n{difference}native: {other}\nisland: {self}");
+        }
+        Ok(self)
+    }
+}
+
+/// The first lines that differ, native first.
+fn difference(native: &str, island: &str) -> String {
+    let mut shown = String::new();
+    let mut left = native.lines();
+    let mut right = island.lines();
+    let mut count = 0;
+    loop {
+        let (one, other) = (left.next(), right.next());
+        if (one, other) == (None, None) || count == 20 {
+            return shown;
+        }
+        if one != other {
+            count += 1;
+            shown.push_str(&format!("  - {}\n  + {}\n", one.unwrap_or("(end)"), other.unwrap_or("(end)")));
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(formatter, "{} ({})", self.command, self.status)?;
+        for (name, bytes) in [("output", &self.output), ("errors", &self.errors)] {
+            let text = String::from_utf8_lossy(bytes);
+            let lines: Vec<&str> = text.lines().collect();
+            let hidden = lines.len().saturating_sub(60);
+            if hidden > 0 {
+                writeln!(formatter, "  {name}| … {hidden} lines …")?;
+            }
+            for line in &lines[hidden..] {
+                writeln!(formatter, "  {name}| {line}")?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,135 @@
+//! Where a case plays: its directories, its caller, and the ways to run something.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use eyot_tests::build::{self, Toolchain};
+use eyot_tests::island::{Place, Run, bare};
+use eyot_tests::outcome::{Outcome, run};
+use eyot_tests::service::Service;
+
+use super::caller::Caller;
+
+/// How long one program may take; the case as a whole has a limit of its own.
+const LIMIT: Duration = Duration::from_secs(50);
+
+pub struct Stage {
+    /// The name of the case that plays.
+    pub case: &'static str,
+    pub caller: Caller,
+    /// Compiled test programs.
+    pub programs: PathBuf,
+    /// This case's own directory; holds `home` and `work`.
+    pub directory: PathBuf,
+    pub eyot: PathBuf,
+}
+
+impl Stage {
+    /// The directory that programs start in.
+    pub fn work(&self) -> PathBuf {
+        self.directory.join("work")
+    }
+
+    /// Makes an empty directory of the caller's, which no program starts in.
+    pub fn make_directory(&self, name: &str) -> Result<PathBuf> {
+        let path = self.directory.join(name);
+        fs::create_dir(&path).with_context(|| format!("making {}", path.display()))?;
+        Ok(path)
+    }
+
+    /// Writes a file into the directory that programs start in.
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> Result<PathBuf> {
+        let path = self.work().join(name);
+        fs::write(&path, content).with_context(|| format!("writing {}", path.display()))?;
+        Ok(path)
+    }
+
+    /// The same, and it can be executed.
+    pub fn write_program(&self, name: &str, content: impl AsRef<[u8]>) -> Result<PathBuf> {
+        use std::os::unix::fs::PermissionsExt;
+        let path = self.write(name, content)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+        Ok(path)
+    }
+
+    /// A compiled test program.
+    pub fn program(&self, name: &str, toolchain: Toolchain) -> Result<PathBuf> {
+        let path = self.programs.join(build::name(name, toolchain));
+        ensure!(path.exists(), "{} was not built", path.display());
+        Ok(path)
+    }
+
+    /// A run of a compiled test program, which it can see.
+    pub fn compiled(&self, name: &str, toolchain: Toolchain) -> Result<Run> {
+        Ok(Run::new([self.program(name, toolchain)?]).readable(&self.programs))
+    }
+
+    /// Where this caller's programs run.
+    pub fn place(&self) -> Place {
+        match self.caller {
+            Caller::Native => Place::Native,
+            _ => Place::Island(self.eyot.clone()),
+        }
+    }
+
+    pub fn run(&self, what: &Run) -> Result<Outcome> {
+        self.run_with_input(what, b"")
+    }
+
+    pub fn run_with_input(&self, what: &Run, input: &[u8]) -> Result<Outcome> {
+        run(what.command(&self.place(), &self.directory), input, LIMIT)
+    }
+
+    /// Runs the same without an island, whoever the caller is.
+    pub fn natively(&self, what: &Run) -> Result<Outcome> {
+        run(what.command(&Place::Native, &self.directory), b"", LIMIT)
+    }
+
+    /// Runs the same natively and here, and requires the same status and output.
+    pub fn compare(&self, what: &Run) -> Result<Outcome> {
+        self.compare_with_input(what, b"")
+    }
+
+    pub fn compare_with_input(&self, what: &Run, input: &[u8]) -> Result<Outcome> {
+        let native = run(what.command(&Place::Native, &self.directory), input, LIMIT)?;
+        self.run_with_input(what, input)?.same_as(&native)
+    }
+
+    /// Starts a server and waits until it listens at a port.
+    pub fn serve(&self, what: &Run, port: u16) -> Result<Service> {
+        Service::listening(what.command(&self.place(), &self.directory), &self.directory, port)
+    }
+
+    /// Starts a program that runs beside the test.
+    pub fn start(&self, what: &Run) -> Result<Service> {
+        Service::start(what.command(&self.place(), &self.directory), &self.directory)
+    }
+
+    /// Runs a command of this machine that is no part of what is tested: a client, an inspection.
+    pub fn outside<Word: AsRef<std::ffi::OsStr>>(
+        &self,
+        words: impl IntoIterator<Item = Word>,
+    ) -> Result<Outcome> {
+        self.natively(&Run::new(words))
+    }
+
+    /// Runs `eyot` itself with exactly these arguments.
+    pub fn eyot(&self, arguments: &[&str]) -> Result<Outcome> {
+        run(self.eyot_command(arguments), b"", LIMIT)
+    }
+
+    pub fn eyot_command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.eyot);
+        command.args(arguments);
+        bare(&mut command, &self.directory);
+        command
+    }
+}
+
+/// The path as text; paths of the suite are.
+pub fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
