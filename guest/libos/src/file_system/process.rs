@@ -271,7 +271,7 @@ impl Place {
     fn nameless(self, thread: &Arc<Thread>, description: &Arc<Description>, number: u32) -> Location {
         let generator = Generator::Process(self.with(Part::Opened(number)));
         let known = attributes_now(thread, description.file.as_ref());
-        let meta = known.map_or_else(|| generator.node(thread).attributes(), |attributes| attributes);
+        let meta = known.unwrap_or_else(|| generator.node(thread).attributes());
         let name = nameless_name(&meta);
         Entry::new(&name, None, Node::new(Meta::of(&meta), Kind::Generated(generator)))
     }

@@ -244,6 +244,7 @@ impl Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec;
 
     #[test]
     fn neighbours_are_the_only_repetitions() {

@@ -135,10 +135,10 @@ pub fn stat(process: &Arc<Process>, thread: u32) -> Vec<u8> {
     let break_start = process.memory.lock().break_start;
     let mut text = format!("{number} (");
     text.push_str(&String::from_utf8_lossy(&name(process, thread)));
-    let _ = write!(
+    let _ = writeln!(
         text,
         ") {} {} {group} {session} 0 -1 4194304 0 0 0 0 {user} 0 0 0 20 0 {threads} 0 1 {} 0 {limit} {} {} {} 0 0 {} {} {} {} \
-         0 0 0 17 0 0 0 0 0 0 0 0 {break_start} 0 0 0 0 0\n",
+         0 0 0 17 0 0 0 0 0 0 0 0 {break_start} 0 0 0 0 0",
         state(process, thread),
         process.parent,
         sizes.total,
