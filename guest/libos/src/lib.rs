@@ -25,6 +25,7 @@ mod start;
 pub mod syscall;
 pub mod thread;
 pub mod timer;
+mod trace;
 mod user;
 pub mod wait;
 

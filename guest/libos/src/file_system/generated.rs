@@ -29,7 +29,6 @@ use crate::thread::Thread;
 
 pub use device::{Device, fill_devices};
 pub(super) use report::{mount_facts, mounts};
-pub use system::{RELEASE, VERSION};
 
 /// One generated directory, file or link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -53,7 +53,7 @@ impl Entry {
         Arc::new(Self { name: Mutex::new(name.to_vec()), parent: Mutex::new(parent), node })
     }
 
-    /// The absolute path, as getcwd(2) gives it.
+    /// The absolute path, as getcwd(2) gives it; the bare name of what is in no tree (`pipe:[7]`).
     pub fn path(&self) -> Vec<u8> {
         let mut names: Vec<Vec<u8>> = Vec::new();
         let mut name = self.name.lock().clone();
@@ -64,7 +64,7 @@ impl Entry {
             parent = above.parent.lock().clone();
         }
         if names.is_empty() {
-            return b"/".to_vec();
+            return if name.is_empty() { b"/".to_vec() } else { name };
         }
         let mut path = Vec::new();
         for name in names.iter().rev() {

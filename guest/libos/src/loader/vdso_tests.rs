@@ -1,4 +1,6 @@
-//! What a dynamic linker sees of our vDSO.
+//! What a dynamic linker sees of our vDSO, and what readelf does where it is installed.
+
+extern crate std;
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -81,4 +83,22 @@ fn version_is_the_one_programs_ask_for() {
     assert_eq!(word(&image, next + 8, 4), 61_765_110, "the hash of LINUX_2.6 that glibc compares with");
     let auxiliary = next + word(&image, next + 12, 4) as usize;
     assert_eq!(text(&image, dynamic(&image, 5) + word(&image, auxiliary, 4) as usize), "LINUX_2.6");
+}
+
+#[test]
+fn readelf_has_nothing_to_complain_of() {
+    let path = std::env::temp_dir().join(alloc::format!("eyot-vdso-{}.so", std::process::id()));
+    std::fs::write(&path, build(&clock())).expect("a temporary file");
+    let arguments = ["--wide", "--use-dynamic", "--file-header", "--segments", "--dynamic", "--symbols"];
+    let output = std::process::Command::new("readelf").args(arguments).arg(&path).output();
+    let _ = std::fs::remove_file(&path);
+    let Ok(output) = output else {
+        std::eprintln!("skipped: readelf is not installed");
+        return;
+    };
+    let (text, complaints) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && complaints.is_empty(), "{complaints}");
+    for expected in ["__vdso_clock_gettime", "WEAK", "linux-vdso.so.1"] {
+        assert!(text.contains(expected), "{expected} is not in {text}");
+    }
 }

@@ -8,6 +8,7 @@ mod file;
 mod identity;
 mod memory;
 mod misc;
+mod name;
 mod number;
 mod path;
 mod process;
@@ -25,7 +26,9 @@ use crate::errno::{Errno, Result};
 use crate::kernel::Kernel;
 use crate::process::Process;
 use crate::thread::{Pending, Thread};
+use crate::trace;
 
+pub use name::name;
 pub use thread::end_thread;
 
 /// How a call ends.
@@ -106,7 +109,10 @@ pub fn dispatch(thread: &Arc<Thread>, context: &mut Context, cpu: Cpu) -> Outcom
     let number = registers.rax;
     let arguments = [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9];
     let mut call = Call { thread, context, cpu, arguments };
-    run(number, &mut call)
+    match thread.kernel().boot.trace {
+        None => run(number, &mut call),
+        Some(sink) => trace::traced(sink, number, &mut call),
+    }
 }
 
 /// Runs one call.

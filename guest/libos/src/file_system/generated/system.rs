@@ -14,10 +14,7 @@ use crate::errno::{Errno, Result};
 use crate::file_system::node::{DIRECTORY, LINK, REGULAR};
 use crate::kernel::Kernel;
 use crate::thread::Thread;
-
-/// Kernel release and version as uname(2) tells them: the Linux whose interface this is.
-pub const RELEASE: &str = "6.1.0-eyot";
-pub const VERSION: &str = "#1 SMP PREEMPT_DYNAMIC eyot";
+use crate::{RELEASE, VERSION};
 
 /// Where a file's content comes from.
 enum Source {
@@ -251,6 +248,7 @@ impl Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec;
 
     #[test]
     fn neighbours_are_the_only_repetitions() {
