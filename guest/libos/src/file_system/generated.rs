@@ -58,7 +58,12 @@ impl Generator {
             Self::System(place) => hash(&[place.path.as_bytes(), &place.cpu.to_le_bytes()]),
             Self::Process(place) => {
                 let (part, index) = place.part.number();
-                hash(&[&place.process.to_le_bytes(), &place.thread.to_le_bytes(), &[part], &index.to_le_bytes()])
+                hash(&[
+                    &place.process.to_le_bytes(),
+                    &place.thread.to_le_bytes(),
+                    &[part],
+                    &index.to_le_bytes(),
+                ])
             }
         }
     }

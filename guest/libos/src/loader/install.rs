@@ -75,7 +75,8 @@ pub async fn install(thread: &Arc<Thread>, image: Image) -> Result<Box<Context>>
         random,
     };
     let gap = builder.random(BREAK_SPREAD) * PAGE;
-    builder.memory.break_start = page_up(program.end).and_then(|end| end.checked_add(gap)).ok_or(Errno::ENOMEM)?;
+    builder.memory.break_start =
+        page_up(program.end).and_then(|end| end.checked_add(gap)).ok_or(Errno::ENOMEM)?;
     builder.memory.break_end = builder.memory.break_start;
     let block = builder.build_stack(&image, stack_limit, &facts)?;
     drop(memory);
@@ -140,7 +141,8 @@ impl Builder<'_> {
         if end > self.memory.end() {
             return Err(Errno::ENOMEM);
         }
-        let mapped_end = if segment.file_length == 0 { start } else { page_up(file_end).ok_or(Errno::ENOEXEC)? };
+        let mapped_end =
+            if segment.file_length == 0 { start } else { page_up(file_end).ok_or(Errno::ENOEXEC)? };
         if mapped_end > start {
             let content = Content::File {
                 backed: module.backed.clone(),

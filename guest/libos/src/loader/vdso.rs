@@ -124,7 +124,8 @@ fn hash_table(hashes: &[u32]) -> Vec<u8> {
 /// Two `Elf64_Verdef` with one `Elf64_Verdaux` each: the object itself, and its only version.
 fn version_definitions(soname: u32, version: u32) -> Vec<u8> {
     let mut bytes = Vec::new();
-    for (index, (flags, name, string)) in [(1, SONAME, soname), (0, VERSION, version)].into_iter().enumerate() {
+    for (index, (flags, name, string)) in [(1, SONAME, soname), (0, VERSION, version)].into_iter().enumerate()
+    {
         bytes.extend(words16(&[1, flags, index as u16 + 1, 1]));
         bytes.extend(words32(&[hash(name), 20, if index == 0 { 28 } else { 0 }]));
         bytes.extend(words32(&[string, 0]));
@@ -154,18 +155,19 @@ pub fn build(clock: &HostClock) -> Vec<u8> {
     let hash_at = image.add(&hash_table(&hashes));
     let versions_at = image.add(&words16(&versions));
     let definitions_at = image.add(&version_definitions(soname, version));
-    let dynamic = words64(&[
-        14, u64::from(soname), // DT_SONAME
-        4, hash_at, // DT_HASH
-        5, strings_at, // DT_STRTAB
-        6, symbols_at, // DT_SYMTAB
-        10, strings.0.len() as u64, // DT_STRSZ
-        11, SYMBOL as u64, // DT_SYMENT
-        0x6fff_fff0, versions_at, // DT_VERSYM
-        0x6fff_fffc, definitions_at, // DT_VERDEF
-        0x6fff_fffd, 2, // DT_VERDEFNUM
-        0, 0, // DT_NULL
-    ]);
+    let dynamic = [
+        (14, u64::from(soname)),       // DT_SONAME
+        (4, hash_at),                  // DT_HASH
+        (5, strings_at),               // DT_STRTAB
+        (6, symbols_at),               // DT_SYMTAB
+        (10, strings.0.len() as u64),  // DT_STRSZ
+        (11, SYMBOL as u64),           // DT_SYMENT
+        (0x6fff_fff0, versions_at),    // DT_VERSYM
+        (0x6fff_fffc, definitions_at), // DT_VERDEF
+        (0x6fff_fffd, 2),              // DT_VERDEFNUM
+        (0, 0),                        // DT_NULL
+    ];
+    let dynamic = words64(dynamic.map(|(tag, value)| [tag, value]).as_flattened());
     let dynamic_at = image.add(&dynamic);
     let mut image = image.0;
     let length = image.len() as u64;

@@ -196,7 +196,10 @@ pub fn mount_facts(kernel: &Kernel) -> String {
     for (index, (path, kind, writable)) in each_mount(kernel).into_iter().enumerate() {
         let access = if writable { "rw" } else { "ro" };
         let (number, parent) = (index + 20, if index == 0 { 1 } else { 20 });
-        let _ = writeln!(text, "{number} {parent} 0:{number} / {path} {access},relatime - {kind} {kind} {access}");
+        let _ = writeln!(
+            text,
+            "{number} {parent} 0:{number} / {path} {access},relatime - {kind} {kind} {access}"
+        );
     }
     text
 }

@@ -4,10 +4,10 @@
 //! Values are those a program may act on (CPUs, memory, limits); the rest has the shape that readers
 //! expect and no more, since an island does not describe its host.
 
+use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use alloc::format;
 
 use super::{Generator, network, report};
 use crate::errno::{Errno, Result};
@@ -131,7 +131,10 @@ static TABLE: &[(&str, Source)] = &[
     ("sys/devices/system/node/node0/meminfo", Text(report::node_memory)),
     ("sys/kernel/mm/transparent_hugepage/enabled", Fixed("always [madvise] never\n")),
     ("sys/kernel/mm/transparent_hugepage/defrag", Fixed("always defer defer+madvise [madvise] never\n")),
-    ("sys/kernel/mm/transparent_hugepage/shmem_enabled", Fixed("always within_size advise [never] deny force\n")),
+    (
+        "sys/kernel/mm/transparent_hugepage/shmem_enabled",
+        Fixed("always within_size advise [never] deny force\n"),
+    ),
     ("sys/kernel/mm/transparent_hugepage/hpage_pmd_size", Fixed("2097152\n")),
     ("sys/kernel/mm/transparent_hugepage/use_zero_page", Fixed("1\n")),
     ("sys/kernel/mm/hugepages", Directory),
@@ -213,9 +216,10 @@ impl Place {
             }
             before = path;
             if component == "cpu#" {
-                found.extend((0..report::cpus(kernel)).map(|cpu| {
-                    (format!("cpu{cpu}").into_bytes(), Generator::System(Self { path, cpu }))
-                }));
+                found
+                    .extend((0..report::cpus(kernel)).map(|cpu| {
+                        (format!("cpu{cpu}").into_bytes(), Generator::System(Self { path, cpu }))
+                    }));
             } else {
                 found.push((component.into(), Generator::System(Self { path, ..self })));
             }
