@@ -101,7 +101,8 @@ impl Futexes {
         {
             let mut bucket = self.bucket(key).lock();
             bucket.retain(|waiter| {
-                let chosen = (woken.len() as u64) < count && *waiter.key.lock() == key && waiter.bits & bits != 0;
+                let chosen =
+                    (woken.len() as u64) < count && *waiter.key.lock() == key && waiter.bits & bits != 0;
                 if chosen {
                     woken.push(waiter.clone());
                 }

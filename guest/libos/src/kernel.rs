@@ -160,7 +160,13 @@ impl Kernel {
     }
 
     /// Applies the end of a call to the context; true if the thread is no more.
-    fn finish_call(self: &Arc<Self>, cpu: Cpu, thread: &Arc<Thread>, body: &mut Body, finish: Finish) -> bool {
+    fn finish_call(
+        self: &Arc<Self>,
+        cpu: Cpu,
+        thread: &Arc<Thread>,
+        body: &mut Body,
+        finish: Finish,
+    ) -> bool {
         match finish {
             Finish::Return(result) => {
                 syscall::set_result(thread, &mut body.context, result);

@@ -22,11 +22,13 @@ use crate::thread::Thread;
 /// Makes the first process, with one thread whose first act is to load the program.
 pub fn first_process(kernel: &Arc<Kernel>) {
     let process = Process::first(kernel);
-    let files = crate::file::stream::standard(kernel).expect("invariant: the monitor grants streams that can be watched");
+    let files = crate::file::stream::standard(kernel)
+        .expect("invariant: the monitor grants streams that can be watched");
     for (number, (file, stream)) in files.into_iter().zip(&kernel.boot.streams).enumerate() {
         let access = if number == 0 { 0 } else { flag::WRONLY };
         let access = if matches!(stream, abi::boot::Stream::Terminal(_)) { flag::RDWR } else { access };
-        let slot = Slot { description: Description::new(file, access | flag::LARGE, None), close_on_exec: false };
+        let slot =
+            Slot { description: Description::new(file, access | flag::LARGE, None), close_on_exec: false };
         let _ = process.files.add(slot, number, u64::MAX);
     }
     let context = Box::new(Context::new(0, 0));
@@ -57,12 +59,11 @@ async fn start(thread: &Arc<Thread>) -> Result<Box<Context>, (NotStarted, String
     })?;
     *thread.process.directory.lock() = directory;
     let path = find_program(thread, &boot.program, &boot.environment).await?;
-    let loaded =
-        crate::loader::load(thread, &path, boot.arguments.clone(), boot.environment.clone()).await;
+    let loaded = crate::loader::load(thread, &path, boot.arguments.clone(), boot.environment.clone()).await;
     match loaded {
-        Ok(image) => crate::loader::install(thread, image)
-            .await
-            .map_err(|errno| (NotStarted::CannotRun, format!("{}: cannot be loaded: {errno:?}", shown(&path)))),
+        Ok(image) => crate::loader::install(thread, image).await.map_err(|errno| {
+            (NotStarted::CannotRun, format!("{}: cannot be loaded: {errno:?}", shown(&path)))
+        }),
         Err(LoadError { errno: Errno::ENOENT, message }) if message.is_empty() => {
             Err((NotStarted::NotFound, format!("{}: no such file on this island", shown(&path))))
         }
@@ -101,9 +102,8 @@ async fn find_program(
         Some(path) => {
             Err((NotStarted::CannotRun, format!("{}: found, but it is not executable", shown(&path))))
         }
-        None => Err((
-            NotStarted::NotFound,
-            format!("{}: not found in PATH ({})", shown(program), shown(search)),
-        )),
+        None => {
+            Err((NotStarted::NotFound, format!("{}: not found in PATH ({})", shown(program), shown(search))))
+        }
     }
 }

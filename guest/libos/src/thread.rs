@@ -57,7 +57,12 @@ pub struct Thread {
 }
 
 impl Thread {
-    pub fn new(number: u32, process: Arc<Process>, context: Box<Context>, signals: ThreadSignals) -> Arc<Self> {
+    pub fn new(
+        number: u32,
+        process: Arc<Process>,
+        context: Box<Context>,
+        signals: ThreadSignals,
+    ) -> Arc<Self> {
         Arc::new(Self {
             number,
             process,

@@ -87,7 +87,8 @@ pub fn read_ranges(thread: &Arc<Thread>, address: u64, count: u64) -> Result<Vec
     let mut left = TRANSFER_MAX;
     let mut ranges = Vec::with_capacity(count as usize);
     for pair in bytes.chunks_exact(16) {
-        let word = |at: usize| u64::from_le_bytes(pair[at..at + 8].try_into().expect("invariant: eight bytes"));
+        let word =
+            |at: usize| u64::from_le_bytes(pair[at..at + 8].try_into().expect("invariant: eight bytes"));
         if word(8) > i64::MAX as u64 {
             return Err(Errno::EINVAL);
         }

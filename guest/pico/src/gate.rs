@@ -7,8 +7,8 @@
 //! zone, and may not exist.
 //!
 //! A signal on any instruction of this file is safe: between `pico_exit_begin` and `pico_exit_end` the
-//! context is still complete, so a kick there makes the exit start over at `pico_abort`; between
-//! `pico_gate` and `pico_gate_end` a kick only leaves its mark for the next exit.
+//! context is still complete, so a kick there makes the exit start over at `pico_abort`; from `pico_gate`
+//! on a kick only leaves its mark for the next exit.
 //!
 //! A context is `live` while the upper halves of its vector registers, its x87 state and its thread
 //! pointer are in the processor; the lower halves, which the library OS uses, are saved each time.
@@ -38,7 +38,6 @@ unsafe extern "C" {
     pub fn pico_exit_begin();
     pub fn pico_exit_end();
     pub fn pico_gate();
-    pub fn pico_gate_end();
 }
 
 const fn register(offset: usize) -> usize {
@@ -63,7 +62,7 @@ global_asm!(
 
 .pushsection .text.gate, "ax", @progbits
 .globl pico_enter, pico_leave, pico_finish, pico_abort
-.globl pico_exit_begin, pico_exit_end, pico_gate, pico_gate_end
+.globl pico_exit_begin, pico_exit_end, pico_gate
 
 .p2align 6
 pico_enter:
@@ -141,8 +140,8 @@ pico_abort:
     ldmxcsr gs:[{DEFAULT_MXCSR}]
     jmp 3f
 
-    // From a stub: rcx points to the logical return address, 30 bytes behind the stub's continuation;
-    // rcx and r11 are the only registers that a system call may change.
+    // From a stub: rcx points to the logical return address, at a fixed distance behind the stub's
+    // continuation; rcx and r11 are the only registers that a system call may change.
 .p2align 6
 pico_gate:
     mov gs:[{USER_STACK}], rsp
@@ -166,7 +165,7 @@ pico_gate:
     mov [rdi + {R14}], r14
     mov [rdi + {R15}], r15
     mov rax, [rcx]
-    sub rcx, 30
+    sub rcx, {DISTANCE}
     mov [rdi + {RIP}], rax
     mov [rdi + {RCX}], rax
     mov [rdi + {RESUME}], rcx
@@ -195,7 +194,6 @@ pico_gate:
 5:  push 0x202
     popfq
     jmp 6b
-pico_gate_end:
 
 .p2align 4
 pico_leave:
@@ -242,4 +240,5 @@ pico_leave:
     RSP = const register(offset_of!(Registers, rsp)),
     FS_BASE = const register(offset_of!(Registers, fs_base)),
     INTERRUPT = const INTERRUPT,
+    DISTANCE = const gate::LOGICAL - gate::CONTINUATION,
 );

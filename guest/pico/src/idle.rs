@@ -35,14 +35,20 @@ pub fn kick(local: &Local) {
             host::futex_wake(&local.idle, 1);
         }
         COLLECTING => wake_collector(),
-        _ => {
-            // SAFETY: no memory is named; handlers for the kick stand.
-            let _ = unsafe {
-                let thread = local.thread.load(Relaxed) as u64;
-                host::call(linux::__NR_tgkill, [device::process(), thread, signal::KICK as u64])
-            };
-        }
+        _ => signal(local),
     }
+}
+
+/// Sends a CPU's thread the kick's signal, whatever it does.
+pub fn signal(local: &Local) {
+    let thread = local.thread.load(Relaxed) as u64;
+    // SAFETY: no memory is named; the handler for the kick stands.
+    let _ = unsafe { host::call(linux::__NR_tgkill, [device::process(), thread, signal::KICK as u64]) };
+}
+
+/// Whether a CPU waits in `wait`, from which it goes no further without looking around.
+pub fn is_idle(local: &Local) -> bool {
+    local.idle.load(SeqCst) != RUNNING
 }
 
 /// Something was finished that the collecting CPU should see.

@@ -21,7 +21,7 @@ pub const SIGNAL_STACK: u64 = 64 * 1024;
 
 /// Stubs that patched call sites reach through the gate table, one per slot.
 pub const STUBS: u64 = 0x7e06_0000_0000;
-pub const STUB: u64 = 64;
+pub const STUB: u64 = 128;
 pub const SLOTS: u64 = (GATE_TABLE_END - GATE_TABLE) / 8;
 pub const STUBS_END: u64 = STUBS + SLOTS * STUB;
 

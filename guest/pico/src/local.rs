@@ -39,6 +39,8 @@ pub struct Local {
     pub deadline: AtomicU64,
     /// Threads park here until they are started: 0 not there yet, 1 parked, 2 started.
     pub started: AtomicU32,
+    /// Counts the kicks that have arrived: see `hold.rs`.
+    pub arrived: AtomicU32,
     /// What the last signal told; written by the handler, read by this CPU alone.
     pub exception: UnsafeCell<Exception>,
     /// The trapped system call came from a `syscall` instruction that stands right before `rip`.
@@ -66,6 +68,7 @@ impl Local {
             thread: AtomicI32::new(0),
             deadline: AtomicU64::new(0),
             started: AtomicU32::new(0),
+            arrived: AtomicU32::new(0),
             exception: UnsafeCell::new(Exception { vector: 0, error: 0, address: 0, beyond_file: false }),
             patchable: AtomicU32::new(0),
         }

@@ -15,11 +15,13 @@
 
 extern crate alloc;
 
+mod code;
 mod device;
 mod filter;
 mod frame;
 mod gate;
 mod heap;
+mod hold;
 mod host;
 mod idle;
 mod intrinsic;

@@ -9,7 +9,7 @@ use abi::pico::{GATE_TABLE, GATE_TABLE_END, USER_END};
 use linux_raw_sys::{errno, general as linux};
 use machine::{Advice, Backing, Protection, Space, UserRange};
 
-use crate::{host, stub};
+use crate::{code, host};
 
 /// A range of whole pages that belongs to applications.
 fn check(space: Space, range: UserRange) -> Result<(), Code> {
@@ -35,28 +35,28 @@ pub fn map(space: Space, range: UserRange, protection: Protection, backing: Back
         }
     };
     let flags = (flags | linux::MAP_FIXED | linux::MAP_NORESERVE) as u64;
-    stub::forget(range);
+    code::forget(range);
     // SAFETY: the range is the applications', which no Rust object lies in.
     unsafe {
         host::call(linux::__NR_mmap, [range.address, range.length, bits(protection), flags, file, offset])
     }?;
     let private_file = matches!(backing, Backing::File { shared: false, .. });
     if private_file {
-        stub::remember(range, protection);
+        code::remember(range, protection);
     }
     Ok(())
 }
 
 pub fn protect(space: Space, range: UserRange, protection: Protection) -> Result<(), Code> {
     check(space, range)?;
-    stub::protected(range, protection);
+    code::protected(range, protection);
     // SAFETY: as in `map`.
     unsafe { host::call(linux::__NR_mprotect, [range.address, range.length, bits(protection)]) }.map(drop)
 }
 
 pub fn unmap(space: Space, range: UserRange) -> Result<(), Code> {
     check(space, range)?;
-    stub::forget(range);
+    code::forget(range);
     // SAFETY: as in `map`.
     unsafe { host::call(linux::__NR_munmap, [range.address, range.length]) }.map(drop)
 }
@@ -64,8 +64,8 @@ pub fn unmap(space: Space, range: UserRange) -> Result<(), Code> {
 pub fn relocate(space: Space, from: UserRange, to: UserRange) -> Result<(), Code> {
     check(space, from)?;
     check(space, to)?;
-    stub::forget(from);
-    stub::forget(to);
+    code::forget(from);
+    code::forget(to);
     let flags = (linux::MREMAP_MAYMOVE | linux::MREMAP_FIXED) as u64;
     let arguments = if from.address == to.address {
         [from.address, from.length, to.length, 0, 0]

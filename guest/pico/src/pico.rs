@@ -19,7 +19,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use crate::device::{self, Trees};
 use crate::local::LOCALS;
 use crate::lock::Mutex;
-use crate::{gate, host, idle, memory, patch, thread, ticker, user_memory, vdso};
+use crate::{gate, hold, host, idle, memory, patch, stub, thread, ticker, user_memory, vdso};
 
 /// This process as a machine.
 pub struct Pico {
@@ -39,12 +39,16 @@ impl Machine for Pico {
     fn enter(&self, cpu: Cpu, context: &mut Context, slice: Slice) -> Trap {
         let local = &LOCALS[cpu.0 as usize];
         ticker::begin(local, slice);
+        hold::pass();
+        if context.resume == 0 {
+            context.resume = stub::continuation(context.registers.rip);
+        }
         // SAFETY: the library OS lends the context until this returns; we are on this CPU's kernel stack.
         match unsafe { gate::pico_enter(context) } {
             gate::SYSCALL => Trap::Syscall,
             gate::TRAPPED => {
                 if local.patchable.load(Relaxed) != 0 {
-                    patch::consider(context);
+                    patch::consider(local, context);
                 }
                 Trap::Syscall
             }

@@ -14,7 +14,7 @@ use machine::Exception;
 
 use crate::frame::{Frame, Information};
 use crate::local::{LOCALS, Local};
-use crate::{gate, host, layout, stub, user_memory};
+use crate::{gate, hold, host, layout, stub, user_memory};
 
 /// The signal that takes a virtual CPU back from application code (SIGURG). Nothing else on the host
 /// sends it to a process that asked for no out-of-band data.
@@ -123,6 +123,9 @@ unsafe extern "C" fn on_signal(signal: u32, information: *const Information, fra
     };
     // SAFETY: GS is ours; the application may have changed it, which costs it only its own fast path.
     unsafe { asm!("wrgsbase {}", in(reg) local, options(nostack, preserves_flags)) };
+    if signal == KICK {
+        hold::arrived(local);
+    }
     match place(local, frame.rip) {
         Place::Application(rip) => {
             frame.rip = rip;
@@ -151,7 +154,6 @@ fn application(signal: u32, information: &Information, frame: &mut Frame, local:
         KICK if local.kicked.load(Acquire) == 0 => return,
         KICK => gate::INTERRUPT,
         linux::SIGSYS => system_call(information, frame, local),
-        linux::SIGILL if stub::is_torn(frame.rip) => return,
         linux::SIGILL if stub::is_patched_call(frame.rip) => {
             // A jump to the call in the middle of a patched site: what stood there does the same.
             frame.rip += 2;

@@ -48,6 +48,7 @@ pub fn start(cpus: u64) {
         spawn(thread);
     }
     become_cpu(0);
+    LOCALS[0].started.store(1, Relaxed);
     // Their signal stacks must be set before the filter forbids it.
     loop {
         let missing = MISSING.load(Acquire);

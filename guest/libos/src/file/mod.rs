@@ -213,7 +213,11 @@ impl Description {
     /// Fails unless opened for reading.
     pub fn readable(&self) -> Result<()> {
         let flags = self.flags();
-        if flags & flag::PATH != 0 || flags & flag::ACCESS == flag::WRONLY { Err(Errno::EBADF) } else { Ok(()) }
+        if flags & flag::PATH != 0 || flags & flag::ACCESS == flag::WRONLY {
+            Err(Errno::EBADF)
+        } else {
+            Ok(())
+        }
     }
     /// Fails unless opened for writing.
     pub fn writable(&self) -> Result<()> {

@@ -139,7 +139,11 @@ pub async fn own(thread: &Arc<Thread>, entry: &Location) -> Result<Location> {
             };
             let parent = entry.parent.lock().clone().ok_or(Errno::EROFS)?;
             let name = entry.name.lock().clone();
-            let up = Entry::new(&name, Some(parent.clone()), Node::new(Meta::of(&leaf.attributes), Kind::Link(target)));
+            let up = Entry::new(
+                &name,
+                Some(parent.clone()),
+                Node::new(Meta::of(&leaf.attributes), Kind::Link(target)),
+            );
             parent.node.directory()?.children.lock().insert(name, Some(up.clone()));
             Ok(up)
         }

@@ -223,7 +223,11 @@ impl File for MemoryFile {
                 let mut position = offset as usize;
                 for range in from {
                     let length = range.length as usize;
-                    machine.copy_in(thread.process.space, range.address, &mut bytes[position..position + length])?;
+                    machine.copy_in(
+                        thread.process.space,
+                        range.address,
+                        &mut bytes[position..position + length],
+                    )?;
                     position += length;
                 }
                 Ok(Transfer::Done(total as usize))

@@ -25,7 +25,11 @@ pub fn kind_of(mode: u32) -> u8 {
 /// Lists a directory.
 pub async fn list(thread: &Arc<Thread>, at: &Location) -> Result<Listing> {
     let parent = at.parent.lock().clone().unwrap_or_else(|| at.clone());
-    let dot = |name: &[u8], of: &Location| Listed { name: name.to_vec(), inode: of.node.attributes().inode, kind: 4 };
+    let dot = |name: &[u8], of: &Location| Listed {
+        name: name.to_vec(),
+        inode: of.node.attributes().inode,
+        kind: 4,
+    };
     let mut entries = alloc::vec![dot(b".", at), dot(b"..", &parent)];
     let directory = match &at.node.kind {
         Kind::Directory(directory) => directory,
@@ -60,7 +64,11 @@ pub async fn list(thread: &Arc<Thread>, at: &Location) -> Result<Listing> {
     for (name, child) in children.iter() {
         if let Some(entry) = child {
             let attributes = entry.node.attributes();
-            entries.push(Listed { name: name.clone(), inode: attributes.inode, kind: kind_of(attributes.mode) });
+            entries.push(Listed {
+                name: name.clone(),
+                inode: attributes.inode,
+                kind: kind_of(attributes.mode),
+            });
         }
     }
     Ok(Listing { entries })

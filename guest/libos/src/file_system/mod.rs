@@ -103,7 +103,10 @@ impl FileSystems {
         let directory = Directory::new(place, overlay, writable);
         let root = Entry::new(b"", None, Node::new(meta(0o040755, 0, 0), Kind::Directory(directory)));
         let own = |path: &[u8], mode: u32, user: u32, group: u32| {
-            let node = Node::new(meta(0o040000 | mode, user, group), Kind::Directory(Directory::new(None, true, false)));
+            let node = Node::new(
+                meta(0o040000 | mode, user, group),
+                Kind::Directory(Directory::new(None, true, false)),
+            );
             attach(&root, path, node, &meta)
         };
         own(b"/tmp", 0o1777, 0, 0);
@@ -138,7 +141,9 @@ impl FileSystems {
 
     /// Takes bytes from what the guest's own files may hold; false if there is not enough.
     pub fn reserve(&self, bytes: u64) -> bool {
-        self.scratch.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes)).is_ok()
+        self.scratch
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes))
+            .is_ok()
     }
 
     pub fn release(&self, bytes: u64) {

@@ -46,7 +46,11 @@ pub async fn opened(
                     super::walk::Target::Place(place) => return open_entry(thread, &place, flags).await,
                     super::walk::Target::Path(target) => path = target,
                 }
-                start = if path.first() == Some(&b'/') { thread.process.root.lock().clone() } else { found.parent };
+                start = if path.first() == Some(&b'/') {
+                    thread.process.root.lock().clone()
+                } else {
+                    found.parent
+                };
             }
             Ok(entry) => return open_entry(thread, &entry, flags).await,
             Err(Errno::ENOENT) => return create(thread, &found.parent, &found.name, flags, mode).await,
@@ -104,10 +108,12 @@ pub async fn temporary(
         return Err(Errno::EOPNOTSUPP);
     }
     let kernel = thread.kernel();
-    let mode = REGULAR | mode & 0o7777 & !thread.process.file_mask.load(core::sync::atomic::Ordering::Relaxed);
+    let mode =
+        REGULAR | mode & 0o7777 & !thread.process.file_mask.load(core::sync::atomic::Ordering::Relaxed);
     let owner = owner(thread);
     let file = MemoryFile::new(kernel);
-    let mut meta = Meta::new(kernel.file_systems.next_number(), mode, owner.user, owner.group, now_ns(thread));
+    let mut meta =
+        Meta::new(kernel.file_systems.next_number(), mode, owner.user, owner.group, now_ns(thread));
     meta.links = 0;
     let node = Node::new(meta, Kind::Memory(file.clone()));
     file.belong_to(&node);
@@ -217,7 +223,12 @@ fn host_description(thread: &Arc<Thread>, handle: Handle, entry: Location, flags
 }
 
 /// Brings a file of an overlay's lower side up into the guest's memory.
-pub async fn copy_up(thread: &Arc<Thread>, entry: &Location, leaf: &HostLeaf, content: bool) -> Result<Location> {
+pub async fn copy_up(
+    thread: &Arc<Thread>,
+    entry: &Location,
+    leaf: &HostLeaf,
+    content: bool,
+) -> Result<Location> {
     let parent = entry.parent.lock().clone().ok_or(Errno::EROFS)?;
     let name = entry.name.lock().clone();
     let kernel = thread.kernel();

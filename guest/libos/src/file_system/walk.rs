@@ -83,7 +83,8 @@ pub async fn walk_parent(thread: &Arc<Thread>, start: &Location, path: &[u8]) ->
         return Err(Errno::ENAMETOOLONG);
     }
     let above = if trimmed.is_empty() { b"/" } else { above };
-    let parent = if above.is_empty() { start.clone() } else { walk(thread, start, above, Follow::Yes).await? };
+    let parent =
+        if above.is_empty() { start.clone() } else { walk(thread, start, above, Follow::Yes).await? };
     if !parent.node.is_directory() {
         return Err(Errno::ENOTDIR);
     }

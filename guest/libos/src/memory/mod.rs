@@ -100,7 +100,13 @@ impl AddressSpace {
     }
 
     /// Maps `range`, replacing what is there.
-    pub fn map(&mut self, machine: &dyn Machine, space: Space, range: UserRange, wanted: Wanted) -> Result<()> {
+    pub fn map(
+        &mut self,
+        machine: &dyn Machine,
+        space: Space,
+        range: UserRange,
+        wanted: Wanted,
+    ) -> Result<()> {
         let backing = match &wanted.content {
             Content::File { backed, offset, .. } => {
                 Backing::File { handle: backed.handle, offset: *offset, shared: wanted.shared }
@@ -110,7 +116,12 @@ impl AddressSpace {
         machine.map(space, range, wanted.protection, backing)?;
         self.mappings.insert(
             range,
-            Mapping { protection: wanted.protection, shared: wanted.shared, content: wanted.content, locked: false },
+            Mapping {
+                protection: wanted.protection,
+                shared: wanted.shared,
+                content: wanted.content,
+                locked: false,
+            },
         );
         Ok(())
     }
@@ -164,7 +175,10 @@ impl AddressSpace {
         let room = growth.end() <= self.end && self.mappings.is_free(growth);
         let address = match target {
             Some(address) => address,
-            None if room && matches!(mapping.content, Content::Anonymous | Content::Heap) && !mapping.shared => {
+            None if room
+                && matches!(mapping.content, Content::Anonymous | Content::Heap)
+                && !mapping.shared =>
+            {
                 let wanted = Wanted {
                     protection: mapping.protection,
                     shared: false,
@@ -186,7 +200,9 @@ impl AddressSpace {
 
     /// brk(2): the new end, or the old one if it cannot be moved.
     pub fn set_break(&mut self, machine: &dyn Machine, space: Space, wanted: u64, limit: u64) -> u64 {
-        let (Some(new), Some(old)) = (page_up(wanted), page_up(self.break_end)) else { return self.break_end };
+        let (Some(new), Some(old)) = (page_up(wanted), page_up(self.break_end)) else {
+            return self.break_end;
+        };
         if wanted < self.break_start || wanted - self.break_start > limit || new > self.end {
             return self.break_end;
         }
@@ -212,7 +228,13 @@ impl AddressSpace {
     }
 
     /// Passes advice on; discarding is checked against the map (ENOMEM for holes, as madvise(2)).
-    pub fn advise(&mut self, machine: &dyn Machine, space: Space, range: UserRange, advice: Advice) -> Result<()> {
+    pub fn advise(
+        &mut self,
+        machine: &dyn Machine,
+        space: Space,
+        range: UserRange,
+        advice: Advice,
+    ) -> Result<()> {
         let pieces: Vec<UserRange> = self.mappings.pieces(range);
         for piece in &pieces {
             machine.advise(space, *piece, advice)?;

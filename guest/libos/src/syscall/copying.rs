@@ -56,7 +56,9 @@ pub async fn copy(
         };
         let mut written = 0;
         while written < length {
-            if seekable && let Some(promise) = target.file.prepare_write(thread, to + (length - written) as u64) {
+            if seekable
+                && let Some(promise) = target.file.prepare_write(thread, to + (length - written) as u64)
+            {
                 promise.await?;
             }
             let piece = &buffer[written..length];

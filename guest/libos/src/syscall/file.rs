@@ -148,9 +148,9 @@ fn transfer(call: &mut Call<'_>, way: Way, ranges: &[UserRange], offset: Option<
     let thread = call.thread;
     if way == Way::Write {
         let end = transferring.offset().unwrap_or(0).saturating_add(total);
-        let appends = transferring.description.flags() & flag::APPEND != 0 && transferring.description.file.seekable();
-        let promise =
-            if appends { None } else { transferring.description.file.prepare_write(thread, end) };
+        let appends =
+            transferring.description.flags() & flag::APPEND != 0 && transferring.description.file.seekable();
+        let promise = if appends { None } else { transferring.description.file.prepare_write(thread, end) };
         if appends || promise.is_some() {
             let (thread, ranges) = (thread.clone(), ranges.to_vec());
             return call.wait(async move {
@@ -168,9 +168,9 @@ fn transfer(call: &mut Call<'_>, way: Way, ranges: &[UserRange], offset: Option<
             }
             let (thread, mut rest) = (thread.clone(), ranges.to_vec());
             user::advance(&mut rest, length as u64);
-            call.wait(async move {
-                Ok(length as u64 + transferring.complete(thread, rest).await.unwrap_or(0))
-            })
+            call.wait(
+                async move { Ok(length as u64 + transferring.complete(thread, rest).await.unwrap_or(0)) },
+            )
         }
         Transfer::NotReady if transferring.description.nonblocking() => Err::<u64, _>(Errno::EAGAIN).into(),
         Transfer::NotReady => {
@@ -333,7 +333,9 @@ pub fn fcntl(call: &mut Call<'_>) -> Outcome {
             user::write(call.thread, argument, &lock).into()
         }
         // F_SETLK, F_SETLKW and their OFD forms.
-        6 | 7 | 37 | 38 => attempt!(user::read::<32>(call.thread, argument).map(|_| Ok::<u64, Errno>(0))).into(),
+        6 | 7 | 37 | 38 => {
+            attempt!(user::read::<32>(call.thread, argument).map(|_| Ok::<u64, Errno>(0))).into()
+        }
         // F_SETOWN, F_GETOWN, F_SETSIG, F_GETSIG, F_NOTIFY
         8 | 10 => Ok(0).into(),
         9 | 11 => Ok(0).into(),

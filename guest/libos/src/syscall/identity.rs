@@ -80,11 +80,13 @@ pub fn setresgid(call: &mut Call<'_>) -> Outcome {
     })
 }
 pub fn setreuid(call: &mut Call<'_>) -> Outcome {
-    call.arguments[2] = if call.word(0) != u32::MAX || call.word(1) != u32::MAX { call.arguments[1] } else { u64::MAX };
+    call.arguments[2] =
+        if call.word(0) != u32::MAX || call.word(1) != u32::MAX { call.arguments[1] } else { u64::MAX };
     setresuid(call)
 }
 pub fn setregid(call: &mut Call<'_>) -> Outcome {
-    call.arguments[2] = if call.word(0) != u32::MAX || call.word(1) != u32::MAX { call.arguments[1] } else { u64::MAX };
+    call.arguments[2] =
+        if call.word(0) != u32::MAX || call.word(1) != u32::MAX { call.arguments[1] } else { u64::MAX };
     setresgid(call)
 }
 
@@ -133,8 +135,10 @@ pub fn setgroups(call: &mut Call<'_>) -> Outcome {
         if !identity.privileged() {
             return Err(Errno::EPERM);
         }
-        identity.groups =
-            bytes.chunks_exact(4).map(|four| u32::from_le_bytes([four[0], four[1], four[2], four[3]])).collect();
+        identity.groups = bytes
+            .chunks_exact(4)
+            .map(|four| u32::from_le_bytes([four[0], four[1], four[2], four[3]]))
+            .collect();
         Ok(())
     })
 }

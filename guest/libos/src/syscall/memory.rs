@@ -145,7 +145,8 @@ pub fn mremap(call: &mut Call<'_>) -> Outcome {
         return Err::<u64, _>(Errno::EINVAL).into();
     };
     let fixed = flags & 2 != 0;
-    let valid = flags & !7 == 0 && address % PAGE == 0 && new != 0 && (!fixed || flags & 1 != 0) && flags & 4 == 0;
+    let valid =
+        flags & !7 == 0 && address % PAGE == 0 && new != 0 && (!fixed || flags & 1 != 0) && flags & 4 == 0;
     if !valid || old == 0 {
         return Err::<u64, _>(Errno::EINVAL).into();
     }

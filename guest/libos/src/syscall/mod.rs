@@ -107,8 +107,7 @@ pub fn range(address: u64, length: u64) -> UserRange {
 pub fn dispatch(thread: &Arc<Thread>, context: &mut Context, cpu: Cpu) -> Outcome {
     let registers = &context.registers;
     let number = registers.rax;
-    let arguments =
-        [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9];
+    let arguments = [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9];
     let mut call = Call { thread, context, cpu, arguments };
     match thread.kernel().boot.trace {
         None => run(number, &mut call),

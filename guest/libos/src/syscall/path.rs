@@ -166,8 +166,9 @@ fn stat_at(call: &mut Call<'_>, directory: i32, path: u64, to: u64, flags: u32, 
     };
     let thread = call.thread.clone();
     act(call, async move {
-        let entry =
-            named.find(&thread, follow_unless(flags, AT_SYMLINK_NOFOLLOW), flags & AT_EMPTY_PATH != 0).await?;
+        let entry = named
+            .find(&thread, follow_unless(flags, AT_SYMLINK_NOFOLLOW), flags & AT_EMPTY_PATH != 0)
+            .await?;
         write_stat(&thread, to, &entry.node.attributes(), format)
     })
 }
@@ -216,8 +217,9 @@ fn access_at(call: &mut Call<'_>, directory: i32, path: u64, mode: u32, flags: u
     let named = attempt!(named(call, directory, path));
     let thread = call.thread.clone();
     act(call, async move {
-        let entry =
-            named.find(&thread, follow_unless(flags, AT_SYMLINK_NOFOLLOW), flags & AT_EMPTY_PATH != 0).await?;
+        let entry = named
+            .find(&thread, follow_unless(flags, AT_SYMLINK_NOFOLLOW), flags & AT_EMPTY_PATH != 0)
+            .await?;
         let mut identity = thread.process.identity.lock().clone();
         if flags & 0x200 == 0 {
             identity.user = identity.real_user;
@@ -301,9 +303,9 @@ fn make_node_at(call: &mut Call<'_>, directory: i32, path: u64, mode: u32) -> Ou
                 let kind = |_: &_| Kind::Fifo(Default::default());
                 make(&thread, &found.parent, &found.name, 0o010000 | permissions, kind).await.map(drop)
             }
-            0o140000 => {
-                make(&thread, &found.parent, &found.name, 0o140000 | permissions, |_| Kind::Socket).await.map(drop)
-            }
+            0o140000 => make(&thread, &found.parent, &found.name, 0o140000 | permissions, |_| Kind::Socket)
+                .await
+                .map(drop),
             _ => Err(Errno::EPERM),
         }
     })
@@ -445,7 +447,13 @@ pub fn chown(call: &mut Call<'_>) -> Outcome {
     change_at(call, AT_FDCWD, call.arguments[0], 0, owner_change(call.word(1), call.word(2)))
 }
 pub fn lchown(call: &mut Call<'_>) -> Outcome {
-    change_at(call, AT_FDCWD, call.arguments[0], AT_SYMLINK_NOFOLLOW, owner_change(call.word(1), call.word(2)))
+    change_at(
+        call,
+        AT_FDCWD,
+        call.arguments[0],
+        AT_SYMLINK_NOFOLLOW,
+        owner_change(call.word(1), call.word(2)),
+    )
 }
 pub fn fchown(call: &mut Call<'_>) -> Outcome {
     change_descriptor(call, call.arguments[0], owner_change(call.word(1), call.word(2)))
@@ -552,7 +560,8 @@ pub fn chdir(call: &mut Call<'_>) -> Outcome {
 
 pub fn fchdir(call: &mut Call<'_>) -> Outcome {
     let description = attempt!(call.process().files.get(call.arguments[0]));
-    let entry = attempt!(description.file_as::<DirectoryFile>().map(|file| file.0.clone()).ok_or(Errno::ENOTDIR));
+    let entry =
+        attempt!(description.file_as::<DirectoryFile>().map(|file| file.0.clone()).ok_or(Errno::ENOTDIR));
     attempt!(may_enter(call.thread, &entry));
     *call.process().directory.lock() = entry;
     Ok(0).into()
@@ -576,7 +585,8 @@ pub fn chroot(call: &mut Call<'_>) -> Outcome {
 pub fn getdents64(call: &mut Call<'_>) -> Outcome {
     let [number, to, length, ..] = call.arguments;
     let description = attempt!(call.process().files.get(number));
-    let directory = attempt!(description.file_as::<DirectoryFile>().map(|file| file.0.clone()).ok_or(Errno::ENOTDIR));
+    let directory =
+        attempt!(description.file_as::<DirectoryFile>().map(|file| file.0.clone()).ok_or(Errno::ENOTDIR));
     let thread = call.thread.clone();
     call.wait(async move {
         if description.listing.lock().is_none() {
@@ -615,8 +625,21 @@ pub fn getdents64(call: &mut Call<'_>) -> Outcome {
 /// `struct statfs`.
 fn write_statistics(thread: &Arc<Thread>, to: u64, s: &Statistics) -> Result<()> {
     let words = [
-        s.kind, s.block_size, s.blocks, s.blocks_free, s.blocks_available, s.files, s.files_free, 0x2a,
-        s.name_length, s.block_size, 0, 0, 0, 0, 0,
+        s.kind,
+        s.block_size,
+        s.blocks,
+        s.blocks_free,
+        s.blocks_available,
+        s.files,
+        s.files_free,
+        0x2a,
+        s.name_length,
+        s.block_size,
+        0,
+        0,
+        0,
+        0,
+        0,
     ];
     user::write_words(thread, to, &words)
 }

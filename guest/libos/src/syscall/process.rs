@@ -27,9 +27,8 @@ fn strings(thread: &Arc<Thread>, address: u64, total: &mut usize) -> Result<Vec<
         if pointer == 0 {
             break;
         }
-        let string = user::read_string(thread, pointer, 128 * 1024).map_err(|errno| {
-            if errno == Errno::ENAMETOOLONG { Errno::E2BIG } else { errno }
-        })?;
+        let string = user::read_string(thread, pointer, 128 * 1024)
+            .map_err(|errno| if errno == Errno::ENAMETOOLONG { Errno::E2BIG } else { errno })?;
         *total += string.len() + 9;
         if *total > ARGUMENTS_MAX {
             return Err(Errno::E2BIG);

@@ -57,7 +57,8 @@ pub fn rt_sigprocmask(call: &mut Call<'_>) -> Outcome {
 
 pub fn rt_sigpending(call: &mut Call<'_>) -> Outcome {
     let signals = &call.thread.signals;
-    let pending = (signals.pending() | call.process().signals.pending_set()) & signals.mask.load(Ordering::SeqCst);
+    let pending =
+        (signals.pending() | call.process().signals.pending_set()) & signals.mask.load(Ordering::SeqCst);
     user::write_words(call.thread, call.arguments[0], &[pending]).into()
 }
 
@@ -167,7 +168,11 @@ pub fn kill(call: &mut Call<'_>) -> Outcome {
 }
 
 fn thread_target(call: &Call<'_>, number: u32) -> Result<Target> {
-    if call.process().threads.lock().contains_key(&number) { Ok(Target::Thread(number)) } else { Err(Errno::ESRCH) }
+    if call.process().threads.lock().contains_key(&number) {
+        Ok(Target::Thread(number))
+    } else {
+        Err(Errno::ESRCH)
+    }
 }
 
 pub fn tkill(call: &mut Call<'_>) -> Outcome {

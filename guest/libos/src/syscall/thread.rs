@@ -219,16 +219,21 @@ pub fn futex(call: &mut Call<'_>) -> Outcome {
                 Err(_) => return Err::<u64, _>(Errno::EFAULT).into(),
             }
             let thread = call.thread.clone();
-            call.wait(async move { kernel.futexes.wait(&thread, address, value as u32, bits, patience).await })
+            call.wait(
+                async move { kernel.futexes.wait(&thread, address, value as u32, bits, patience).await },
+            )
         }
         1 => Ok(kernel.futexes.wake(key, value as u32 as u64, u32::MAX)).into(),
         10 if sixth as u32 != 0 => Ok(kernel.futexes.wake(key, value as u32 as u64, sixth as u32)).into(),
         10 => Err::<u64, _>(Errno::EINVAL).into(),
-        3 => Ok(kernel.futexes.requeue(key, (key.0, second), value as u32 as u64, fourth as u32 as u64)).into(),
+        3 => {
+            Ok(kernel.futexes.requeue(key, (key.0, second), value as u32 as u64, fourth as u32 as u64)).into()
+        }
         4 => match kernel.machine.compare_exchange(key.0, address, sixth as u32, sixth as u32) {
             Ok(word) if word != sixth as u32 => Err::<u64, _>(Errno::EAGAIN).into(),
             Ok(_) => {
-                Ok(kernel.futexes.requeue(key, (key.0, second), value as u32 as u64, fourth as u32 as u64)).into()
+                Ok(kernel.futexes.requeue(key, (key.0, second), value as u32 as u64, fourth as u32 as u64))
+                    .into()
             }
             Err(_) => Err::<u64, _>(Errno::EFAULT).into(),
         },

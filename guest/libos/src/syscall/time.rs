@@ -109,7 +109,9 @@ pub fn clock_nanosleep(call: &mut Call<'_>) -> Outcome {
 pub fn pause(call: &mut Call<'_>) -> Outcome {
     let thread = call.thread.clone();
     call.wait(async move {
-        wait::until(&thread, &[], wait::Patience::Forever, || None::<u64>).await.map_err(|_| Errno::ERESTARTNOHAND)
+        wait::until(&thread, &[], wait::Patience::Forever, || None::<u64>)
+            .await
+            .map_err(|_| Errno::ERESTARTNOHAND)
     })
 }
 
@@ -123,13 +125,20 @@ fn old_timer(call: &Call<'_>, which: u64) -> Result<alloc::sync::Arc<IntervalTim
     };
     let process = call.process();
     let notice = Notice::Signal { number, value: 0, thread: None };
-    Ok(process.timers.get_or_add(which as u32, || IntervalTimer::new(process, which as u32, notice, SI_KERNEL)))
+    Ok(process
+        .timers
+        .get_or_add(which as u32, || IntervalTimer::new(process, which as u32, notice, SI_KERNEL)))
 }
 
 /// `struct itimerval` of remaining time and interval.
 fn microseconds(remaining: (u64, u64)) -> [u64; 4] {
     let (next_ns, interval_ns) = remaining;
-    [interval_ns / SECOND, interval_ns % SECOND / 1000, next_ns / SECOND, (next_ns % SECOND / 1000).max(u64::from(next_ns > 0 && next_ns < 1000))]
+    [
+        interval_ns / SECOND,
+        interval_ns % SECOND / 1000,
+        next_ns / SECOND,
+        (next_ns % SECOND / 1000).max(u64::from(next_ns > 0 && next_ns < 1000)),
+    ]
 }
 pub fn getitimer(call: &mut Call<'_>) -> Outcome {
     let timer = attempt!(old_timer(call, call.arguments[0]));
@@ -144,7 +153,9 @@ pub fn setitimer(call: &mut Call<'_>) -> Outcome {
         if b >= 1_000_000 || d >= 1_000_000 {
             return Err::<u64, _>(Errno::EINVAL).into();
         }
-        let ns = |seconds: u64, microseconds: u64| seconds.saturating_mul(SECOND).saturating_add(microseconds * 1000);
+        let ns = |seconds: u64, microseconds: u64| {
+            seconds.saturating_mul(SECOND).saturating_add(microseconds * 1000)
+        };
         let now_ns = call.kernel().machine.now().monotonic_ns;
         let next_ns = ns(c, d);
         timer.arm(if next_ns == 0 { 0 } else { now_ns.saturating_add(next_ns) }, ns(a, b));

@@ -137,7 +137,10 @@ pub fn read(handle: Handle, offset: Option<u64>, to: Sink<'_>) -> Result<Transfe
     }
     let mut done = 0;
     let missed = match parts.read(file, offset, linux::RWF_NOWAIT) {
-        Ok(length) if length == 0 || length == parts.length() => false,
+        Ok(length) if length == 0 || length == parts.length() => {
+            done = length;
+            false
+        }
         Ok(length) => {
             done = length;
             let next =
