@@ -89,7 +89,9 @@ impl Record {
             taken_ns % 1_000_000_000 / 1000,
         );
         let mut left = line.as_bytes();
-        while let Ok(Transfer::Done(length @ 1..)) = kernel.machine.write(self.sink, None, Source::Kernel(left)) {
+        while let Ok(Transfer::Done(length @ 1..)) =
+            kernel.machine.write(self.sink, None, Source::Kernel(left))
+        {
             left = left.get(length..).unwrap_or(&[]);
             if left.is_empty() {
                 break;
@@ -126,6 +128,9 @@ fn name_unknown(kernel: &Kernel, number: u64) {
     let word = &NAMED[(index / 64) as usize];
     let bit = 1 << (index % 64);
     if word.fetch_or(bit, Ordering::Relaxed) & bit == 0 {
-        kernel.say(&format!("the program made the system call {number} ({}), which islands do not have (ENOSYS)", shown_name(number)));
+        kernel.say(&format!(
+            "the program made the system call {number} ({}), which islands do not have (ENOSYS)",
+            shown_name(number)
+        ));
     }
 }

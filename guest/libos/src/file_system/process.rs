@@ -111,9 +111,8 @@ fn number(name: &[u8]) -> Option<u32> {
 pub fn of_name(kernel: &Arc<Kernel>, name: &[u8]) -> Result<Generator> {
     let wanted = number(name).ok_or(Errno::ENOENT)?;
     let processes: Vec<Arc<Process>> = kernel.processes.lock().values().cloned().collect();
-    let has = |process: &&Arc<Process>| {
-        process.number == wanted || process.threads.lock().contains_key(&wanted)
-    };
+    let has =
+        |process: &&Arc<Process>| process.number == wanted || process.threads.lock().contains_key(&wanted);
     let process = processes.iter().find(has).ok_or(Errno::ENOENT)?.number;
     Ok(Generator::Process(Place { process, thread: 0, part: Part::Directory }))
 }
@@ -122,7 +121,10 @@ pub fn of_name(kernel: &Arc<Kernel>, name: &[u8]) -> Result<Generator> {
 pub fn all(kernel: &Arc<Kernel>) -> Vec<(Vec<u8>, Generator)> {
     let processes = kernel.processes.lock();
     let place = |process: u32| Place { process, thread: 0, part: Part::Directory };
-    processes.keys().map(|number| (format!("{number}").into_bytes(), Generator::Process(place(*number)))).collect()
+    processes
+        .keys()
+        .map(|number| (format!("{number}").into_bytes(), Generator::Process(place(*number))))
+        .collect()
 }
 
 impl Part {

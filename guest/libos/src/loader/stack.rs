@@ -85,13 +85,14 @@ pub fn block(top: u64, named: &[u8], arguments: &[Vec<u8>], environment: &[Vec<u
     let arguments = strings.push_all(arguments);
     let platform = strings.push(b"x86_64", true);
     let random = strings.push(&facts.random, false);
-    let auxiliary = auxiliary(facts, name, platform, random);
+    let auxiliary = auxiliary(facts, name, platform, random).map(|(key, value)| [key, value]);
+    let auxiliary = auxiliary.as_flattened();
     let mut words = alloc::vec![arguments.len() as u64];
     words.extend(&arguments);
     words.push(0);
     words.extend(&environment);
     words.push(0);
-    words.extend(&auxiliary);
+    words.extend(auxiliary);
     let address = (strings.at - 8 * words.len() as u64) & !15;
     let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
     bytes.resize((strings.at - address) as usize, 0);
@@ -101,52 +102,31 @@ pub fn block(top: u64, named: &[u8], arguments: &[Vec<u8>], environment: &[Vec<u
     Block { bytes, address, auxiliary }
 }
 
-/// Pairs of key and value. There is no AT_RSEQ_*: restartable sequences are not offered.
-fn auxiliary(facts: &Facts, name: u64, platform: u64, random: u64) -> [u64; 42] {
+/// Keys and values. There is no AT_RSEQ_*: restartable sequences are not offered.
+fn auxiliary(facts: &Facts, name: u64, platform: u64, random: u64) -> [(u64, u64); 21] {
     let [real_user, user, real_group, group] = facts.identity.map(u64::from);
     [
-        33,
-        facts.vdso, // AT_SYSINFO_EHDR
-        51,
-        SIGNAL_FRAME, // AT_MINSIGSTKSZ
-        16,
-        FEATURES, // AT_HWCAP
-        6,
-        PAGE, // AT_PAGESZ
-        17,
-        CLOCK_TICKS, // AT_CLKTCK
-        3,
-        facts.headers, // AT_PHDR
-        4,
-        56, // AT_PHENT
-        5,
-        facts.headers_count, // AT_PHNUM
-        7,
-        facts.base, // AT_BASE
-        8,
-        0, // AT_FLAGS
-        9,
-        facts.entry, // AT_ENTRY
-        11,
-        real_user, // AT_UID
-        12,
-        user, // AT_EUID
-        13,
-        real_group, // AT_GID
-        14,
-        group, // AT_EGID
-        23,
-        0, // AT_SECURE
-        25,
-        random, // AT_RANDOM
-        26,
-        FEATURES_2, // AT_HWCAP2
-        31,
-        name, // AT_EXECFN
-        15,
-        platform, // AT_PLATFORM
-        0,
-        0, // AT_NULL
+        (33, facts.vdso),         // AT_SYSINFO_EHDR
+        (51, SIGNAL_FRAME),       // AT_MINSIGSTKSZ
+        (16, FEATURES),           // AT_HWCAP
+        (6, PAGE),                // AT_PAGESZ
+        (17, CLOCK_TICKS),        // AT_CLKTCK
+        (3, facts.headers),       // AT_PHDR
+        (4, 56),                  // AT_PHENT
+        (5, facts.headers_count), // AT_PHNUM
+        (7, facts.base),          // AT_BASE
+        (8, 0),                   // AT_FLAGS
+        (9, facts.entry),         // AT_ENTRY
+        (11, real_user),          // AT_UID
+        (12, user),               // AT_EUID
+        (13, real_group),         // AT_GID
+        (14, group),              // AT_EGID
+        (23, 0),                  // AT_SECURE
+        (25, random),             // AT_RANDOM
+        (26, FEATURES_2),         // AT_HWCAP2
+        (31, name),               // AT_EXECFN
+        (15, platform),           // AT_PLATFORM
+        (0, 0),                   // AT_NULL
     ]
 }
 

@@ -155,28 +155,19 @@ pub fn build(clock: &HostClock) -> Vec<u8> {
     let hash_at = image.add(&hash_table(&hashes));
     let versions_at = image.add(&words16(&versions));
     let definitions_at = image.add(&version_definitions(soname, version));
-    let dynamic = words64(&[
-        14,
-        u64::from(soname), // DT_SONAME
-        4,
-        hash_at, // DT_HASH
-        5,
-        strings_at, // DT_STRTAB
-        6,
-        symbols_at, // DT_SYMTAB
-        10,
-        strings.0.len() as u64, // DT_STRSZ
-        11,
-        SYMBOL as u64, // DT_SYMENT
-        0x6fff_fff0,
-        versions_at, // DT_VERSYM
-        0x6fff_fffc,
-        definitions_at, // DT_VERDEF
-        0x6fff_fffd,
-        2, // DT_VERDEFNUM
-        0,
-        0, // DT_NULL
-    ]);
+    let dynamic = [
+        (14, u64::from(soname)),       // DT_SONAME
+        (4, hash_at),                  // DT_HASH
+        (5, strings_at),               // DT_STRTAB
+        (6, symbols_at),               // DT_SYMTAB
+        (10, strings.0.len() as u64),  // DT_STRSZ
+        (11, SYMBOL as u64),           // DT_SYMENT
+        (0x6fff_fff0, versions_at),    // DT_VERSYM
+        (0x6fff_fffc, definitions_at), // DT_VERDEF
+        (0x6fff_fffd, 2),              // DT_VERDEFNUM
+        (0, 0),                        // DT_NULL
+    ];
+    let dynamic = words64(dynamic.map(|(tag, value)| [tag, value]).as_flattened());
     let dynamic_at = image.add(&dynamic);
     let mut image = image.0;
     let length = image.len() as u64;

@@ -96,7 +96,8 @@ fn readelf_has_nothing_to_complain_of() {
         std::eprintln!("skipped: readelf is not installed");
         return;
     };
-    let (text, complaints) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (text, complaints) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && complaints.is_empty(), "{complaints}");
     for expected in ["__vdso_clock_gettime", "WEAK", "linux-vdso.so.1"] {
         assert!(text.contains(expected), "{expected} is not in {text}");

@@ -14,6 +14,7 @@ pub fn name(number: u64) -> &'static str {
 const SECOND: u64 = 424;
 
 /// From 0 on.
+#[rustfmt::skip]
 static OLD: [&str; 335] = [
     "read", "write", "open", "close", "stat", "fstat", "lstat", "poll", "lseek", "mmap", "mprotect", "munmap",
     "brk", "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "ioctl", "pread64", "pwrite64", "readv",
@@ -61,6 +62,7 @@ static OLD: [&str; 335] = [
 ];
 
 /// From [`SECOND`] on.
+#[rustfmt::skip]
 static NEW: [&str; 43] = [
     "pidfd_send_signal", "io_uring_setup", "io_uring_enter", "io_uring_register", "open_tree", "move_mount",
     "fsopen", "fsconfig", "fsmount", "fspick", "pidfd_open", "clone3", "close_range", "openat2",
@@ -78,7 +80,13 @@ mod tests {
 
     #[test]
     fn knows_both_ranges() {
-        let known = [(0, "read"), (231, "exit_group"), (334, "rseq"), (424, "pidfd_send_signal"), (466, "removexattrat")];
+        let known = [
+            (0, "read"),
+            (231, "exit_group"),
+            (334, "rseq"),
+            (424, "pidfd_send_signal"),
+            (466, "removexattrat"),
+        ];
         known.into_iter().for_each(|(number, expected)| assert_eq!(name(number), expected));
         [335, 423, 467, u64::MAX].into_iter().for_each(|number| assert_eq!(name(number), "unknown"));
     }

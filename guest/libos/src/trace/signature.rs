@@ -75,7 +75,10 @@ static SIGNATURES: &[(&str, &str)] = &[
     ("clone", "Cxxxx"),
     ("clone3", "xu"),
     ("exit exit_group", "d"),
-    ("fork vfork getpid getppid gettid getuid geteuid getgid getegid getpgrp setsid sched_yield rt_sigreturn pause sync munlockall restart_syscall inotify_init", ""),
+    (
+        "fork vfork getpid getppid gettid getuid geteuid getgid getegid getpgrp setsid sched_yield rt_sigreturn pause sync munlockall restart_syscall inotify_init",
+        "",
+    ),
     ("getpgid getsid", "d"),
     ("kill", "dS"),
     ("tkill", "dS"),

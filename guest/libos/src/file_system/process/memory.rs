@@ -46,7 +46,9 @@ pub fn sizes(process: &Process) -> Sizes {
                     sizes.code_start = range.address;
                 }
             }
-            _ if mapping.protection.contains(Protection::WRITE) && !mapping.shared => sizes.data += range.length,
+            _ if mapping.protection.contains(Protection::WRITE) && !mapping.shared => {
+                sizes.data += range.length
+            }
             _ => {}
         }
     }
@@ -102,6 +104,7 @@ pub fn maps(process: &Arc<Process>, _thread: u32) -> Vec<u8> {
 }
 
 /// Fields of smaps between the size and the flags.
+#[rustfmt::skip]
 const COUNTERS: [&str; 18] = [
     "Rss", "Pss", "Pss_Dirty", "Shared_Clean", "Shared_Dirty", "Private_Clean", "Private_Dirty", "Referenced",
     "Anonymous", "LazyFree", "AnonHugePages", "ShmemPmdMapped", "FilePmdMapped", "Shared_Hugetlb",

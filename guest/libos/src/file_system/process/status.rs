@@ -14,12 +14,16 @@ use crate::process::{Process, UNLIMITED};
 use crate::thread::Thread;
 
 /// io(5): transfers are not counted.
-pub const TRANSFERS: &[u8] = b"rchar: 0\nwchar: 0\nsyscr: 0\nsyscw: 0\nread_bytes: 0\nwrite_bytes: 0\ncancelled_write_bytes: 0\n";
+pub const TRANSFERS: &[u8] =
+    b"rchar: 0\nwchar: 0\nsyscr: 0\nsyscw: 0\nread_bytes: 0\nwrite_bytes: 0\ncancelled_write_bytes: 0\n";
 
 /// The thread that a file speaks of: the one named, or the process's first.
 fn thread_of(process: &Process, thread: u32) -> Option<Arc<Thread>> {
     let threads = process.threads.lock();
-    threads.get(&if thread == 0 { process.number } else { thread }).or_else(|| threads.values().next()).cloned()
+    threads
+        .get(&if thread == 0 { process.number } else { thread })
+        .or_else(|| threads.values().next())
+        .cloned()
 }
 
 /// The name that prctl(PR_SET_NAME) sets.
@@ -73,14 +77,21 @@ pub fn status(process: &Arc<Process>, thread: u32) -> Vec<u8> {
     let _ = write!(
         text,
         "Uid:\t{}\t{}\t{}\t{}\nGid:\t{}\t{}\t{}\t{}\nFDSize:\t{descriptors}\nGroups:\t{}\nNStgid:\t{}\nNSpid:\t{number}\nNSpgid:\t{}\nNSsid:\t{}\n",
-        who.real_user, who.user, who.saved_user, who.user,
-        who.real_group, who.group, who.saved_group, who.group,
+        who.real_user,
+        who.user,
+        who.saved_user,
+        who.user,
+        who.real_group,
+        who.group,
+        who.saved_group,
+        who.group,
         groups.concat(),
         process.number,
         process.group.load(Ordering::Relaxed),
         process.session.load(Ordering::Relaxed),
     );
     let sizes = sizes(process);
+    #[rustfmt::skip]
     let kilobytes: [(&str, u64); 16] = [
         ("VmPeak", sizes.total), ("VmSize", sizes.total), ("VmLck", sizes.locked), ("VmPin", 0), ("VmHWM", 0),
         ("VmRSS", 0), ("RssAnon", 0), ("RssFile", 0), ("RssShmem", 0), ("VmData", sizes.data),
@@ -91,9 +102,9 @@ pub fn status(process: &Arc<Process>, thread: u32) -> Vec<u8> {
         let _ = writeln!(text, "{name}:\t{:>8} kB", bytes / 1024);
     }
     let (ignored, caught) = dispositions(process);
-    let (pending, blocked) = this.as_ref().map_or((0, 0), |thread| {
-        (thread.signals.pending(), thread.signals.mask.load(Ordering::Relaxed))
-    });
+    let (pending, blocked) = this
+        .as_ref()
+        .map_or((0, 0), |thread| (thread.signals.pending(), thread.signals.mask.load(Ordering::Relaxed)));
     let _ = write!(
         text,
         "CoreDumping:\t0\nTHP_enabled:\t1\nThreads:\t{threads}\nSigQ:\t0/32768\nSigPnd:\t{pending:016x}\nShdPnd:\t{:016x}\n\
@@ -125,9 +136,9 @@ pub fn stat(process: &Arc<Process>, thread: u32) -> Vec<u8> {
     let threads = process.threads.lock().len();
     let sizes = sizes(process);
     let (ignored, caught) = dispositions(process);
-    let (pending, blocked) = this.as_ref().map_or((0, 0), |thread| {
-        (thread.signals.pending(), thread.signals.mask.load(Ordering::Relaxed))
-    });
+    let (pending, blocked) = this
+        .as_ref()
+        .map_or((0, 0), |thread| (thread.signals.pending(), thread.signals.mask.load(Ordering::Relaxed)));
     let low = |set: u64| set & 0x7fff_ffff;
     let group = process.group.load(Ordering::Relaxed);
     let session = process.session.load(Ordering::Relaxed);
@@ -159,6 +170,7 @@ pub fn schedule(process: &Arc<Process>, thread: u32) -> Vec<u8> {
 }
 
 pub fn limits(process: &Arc<Process>, _thread: u32) -> Vec<u8> {
+    #[rustfmt::skip]
     const NAMES: [(&str, &str); 16] = [
         ("Max cpu time", "seconds"), ("Max file size", "bytes"), ("Max data size", "bytes"),
         ("Max stack size", "bytes"), ("Max core file size", "bytes"), ("Max resident set", "bytes"),
