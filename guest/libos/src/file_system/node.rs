@@ -188,6 +188,11 @@ impl Node {
         }
     }
 
+    /// The mode, if this is a directory that can be searched.
+    pub fn search_mode(&self) -> Option<u32> {
+        Some(self.mode()).filter(|mode| mode & TYPE == DIRECTORY)
+    }
+
     pub fn is_directory(&self) -> bool {
         self.mode() & TYPE == DIRECTORY
     }

@@ -34,40 +34,75 @@ pub struct Found {
 
 /// The entry a path leads to.
 pub async fn walk(thread: &Arc<Thread>, start: &Location, path: &[u8], follow: Follow) -> Result<Location> {
+    if path.len() >= PATH_MAX {
+        return Err(Errno::ENAMETOOLONG);
+    }
     let mut links = 0;
     let mut at = if path.first() == Some(&b'/') { thread.process.root.lock().clone() } else { start.clone() };
-    // What is left to walk, its next component last.
-    let mut left = components(path)?;
+    // What is left to walk: the path, and links' targets once they are met.
+    let mut text: Vec<u8> = path.to_vec();
+    let mut position = 0;
     let must_be_directory = path.last() == Some(&b'/');
-    while let Some(name) = left.pop() {
-        if !at.node.is_directory() {
-            return Err(Errno::ENOTDIR);
+    while let Some((begin, end)) = component(&text, position)? {
+        position = end;
+        let directory = at.node.search_mode().ok_or(Errno::ENOTDIR)?;
+        if directory & 0o111 != 0o111 {
+            may_search(thread, &at)?;
         }
-        may_search(thread, &at)?;
-        let next = match name.as_slice() {
-            b".." => above(thread, &at),
-            _ => step(thread, &at, &name).await?,
+        let name = &text[begin..end];
+        let next = match kept(&at, name) {
+            Some(entry) => entry?,
+            None => step(thread, &at, name).await?,
         };
-        let last = left.is_empty();
-        if next.node.mode() & TYPE == node::LINK && (!last || follow == Follow::Yes || must_be_directory) {
-            links += 1;
-            if links > LINKS_MAX {
-                return Err(Errno::ELOOP);
-            }
-            match target(thread, &next).await? {
-                Target::Place(location) => at = location,
-                Target::Path(path) => {
-                    if path.first() == Some(&b'/') {
-                        at = thread.process.root.lock().clone();
-                    }
-                    left.extend(components(&path)?);
+        if next.node.mode() & TYPE == node::LINK {
+            let last = component(&text, position)?.is_none();
+            if !last || follow == Follow::Yes || must_be_directory {
+                links += 1;
+                if links > LINKS_MAX {
+                    return Err(Errno::ELOOP);
                 }
+                match target(thread, &next).await? {
+                    Target::Place(location) => at = location,
+                    Target::Path(mut path) => {
+                        if path.first() == Some(&b'/') {
+                            at = thread.process.root.lock().clone();
+                        }
+                        path.push(b'/');
+                        path.extend_from_slice(&text[position..]);
+                        (text, position) = (path, 0);
+                    }
+                }
+                continue;
             }
-            continue;
         }
         at = next;
     }
     if must_be_directory && !at.node.is_directory() { Err(Errno::ENOTDIR) } else { Ok(at) }
+}
+
+/// The next component of a path from a position on, `.` left out: where it begins and ends.
+fn component(path: &[u8], mut position: usize) -> Result<Option<(usize, usize)>> {
+    while position < path.len() {
+        let length = path[position..].iter().position(|byte| *byte == b'/').unwrap_or(path.len() - position);
+        if length > NAME_MAX {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        if length != 0 && path[position..position + length] != *b"." {
+            return Ok(Some((position, position + length)));
+        }
+        position += length + 1;
+    }
+    Ok(None)
+}
+
+/// A name that the directory keeps itself, found without asking anybody; `None`: ask.
+fn kept(at: &Location, name: &[u8]) -> Option<Result<Location>> {
+    let Kind::Directory(directory) = &at.node.kind else { return None };
+    match directory.children.lock().get(name) {
+        Some(Some(entry)) => Some(Ok(entry.clone())),
+        Some(None) => Some(Err(Errno::ENOENT)),
+        None => None,
+    }
 }
 
 /// The parent of a path's last component, which need not exist.
@@ -89,23 +124,6 @@ pub async fn walk_parent(thread: &Arc<Thread>, start: &Location, path: &[u8]) ->
         return Err(Errno::ENOTDIR);
     }
     Ok(Found { parent, name: name.to_vec(), slash })
-}
-
-fn components(path: &[u8]) -> Result<Vec<Vec<u8>>> {
-    if path.len() >= PATH_MAX {
-        return Err(Errno::ENAMETOOLONG);
-    }
-    let mut names = Vec::new();
-    for name in path.split(|byte| *byte == b'/') {
-        if name.len() > NAME_MAX {
-            return Err(Errno::ENAMETOOLONG);
-        }
-        if !name.is_empty() && name != b"." {
-            names.push(name.to_vec());
-        }
-    }
-    names.reverse();
-    Ok(names)
 }
 
 fn above(thread: &Arc<Thread>, at: &Location) -> Location {
