@@ -133,7 +133,8 @@ fn above(thread: &Arc<Thread>, at: &Location) -> Location {
     at.parent.lock().clone().unwrap_or_else(|| at.clone())
 }
 
-fn may_search(thread: &Arc<Thread>, at: &Location) -> Result<()> {
+/// Whether names in a directory may be looked up.
+pub(super) fn may_search(thread: &Arc<Thread>, at: &Location) -> Result<()> {
     let identity = thread.process.identity.lock();
     permits(&identity, &at.node.attributes(), want::EXECUTE)
 }
