@@ -134,6 +134,16 @@ impl HostSocket {
         true
     }
 
+    /// Bytes that can be read, as far as a peek tells.
+    pub fn unread(&self) -> usize {
+        let mut bytes = alloc::vec![0; 16 << 10];
+        let sink = machine::Sink::Kernel(&mut bytes);
+        match self.kernel.machine.receive(self.watched.handle, sink, true) {
+            Ok((Transfer::Done(count), _)) => count,
+            _ => 0,
+        }
+    }
+
     pub fn events(&self) -> u32 {
         let (readiness, token) = self.watched.readiness();
         let mut events = 0;

@@ -10,6 +10,7 @@
 pub mod address;
 mod connection;
 mod datagram;
+mod errand;
 mod host;
 mod inet;
 mod listener;
