@@ -59,18 +59,23 @@ impl HostSocket {
 
     /// Sends; `None` if it would block.
     pub fn send(&self, thread: &Arc<Thread>, from: &Source<'_>, flags: u32) -> Result<Option<usize>> {
+        match self.send_part(from, flags & flag::MORE != 0) {
+            Err(Errno::EPIPE) if flags & flag::NO_SIGNAL == 0 => Err(broken(thread)),
+            other => other,
+        }
+    }
+
+    /// Sends for nobody in particular.
+    pub fn send_quietly(&self, from: &Source<'_>) -> Result<Option<usize>> {
+        self.send_part(from, false)
+    }
+
+    fn send_part(&self, from: &Source<'_>, more: bool) -> Result<Option<usize>> {
         let (readiness, token) = self.watched.readiness();
         if !readiness.intersects(Readiness::WRITE | Readiness::HANGUP | Readiness::ERROR) {
             return Ok(None);
         }
-        let more = flags & flag::MORE != 0;
-        let transfer = match self.kernel.machine.send(self.watched.handle, from.for_machine(), more) {
-            Err(code) if Errno::from(code) == Errno::EPIPE && flags & flag::NO_SIGNAL == 0 => {
-                return Err(broken(thread));
-            }
-            other => other?,
-        };
-        match transfer {
+        match self.kernel.machine.send(self.watched.handle, from.for_machine(), more)? {
             Transfer::Done(count) => {
                 if self.stream && count < from.length() {
                     self.watched.exhausted(token, Readiness::WRITE);

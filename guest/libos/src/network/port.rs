@@ -69,7 +69,6 @@ impl Ports {
             reuse_port: options.reuse_port.load(Ordering::Relaxed),
             owner,
         };
-        // Dropped outside the lock: it may be the last of an endpoint, which releases its own claim.
         let mut claims = self.claims.lock();
         let port = match address.port() {
             0 => (0..COUNT).map(|_| self.any()).find(|port| !claims.contains_key(port)),
