@@ -15,7 +15,11 @@ use crate::wait::Listener;
 pub enum Notice {
     Nothing,
     /// A signal for the process, or for one thread of it.
-    Signal { number: u8, value: u64, thread: Option<u32> },
+    Signal {
+        number: u8,
+        value: u64,
+        thread: Option<u32>,
+    },
 }
 
 #[derive(Default)]

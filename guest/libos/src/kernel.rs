@@ -19,7 +19,6 @@ use crate::device::Devices;
 use crate::entropy::Entropy;
 use crate::file_system::FileSystems;
 use crate::futex::Futexes;
-use crate::network::Network;
 use crate::process::Process;
 use crate::scheduler::Scheduler;
 use crate::signal;
@@ -37,7 +36,6 @@ pub struct Kernel {
     pub devices: Devices,
     pub futexes: Futexes,
     pub file_systems: FileSystems,
-    pub network: Network,
     pub entropy: Entropy,
     pub hostname: Mutex<Vec<u8>>,
     pub started_ns: u64,
@@ -55,7 +53,6 @@ impl Kernel {
             devices: Devices::new(machine.clone()),
             futexes: Futexes::new(),
             file_systems: FileSystems::new(&boot, started_ns),
-            network: Network::new(&boot),
             entropy: Entropy::new(boot.seed),
             hostname: Mutex::new(boot.hostname.clone()),
             numbers: AtomicU32::new(1),
@@ -127,6 +124,12 @@ impl Kernel {
                 }
             };
             match finish {
+                Outcome::Now(Finish::Yield) => {
+                    syscall::set_result(&thread, &mut body.context, Ok(0));
+                    self.machine.leave(cpu, &mut body.context);
+                    thread.give_way(body);
+                    return;
+                }
                 Outcome::Now(finish) => {
                     if self.finish_call(cpu, &thread, &mut body, finish) {
                         return;
@@ -157,13 +160,19 @@ impl Kernel {
     }
 
     /// Applies the end of a call to the context; true if the thread is no more.
-    fn finish_call(self: &Arc<Self>, cpu: Cpu, thread: &Arc<Thread>, body: &mut Body, finish: Finish) -> bool {
+    fn finish_call(
+        self: &Arc<Self>,
+        cpu: Cpu,
+        thread: &Arc<Thread>,
+        body: &mut Body,
+        finish: Finish,
+    ) -> bool {
         match finish {
             Finish::Return(result) => {
                 syscall::set_result(thread, &mut body.context, result);
                 false
             }
-            Finish::Keep => false,
+            Finish::Keep | Finish::Yield => false,
             Finish::Start(context) => {
                 self.machine.leave(cpu, &mut body.context);
                 body.context = context;

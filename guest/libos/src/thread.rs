@@ -57,7 +57,12 @@ pub struct Thread {
 }
 
 impl Thread {
-    pub fn new(number: u32, process: Arc<Process>, context: Box<Context>, signals: ThreadSignals) -> Arc<Self> {
+    pub fn new(
+        number: u32,
+        process: Arc<Process>,
+        context: Box<Context>,
+        signals: ThreadSignals,
+    ) -> Arc<Self> {
         Arc::new(Self {
             number,
             process,
@@ -97,6 +102,14 @@ impl Thread {
     /// Keeps something to be looked at again.
     pub(crate) fn keep_attention(&self) {
         self.attention.store(true, Ordering::SeqCst);
+    }
+
+    /// Starts a new thread with a call under way (loading its program), or with its context alone.
+    pub fn begin_with(self: &Arc<Self>, pending: Pending) {
+        if let Some(body) = self.body.lock().as_mut() {
+            body.pending = Some(pending);
+        }
+        self.make_runnable();
     }
 
     /// Takes the body to run it. Only the CPU that took the thread from the run queue may.

@@ -151,6 +151,14 @@ pub async fn until<T>(
     pin!(wait).await
 }
 
+/// Sleeps until a time on the monotonic clock; a signal ends it with ERESTARTSYS.
+pub async fn sleep(thread: &Arc<Thread>, time_ns: u64) -> Result<()> {
+    match until(thread, &[], Patience::Until(time_ns), || None::<()>).await {
+        Err(Errno::ETIMEDOUT) => Ok(()),
+        other => other,
+    }
+}
+
 /// Awaits `future`, but not longer than until a signal comes for the thread (ERESTARTSYS).
 pub async fn interruptible<T>(thread: &Arc<Thread>, future: impl Future<Output = T>) -> Result<T> {
     let mut future = pin!(future);

@@ -16,6 +16,12 @@ pub const USER_END: u64 = 0x7dff_ffff_f000;
 pub const GATE_TABLE: u64 = 0x6_0000;
 pub const GATE_TABLE_END: u64 = 0x7_0000;
 
+/// What the filter compares a thread group with where it means the guest's own: only the guest can see
+/// its number, and puts it into each jump-if-equal instruction that compares with this.
+pub const OWN_THREAD_GROUP: u32 = 0x7e17_1d00;
+/// The signal with which the guest takes its threads back from the application (SIGURG).
+pub const KICK: u32 = 23;
+
 /// Descriptors every picoprocess starts with.
 pub mod descriptor {
     /// Sequenced-packet socket to the monitor, non-blocking.

@@ -1,10 +1,26 @@
 //! The tables of cases.
 
+mod go;
+mod java;
+mod nginx;
+mod node;
+mod python;
+mod redis;
 mod shell;
+mod sqlite;
 
 use crate::suite::case::Case;
 
-const TABLES: &[&[Case]] = &[shell::CASES];
+const TABLES: &[&[Case]] = &[
+    shell::CASES,
+    python::CASES,
+    redis::CASES,
+    nginx::CASES,
+    sqlite::CASES,
+    node::CASES,
+    go::CASES,
+    java::CASES,
+];
 
 /// Every case there is.
 pub fn all() -> impl Iterator<Item = &'static Case> {

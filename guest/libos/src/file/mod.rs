@@ -6,6 +6,7 @@
 
 pub mod counter;
 pub mod epoll;
+pub mod fifo;
 pub mod pipe;
 pub(crate) mod ring;
 pub mod signals;
@@ -79,11 +80,9 @@ pub fn kept<T: Send + 'static>(result: Result<T>) -> Promise<T> {
     Box::pin(core::future::ready(result))
 }
 
-/// What a private or shared mapping of a file takes its pages from.
+/// What a mapping of a file takes its pages from. The mapping keeps the file.
 pub struct Pages {
     pub handle: Handle,
-    /// Whether the mapping gives the handle back at its end.
-    pub owned: bool,
 }
 
 /// What a descriptor stands for.
@@ -106,6 +105,11 @@ pub trait File: Send + Sync + 'static {
 
     /// Writes to the stream from the library OS's own memory, for sendfile(2) and splice(2).
     fn write_kernel(&self, _thread: &Arc<Thread>, _from: &[u8]) -> Result<Transfer> {
+        Err(Errno::EINVAL)
+    }
+
+    /// Writes at an offset from the library OS's own memory.
+    fn write_kernel_at(&self, _thread: &Arc<Thread>, _from: &[u8], _offset: u64) -> Result<Transfer> {
         Err(Errno::EINVAL)
     }
 
@@ -209,7 +213,11 @@ impl Description {
     /// Fails unless opened for reading.
     pub fn readable(&self) -> Result<()> {
         let flags = self.flags();
-        if flags & flag::PATH != 0 || flags & flag::ACCESS == flag::WRONLY { Err(Errno::EBADF) } else { Ok(()) }
+        if flags & flag::PATH != 0 || flags & flag::ACCESS == flag::WRONLY {
+            Err(Errno::EBADF)
+        } else {
+            Ok(())
+        }
     }
     /// Fails unless opened for writing.
     pub fn writable(&self) -> Result<()> {

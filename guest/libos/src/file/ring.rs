@@ -56,9 +56,11 @@ impl<'a> Source<'a> {
     /// Copies from `skip` bytes behind the start on; returns the number of bytes copied.
     pub fn copy(&self, skip: usize, to: &mut [u8]) -> Result<usize> {
         match self {
-            Self::User { machine, space, ranges } => pieces(ranges, skip, to.len(), |address, from, until| {
-                Ok(machine.copy_in(*space, address, &mut to[from..until])?)
-            }),
+            Self::User { machine, space, ranges } => {
+                pieces(ranges, skip, to.len(), |address, from, until| {
+                    Ok(machine.copy_in(*space, address, &mut to[from..until])?)
+                })
+            }
             Self::Kernel(bytes) => {
                 let rest = bytes.get(skip..).unwrap_or(&[]);
                 let count = rest.len().min(to.len());

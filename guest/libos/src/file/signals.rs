@@ -81,9 +81,9 @@ impl File for SignalFile {
     fn events(&self) -> u32 {
         // Linux looks at the polling thread's own signals; here any thread's count.
         let threads = self.process.threads.lock();
-        let pending = threads.values().fold(self.process.signals.pending_set(), |pending, thread| {
-            pending | thread.signals.pending()
-        });
+        let pending = threads
+            .values()
+            .fold(self.process.signals.pending_set(), |pending, thread| pending | thread.signals.pending());
         if pending & self.wanted.load(Ordering::SeqCst) != 0 { event::IN | event::READ_NORMAL } else { 0 }
     }
 

@@ -26,10 +26,10 @@ use spin::Mutex;
 pub use change::*;
 pub use content::MemoryFile;
 pub use generated::Generator;
-pub use listing::Listing;
+pub use listing::{Listing, list};
 pub use node::{Directory, Kind, Meta, Node, Place, permits};
-pub use open::{DirectoryFile, HostFile, opened};
-pub use walk::{Follow, Found, walk, walk_parent};
+pub use open::{DirectoryFile, HostFile, open_entry, opened, temporary};
+pub use walk::{Follow, Found, link_text, step, walk, walk_parent};
 
 /// Access wanted from a file: bits as in a mode's lowest three.
 pub mod want {
@@ -53,7 +53,7 @@ impl Entry {
         Arc::new(Self { name: Mutex::new(name.to_vec()), parent: Mutex::new(parent), node })
     }
 
-    /// The absolute path, as getcwd(2) gives it.
+    /// The absolute path, as getcwd(2) gives it; the bare name of what is in no tree (`pipe:[7]`).
     pub fn path(&self) -> Vec<u8> {
         let mut names: Vec<Vec<u8>> = Vec::new();
         let mut name = self.name.lock().clone();
@@ -64,7 +64,7 @@ impl Entry {
             parent = above.parent.lock().clone();
         }
         if names.is_empty() {
-            return b"/".to_vec();
+            return if name.is_empty() { b"/".to_vec() } else { name };
         }
         let mut path = Vec::new();
         for name in names.iter().rev() {
@@ -103,7 +103,10 @@ impl FileSystems {
         let directory = Directory::new(place, overlay, writable);
         let root = Entry::new(b"", None, Node::new(meta(0o040755, 0, 0), Kind::Directory(directory)));
         let own = |path: &[u8], mode: u32, user: u32, group: u32| {
-            let node = Node::new(meta(0o040000 | mode, user, group), Kind::Directory(Directory::new(None, true, false)));
+            let node = Node::new(
+                meta(0o040000 | mode, user, group),
+                Kind::Directory(Directory::new(None, true, false)),
+            );
             attach(&root, path, node, &meta)
         };
         own(b"/tmp", 0o1777, 0, 0);
@@ -138,7 +141,9 @@ impl FileSystems {
 
     /// Takes bytes from what the guest's own files may hold; false if there is not enough.
     pub fn reserve(&self, bytes: u64) -> bool {
-        self.scratch.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes)).is_ok()
+        self.scratch
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes))
+            .is_ok()
     }
 
     pub fn release(&self, bytes: u64) {

@@ -17,7 +17,13 @@ pub enum Content {
     /// The vDSO.
     Code,
     /// A file from an offset on; the path is for /proc.
-    File { backed: Arc<Backed>, offset: u64, path: Arc<[u8]>, device: u64, inode: u64 },
+    File {
+        backed: Arc<Backed>,
+        offset: u64,
+        path: Arc<[u8]>,
+        device: u64,
+        inode: u64,
+    },
 }
 
 /// One mapping.
@@ -44,13 +50,15 @@ impl Mapping {
         let content = match (&self.content, &next.content) {
             (Content::Anonymous, Content::Anonymous) => true,
             (Content::Heap, Content::Heap) => true,
-            (
-                Content::File { backed: a, offset: x, .. },
-                Content::File { backed: b, offset: y, .. },
-            ) => Arc::ptr_eq(a, b) && x + distance == *y,
+            (Content::File { backed: a, offset: x, .. }, Content::File { backed: b, offset: y, .. }) => {
+                Arc::ptr_eq(a, b) && x + distance == *y
+            }
             _ => false,
         };
-        content && self.protection == next.protection && self.shared == next.shared && self.locked == next.locked
+        content
+            && self.protection == next.protection
+            && self.shared == next.shared
+            && self.locked == next.locked
     }
 }
 

@@ -12,23 +12,21 @@ use alloc::vec::Vec;
 use machine::{Advice, Backing, Handle, Machine, PAGE, Protection, Space, UserRange};
 
 use crate::errno::{Errno, Result};
-pub use map::{Content, Mapping, Mappings};
+use crate::file::File;
+use crate::file_system::Location;
+pub use map::{Content, Mapping, Mappings, rights};
 
 /// Addresses below this are not given out unasked (vm.mmap_min_addr).
 const LOWEST: u64 = 0x1_0000;
 /// Gap kept below the end of the address space, where the stack is.
 const TOP_GAP: u64 = 0x1_0000_0000;
 
-/// A granted object that mappings keep open.
+/// A file that mappings keep, and the granted object its pages come from.
 pub struct Backed {
     pub handle: Handle,
-    pub machine: Arc<dyn Machine>,
-}
-
-impl Drop for Backed {
-    fn drop(&mut self) {
-        self.machine.close(self.handle);
-    }
+    pub file: Arc<dyn File>,
+    /// Keeps the file's node, if it has one.
+    pub location: Option<Location>,
 }
 
 /// Rounds up to whole pages; `None` on overflow.
@@ -102,7 +100,13 @@ impl AddressSpace {
     }
 
     /// Maps `range`, replacing what is there.
-    pub fn map(&mut self, machine: &dyn Machine, space: Space, range: UserRange, wanted: Wanted) -> Result<()> {
+    pub fn map(
+        &mut self,
+        machine: &dyn Machine,
+        space: Space,
+        range: UserRange,
+        wanted: Wanted,
+    ) -> Result<()> {
         let backing = match &wanted.content {
             Content::File { backed, offset, .. } => {
                 Backing::File { handle: backed.handle, offset: *offset, shared: wanted.shared }
@@ -112,7 +116,12 @@ impl AddressSpace {
         machine.map(space, range, wanted.protection, backing)?;
         self.mappings.insert(
             range,
-            Mapping { protection: wanted.protection, shared: wanted.shared, content: wanted.content, locked: false },
+            Mapping {
+                protection: wanted.protection,
+                shared: wanted.shared,
+                content: wanted.content,
+                locked: false,
+            },
         );
         Ok(())
     }
@@ -166,7 +175,10 @@ impl AddressSpace {
         let room = growth.end() <= self.end && self.mappings.is_free(growth);
         let address = match target {
             Some(address) => address,
-            None if room && matches!(mapping.content, Content::Anonymous | Content::Heap) && !mapping.shared => {
+            None if room
+                && matches!(mapping.content, Content::Anonymous | Content::Heap)
+                && !mapping.shared =>
+            {
                 let wanted = Wanted {
                     protection: mapping.protection,
                     shared: false,
@@ -188,7 +200,9 @@ impl AddressSpace {
 
     /// brk(2): the new end, or the old one if it cannot be moved.
     pub fn set_break(&mut self, machine: &dyn Machine, space: Space, wanted: u64, limit: u64) -> u64 {
-        let (Some(new), Some(old)) = (page_up(wanted), page_up(self.break_end)) else { return self.break_end };
+        let (Some(new), Some(old)) = (page_up(wanted), page_up(self.break_end)) else {
+            return self.break_end;
+        };
         if wanted < self.break_start || wanted - self.break_start > limit || new > self.end {
             return self.break_end;
         }
@@ -214,7 +228,13 @@ impl AddressSpace {
     }
 
     /// Passes advice on; discarding is checked against the map (ENOMEM for holes, as madvise(2)).
-    pub fn advise(&mut self, machine: &dyn Machine, space: Space, range: UserRange, advice: Advice) -> Result<()> {
+    pub fn advise(
+        &mut self,
+        machine: &dyn Machine,
+        space: Space,
+        range: UserRange,
+        advice: Advice,
+    ) -> Result<()> {
         let pieces: Vec<UserRange> = self.mappings.pieces(range);
         for piece in &pieces {
             machine.advise(space, *piece, advice)?;

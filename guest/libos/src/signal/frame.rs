@@ -68,14 +68,41 @@ pub(super) fn push(
     put(0, action.restorer);
     put(8, UCONTEXT_FLAGS);
     let on = on_stack(&stack, registers.rsp);
-    let state = if stack.size == 0 { SS_DISABLE } else if on { SS_ONSTACK } else { 0 };
+    let state = if stack.size == 0 {
+        SS_DISABLE
+    } else if on {
+        SS_ONSTACK
+    } else {
+        0
+    };
     put(24, stack.address);
     put(32, u64::from(state | stack.flags));
     put(40, stack.size);
     let saved = [
-        r.r8, r.r9, r.r10, r.r11, r.r12, r.r13, r.r14, r.r15, r.rdi, r.rsi, r.rbp, r.rbx, r.rdx, r.rax, r.rcx,
-        r.rsp, r.rip, r.rflags, 0x002b_0000_0000_0033, information.trap.1, information.trap.0, mask,
-        information.trap.2, extended,
+        r.r8,
+        r.r9,
+        r.r10,
+        r.r11,
+        r.r12,
+        r.r13,
+        r.r14,
+        r.r15,
+        r.rdi,
+        r.rsi,
+        r.rbp,
+        r.rbx,
+        r.rdx,
+        r.rax,
+        r.rcx,
+        r.rsp,
+        r.rip,
+        r.rflags,
+        0x002b_0000_0000_0033,
+        information.trap.1,
+        information.trap.0,
+        mask,
+        information.trap.2,
+        extended,
     ];
     for (index, value) in saved.into_iter().enumerate() {
         put(48 + index * 8, value);
@@ -114,7 +141,8 @@ pub fn restore(thread: &Arc<Thread>, context: &mut Context, machine: &Arc<dyn Ma
     } else {
         let mut area = vec![0; EXTENDED_LENGTH];
         machine.copy_in(space, extended, &mut area[..512])?;
-        let magic = u32::from_le_bytes(area[SOFTWARE..SOFTWARE + 4].try_into().expect("invariant: four bytes"));
+        let magic =
+            u32::from_le_bytes(area[SOFTWARE..SOFTWARE + 4].try_into().expect("invariant: four bytes"));
         if magic == MAGIC1 {
             machine.copy_in(space, extended, &mut area)?;
             context.extended.replace(&area);
@@ -124,10 +152,23 @@ pub fn restore(thread: &Arc<Thread>, context: &mut Context, machine: &Arc<dyn Ma
     }
     let registers = &mut context.registers;
     let order: [&mut u64; 17] = [
-        &mut registers.r8, &mut registers.r9, &mut registers.r10, &mut registers.r11, &mut registers.r12,
-        &mut registers.r13, &mut registers.r14, &mut registers.r15, &mut registers.rdi, &mut registers.rsi,
-        &mut registers.rbp, &mut registers.rbx, &mut registers.rdx, &mut registers.rax, &mut registers.rcx,
-        &mut registers.rsp, &mut registers.rip,
+        &mut registers.r8,
+        &mut registers.r9,
+        &mut registers.r10,
+        &mut registers.r11,
+        &mut registers.r12,
+        &mut registers.r13,
+        &mut registers.r14,
+        &mut registers.r15,
+        &mut registers.rdi,
+        &mut registers.rsi,
+        &mut registers.rbp,
+        &mut registers.rbx,
+        &mut registers.rdx,
+        &mut registers.rax,
+        &mut registers.rcx,
+        &mut registers.rsp,
+        &mut registers.rip,
     ];
     for (index, register) in order.into_iter().enumerate() {
         *register = get(40 + index * 8);

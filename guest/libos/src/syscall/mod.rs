@@ -3,15 +3,16 @@
 //! [`dispatch`] decodes the number once and runs the call. A call that can end at once does; one that
 //! has to wait returns a future, which the CPU loop polls. Numbers: arch/x86/entry/syscalls/syscall_64.tbl.
 
+mod copying;
 mod file;
 mod identity;
 mod memory;
 mod misc;
+mod name;
 mod number;
 mod path;
-mod poll;
 mod process;
-mod socket;
+mod signal;
 mod thread;
 mod time;
 
@@ -27,7 +28,8 @@ use crate::process::Process;
 use crate::thread::{Pending, Thread};
 use crate::trace;
 
-pub use number::name;
+pub use name::name;
+pub use thread::end_thread;
 
 /// How a call ends.
 pub enum Finish {
@@ -35,6 +37,8 @@ pub enum Finish {
     Return(Result<u64>),
     /// The call has set the context itself (rt_sigreturn).
     Keep,
+    /// Others may run first (sched_yield).
+    Yield,
     /// A new program starts (execve).
     Start(Box<Context>),
     /// The thread is no more.
@@ -103,10 +107,9 @@ pub fn range(address: u64, length: u64) -> UserRange {
 pub fn dispatch(thread: &Arc<Thread>, context: &mut Context, cpu: Cpu) -> Outcome {
     let registers = &context.registers;
     let number = registers.rax;
-    let arguments =
-        [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9];
+    let arguments = [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9];
     let mut call = Call { thread, context, cpu, arguments };
-    match thread.process.kernel.boot.trace {
+    match thread.kernel().boot.trace {
         None => run(number, &mut call),
         Some(sink) => trace::traced(sink, number, &mut call),
     }

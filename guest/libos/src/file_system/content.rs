@@ -1,0 +1,338 @@
+//! The content of the guest's own regular files.
+//!
+//! Small files live on the library OS's heap. One that grows beyond [`HEAP_MAX`], or is mapped, moves to
+//! a memory object of the monitor's, which then is read, written and mapped as any granted file. Every
+//! byte is taken from the island's scratch budget first, so that an island cannot fill the host.
+
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::any::Any;
+
+use abi::file::{Attributes, Change};
+use abi::request::{Reply, Request};
+use machine::{Handle, Sink, Source, Transfer, UserRange};
+use spin::Mutex;
+
+use super::node::Node;
+use crate::errno::{Errno, Result};
+use crate::file::{File, Pages, Promise, kept};
+use crate::kernel::Kernel;
+use crate::thread::Thread;
+
+/// Bytes beyond which content leaves the heap.
+const HEAP_MAX: u64 = 64 * 1024;
+/// Granule of the scratch budget.
+const GRANULE: u64 = 4096;
+
+enum Content {
+    Heap(Vec<u8>),
+    Object { handle: Handle, size: u64 },
+}
+
+/// A regular file of the guest's own.
+pub struct MemoryFile {
+    kernel: Weak<Kernel>,
+    content: Mutex<Content>,
+    /// Bytes taken from the budget.
+    reserved: Mutex<u64>,
+    node: Mutex<Weak<Node>>,
+}
+
+impl MemoryFile {
+    pub fn new(kernel: &Arc<Kernel>) -> Arc<Self> {
+        Arc::new(Self {
+            kernel: Arc::downgrade(kernel),
+            content: Mutex::new(Content::Heap(Vec::new())),
+            reserved: Mutex::new(0),
+            node: Mutex::new(Weak::new()),
+        })
+    }
+
+    /// Tells the content which node it belongs to.
+    pub fn belong_to(&self, node: &Arc<Node>) {
+        *self.node.lock() = Arc::downgrade(node);
+    }
+
+    pub fn size(&self) -> u64 {
+        match &*self.content.lock() {
+            Content::Heap(bytes) => bytes.len() as u64,
+            Content::Object { size, .. } => *size,
+        }
+    }
+
+    pub fn blocks(&self) -> u64 {
+        self.size().div_ceil(GRANULE) * (GRANULE / 512)
+    }
+
+    /// Takes what a file of `size` bytes needs from the budget.
+    fn reserve(&self, size: u64) -> Result<()> {
+        let kernel = self.kernel.upgrade().ok_or(Errno::EIO)?;
+        let needed = size.checked_add(GRANULE - 1).ok_or(Errno::EFBIG)? & !(GRANULE - 1);
+        let mut reserved = self.reserved.lock();
+        if needed > *reserved {
+            if !kernel.file_systems.reserve(needed - *reserved) {
+                return Err(Errno::ENOSPC);
+            }
+        } else {
+            kernel.file_systems.release(*reserved - needed);
+        }
+        *reserved = needed;
+        Ok(())
+    }
+
+    fn touch(&self, thread: &Arc<Thread>) {
+        if let Some(node) = self.node.lock().upgrade() {
+            let now_ns = thread.kernel().machine.now().realtime_ns as i64;
+            let mut meta = node.meta.lock();
+            meta.modified_ns = now_ns;
+            meta.changed_ns = now_ns;
+        }
+    }
+
+    /// Overwrites or appends from the library OS's own memory, as copy-up does.
+    pub fn fill(&self, thread: &Arc<Thread>, bytes: &[u8], offset: u64) -> Result<()> {
+        let end = offset + bytes.len() as u64;
+        self.reserve(end.max(self.size()))?;
+        match &mut *self.content.lock() {
+            Content::Heap(content) => {
+                if content.len() < end as usize {
+                    content.resize(end as usize, 0);
+                }
+                content[offset as usize..end as usize].copy_from_slice(bytes);
+                Ok(())
+            }
+            Content::Object { handle, size } => {
+                match thread.kernel().machine.write(*handle, Some(offset), Source::Kernel(bytes))? {
+                    Transfer::Done(length) if length == bytes.len() => {
+                        *size = (*size).max(end);
+                        Ok(())
+                    }
+                    _ => Err(Errno::ENOSPC),
+                }
+            }
+        }
+    }
+
+    /// Moves the content to a memory object, and says which.
+    pub async fn promote(&self, kernel: &Arc<Kernel>) -> Result<Handle> {
+        if let Content::Object { handle, .. } = &*self.content.lock() {
+            return Ok(*handle);
+        }
+        let length = self.size();
+        let reply = kernel.devices.request(kernel, Request::MakeMemory { length }).await?;
+        let Reply::Opened { handle, .. } = reply else { return Err(Errno::EIO) };
+        let mut content = self.content.lock();
+        match &*content {
+            Content::Object { handle: first, .. } => {
+                let first = *first;
+                drop(content);
+                kernel.machine.close(handle);
+                Ok(first)
+            }
+            Content::Heap(bytes) => {
+                kernel.machine.write(handle, Some(0), Source::Kernel(bytes))?;
+                let size = bytes.len() as u64;
+                *content = Content::Object { handle, size };
+                Ok(handle)
+            }
+        }
+    }
+
+    /// ftruncate(2).
+    pub async fn resize(&self, kernel: &Arc<Kernel>, size: u64) -> Result<()> {
+        self.reserve(size)?;
+        if size > HEAP_MAX {
+            self.promote(kernel).await?;
+        }
+        let handle = match &mut *self.content.lock() {
+            Content::Heap(bytes) => {
+                bytes.resize(size as usize, 0);
+                return Ok(());
+            }
+            Content::Object { handle, .. } => *handle,
+        };
+        let change = Change { size: Some(size), ..Change::default() };
+        kernel.devices.request(kernel, Request::HandleChange { handle, change }).await?;
+        if let Content::Object { size: old, .. } = &mut *self.content.lock() {
+            *old = size;
+        }
+        Ok(())
+    }
+
+    fn this_node(&self) -> Result<Arc<Node>> {
+        self.node.lock().upgrade().ok_or(Errno::EIO)
+    }
+}
+
+impl Drop for MemoryFile {
+    fn drop(&mut self) {
+        let Some(kernel) = self.kernel.upgrade() else { return };
+        kernel.file_systems.release(*self.reserved.lock());
+        if let Content::Object { handle, .. } = &*self.content.lock() {
+            kernel.machine.close(*handle);
+        }
+    }
+}
+
+impl File for MemoryFile {
+    fn read(&self, thread: &Arc<Thread>, to: &[UserRange], offset: Option<u64>) -> Result<Transfer> {
+        let offset = offset.unwrap_or(0);
+        let machine = &thread.kernel().machine;
+        match &*self.content.lock() {
+            Content::Heap(bytes) => {
+                let mut left = bytes.get(usize::try_from(offset).unwrap_or(usize::MAX)..).unwrap_or(&[]);
+                let available = left.len();
+                for range in to {
+                    let (now, later) = left.split_at(left.len().min(range.length as usize));
+                    machine.copy_out(thread.process.space, now, range.address)?;
+                    left = later;
+                }
+                Ok(Transfer::Done(available - left.len()))
+            }
+            Content::Object { handle, .. } => Ok(machine.read(*handle, Some(offset), Sink::User(to))?),
+        }
+    }
+
+    fn prepare_write(&self, thread: &Arc<Thread>, end: u64) -> Option<Promise<()>> {
+        let heap = matches!(&*self.content.lock(), Content::Heap(_));
+        if !heap || end <= HEAP_MAX {
+            return None;
+        }
+        let kernel = thread.kernel().clone();
+        let node = self.this_node();
+        Some(alloc::boxed::Box::pin(async move {
+            match &node?.kind {
+                super::Kind::Memory(file) => file.promote(&kernel).await.map(|_| ()),
+                _ => Err(Errno::EIO),
+            }
+        }))
+    }
+
+    fn write(&self, thread: &Arc<Thread>, from: &[UserRange], offset: Option<u64>) -> Result<Transfer> {
+        let total: u64 = from.iter().map(|range| range.length).sum();
+        let offset = offset.unwrap_or(0);
+        let end = offset.checked_add(total).filter(|end| *end < 1 << 62).ok_or(Errno::EFBIG)?;
+        self.reserve(end.max(self.size()))?;
+        self.touch(thread);
+        let machine = &thread.kernel().machine;
+        match &mut *self.content.lock() {
+            Content::Heap(bytes) => {
+                if total != 0 && bytes.len() < end as usize {
+                    bytes.resize(end as usize, 0);
+                }
+                let mut position = offset as usize;
+                for range in from {
+                    let length = range.length as usize;
+                    machine.copy_in(
+                        thread.process.space,
+                        range.address,
+                        &mut bytes[position..position + length],
+                    )?;
+                    position += length;
+                }
+                Ok(Transfer::Done(total as usize))
+            }
+            Content::Object { handle, size } => {
+                let transfer = machine.write(*handle, Some(offset), Source::User(from))?;
+                let done = if let Transfer::Done(length) = transfer { length as u64 } else { total };
+                *size = (*size).max(offset + done);
+                Ok(transfer)
+            }
+        }
+    }
+
+    fn read_kernel(&self, thread: &Arc<Thread>, to: &mut [u8], offset: u64) -> Result<usize> {
+        match &*self.content.lock() {
+            Content::Heap(bytes) => {
+                let left = bytes.get(offset as usize..).unwrap_or(&[]);
+                let length = left.len().min(to.len());
+                to[..length].copy_from_slice(&left[..length]);
+                Ok(length)
+            }
+            Content::Object { handle, .. } => {
+                match thread.kernel().machine.read(*handle, Some(offset), Sink::Kernel(to))? {
+                    Transfer::Done(length) => Ok(length),
+                    _ => Err(Errno::EIO),
+                }
+            }
+        }
+    }
+
+    fn write_kernel_at(&self, thread: &Arc<Thread>, from: &[u8], offset: u64) -> Result<Transfer> {
+        self.fill(thread, from, offset)?;
+        self.touch(thread);
+        Ok(Transfer::Done(from.len()))
+    }
+
+    fn seekable(&self) -> bool {
+        true
+    }
+
+    fn attributes(&self, _thread: &Arc<Thread>) -> Promise<Attributes> {
+        kept(self.this_node().map(|node| node.attributes()))
+    }
+
+    fn change(&self, thread: &Arc<Thread>, change: Change) -> Promise<()> {
+        let kernel = thread.kernel().clone();
+        let node = self.this_node();
+        alloc::boxed::Box::pin(async move {
+            let node = node?;
+            if let (Some(size), super::Kind::Memory(file)) = (change.size, &node.kind) {
+                file.resize(&kernel, size).await?;
+            }
+            let now_ns = kernel.machine.now().realtime_ns as i64;
+            let mut meta = node.meta.lock();
+            meta.apply(&change, now_ns);
+            if change.size.is_some() {
+                meta.modified_ns = now_ns;
+            }
+            Ok(())
+        })
+    }
+
+    fn synchronise(&self, _thread: &Arc<Thread>, _data_only: bool) -> Promise<()> {
+        kept(Ok(()))
+    }
+
+    fn allocate(&self, thread: &Arc<Thread>, mode: u32, offset: u64, length: u64) -> Promise<()> {
+        let kernel = thread.kernel().clone();
+        let node = self.this_node();
+        alloc::boxed::Box::pin(async move {
+            let node = node?;
+            let super::Kind::Memory(file) = &node.kind else { return Err(Errno::EIO) };
+            let end = offset.checked_add(length).ok_or(Errno::EFBIG)?;
+            if mode == 0 && end > file.size() {
+                return file.resize(&kernel, end).await;
+            }
+            if mode & 2 != 0 {
+                let handle = file.promote(&kernel).await?;
+                let request = Request::Allocate { handle, mode, offset, length };
+                return kernel.devices.request(&kernel, request).await.map(|_| ());
+            }
+            if mode & !1 == 0 { Ok(()) } else { Err(Errno::EOPNOTSUPP) }
+        })
+    }
+
+    fn seek_data(&self, _thread: &Arc<Thread>, offset: u64, hole: bool) -> Promise<u64> {
+        let size = self.size();
+        kept(if offset >= size { Err(Errno::ENXIO) } else { Ok(if hole { size } else { offset }) })
+    }
+
+    fn pages(&self, thread: &Arc<Thread>) -> Promise<Option<Pages>> {
+        let kernel = thread.kernel().clone();
+        let node = self.this_node();
+        alloc::boxed::Box::pin(async move {
+            match &node?.kind {
+                super::Kind::Memory(file) => {
+                    let handle = file.promote(&kernel).await?;
+                    Ok(Some(Pages { handle }))
+                }
+                _ => Err(Errno::ENODEV),
+            }
+        })
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

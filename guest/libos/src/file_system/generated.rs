@@ -1,0 +1,214 @@
+//! Files that the library OS makes up: /proc and /sys, computed when they are opened.
+//!
+//! A [`Generator`] names one such directory, file or link; it is small, copied freely, and checked anew
+//! at every use, since the process it speaks of may have ended. [`system`] holds what concerns the
+//! island as a whole, [`super::process`] what concerns one process, [`device`] the nodes of /dev.
+//! Everything is read-only except what programs write about themselves, which is taken and ignored.
+
+mod device;
+mod network;
+mod report;
+mod system;
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::any::Any;
+use core::task::{Context, Poll, Waker};
+
+use abi::file::{Attributes, Change, Entry as Listed};
+use machine::{Transfer, UserRange};
+
+use super::node::{LINK, TYPE};
+use super::process::{self, Part};
+use super::walk::Target;
+use super::{Kind, Meta, Node};
+use crate::errno::{Errno, Result};
+use crate::file::{File, Promise, kept};
+use crate::kernel::Kernel;
+use crate::thread::Thread;
+
+pub use device::{Device, fill_devices};
+pub(super) use report::{mount_facts, mounts};
+
+/// One generated directory, file or link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Generator {
+    System(system::Place),
+    Process(process::Place),
+}
+
+/// The generated trees, and where they are.
+pub fn roots() -> Vec<(&'static [u8], Generator)> {
+    let root = |path| Generator::System(system::Place { path, cpu: 0 });
+    alloc::vec![(b"/proc".as_slice(), root("proc")), (b"/sys".as_slice(), root("sys"))]
+}
+
+impl Generator {
+    /// Type and permission bits.
+    pub fn mode(self) -> u32 {
+        match self {
+            Self::System(place) => place.mode(),
+            Self::Process(place) => place.part.mode(),
+        }
+    }
+
+    /// A number that stays the same as long as the thing does.
+    fn inode(self) -> u64 {
+        match self {
+            Self::System(place) => hash(&[place.path.as_bytes(), &place.cpu.to_le_bytes()]),
+            Self::Process(place) => {
+                let (part, index) = place.part.number();
+                hash(&[
+                    &place.process.to_le_bytes(),
+                    &place.thread.to_le_bytes(),
+                    &[part],
+                    &index.to_le_bytes(),
+                ])
+            }
+        }
+    }
+
+    /// The node for this generator, owned as /proc has it.
+    pub(super) fn node(self, thread: &Arc<Thread>) -> Arc<Node> {
+        let (user, group) = match self {
+            Self::System(_) => (0, 0),
+            Self::Process(place) => place.owner(thread.kernel()),
+        };
+        let now_ns = thread.kernel().machine.now().realtime_ns as i64;
+        let meta = Meta::new(self.inode(), self.mode(), user, group, now_ns);
+        Node::new(meta, Kind::Generated(self))
+    }
+
+    /// What a name in this directory stands for.
+    pub fn lookup(&self, thread: &Arc<Thread>, name: &[u8]) -> Result<Arc<Node>> {
+        let found = match self {
+            Self::System(place) => match place.lookup(thread.kernel(), name) {
+                Err(Errno::ENOENT) if place.path == "proc" => process::of_name(thread.kernel(), name)?,
+                found => Self::System(found?),
+            },
+            Self::Process(place) => Self::Process(place.lookup(thread.kernel(), name)?),
+        };
+        Ok(found.node(thread))
+    }
+
+    /// The entries of this directory, without `.` and `..`.
+    pub fn list(&self, thread: &Arc<Thread>) -> Result<Vec<Listed>> {
+        let found: Vec<(Vec<u8>, Self)> = match self {
+            Self::System(place) => {
+                let mut found = place.list(thread.kernel())?;
+                if place.path == "proc" {
+                    found.extend(process::all(thread.kernel()));
+                }
+                found
+            }
+            Self::Process(place) => place.list(thread.kernel())?,
+        };
+        let listed = |(name, generator): (Vec<u8>, Self)| Listed {
+            name,
+            inode: generator.inode(),
+            kind: ((generator.mode() & TYPE) >> 12) as u8,
+        };
+        Ok(found.into_iter().map(listed).collect())
+    }
+
+    /// The file's content as of now.
+    pub fn content(&self, kernel: &Arc<Kernel>) -> Result<Vec<u8>> {
+        match self {
+            Self::System(place) => place.content(kernel),
+            Self::Process(place) => place.content(kernel),
+        }
+    }
+
+    /// Where this link leads.
+    pub fn target(&self, thread: &Arc<Thread>) -> Result<Target> {
+        match self {
+            _ if self.mode() & TYPE != LINK => Err(Errno::EINVAL),
+            Self::System(place) => place.target(thread).map(Target::Path),
+            Self::Process(place) => place.target(thread),
+        }
+    }
+
+    /// Opens the file.
+    pub fn open(&self, thread: &Arc<Thread>) -> Result<Arc<dyn File>> {
+        // What /proc/PID/fd/N leads to may have no name of its own: a pipe, a socket.
+        if let Self::Process(process::Place { part: Part::Opened(_), .. }) = self {
+            let Self::Process(place) = self else { return Err(Errno::EIO) };
+            return place.opened(thread.kernel()).map(|description| description.file.clone());
+        }
+        let attributes = self.node(thread).attributes();
+        Ok(Arc::new(GeneratedFile { content: self.content(thread.kernel())?, attributes }))
+    }
+}
+
+/// FNV-1a, for inode numbers below those that other nodes have.
+fn hash(parts: &[&[u8]]) -> u64 {
+    let bytes = parts.iter().flat_map(|part| part.iter());
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
+    });
+    (hash ^ hash >> 32) as u32 as u64 | 1
+}
+
+/// What a file says of itself, if it can at once; files that have to ask the monitor cannot.
+pub(super) fn attributes_now(thread: &Arc<Thread>, file: &dyn File) -> Option<Attributes> {
+    let mut promise = file.attributes(thread);
+    match promise.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(attributes) => attributes.ok(),
+        Poll::Pending => None,
+    }
+}
+
+/// An open generated file: what it held when it was opened.
+pub struct GeneratedFile {
+    content: Vec<u8>,
+    attributes: Attributes,
+}
+
+impl File for GeneratedFile {
+    fn read(&self, thread: &Arc<Thread>, to: &[UserRange], offset: Option<u64>) -> Result<Transfer> {
+        let offset = usize::try_from(offset.unwrap_or(0)).unwrap_or(usize::MAX);
+        let mut left = self.content.get(offset..).unwrap_or(&[]);
+        let available = left.len();
+        for range in to {
+            let wanted = usize::try_from(range.length).unwrap_or(usize::MAX);
+            let (now, later) = left.split_at(left.len().min(wanted));
+            thread.kernel().machine.copy_out(thread.process.space, now, range.address)?;
+            left = later;
+        }
+        Ok(Transfer::Done(available - left.len()))
+    }
+
+    /// Writes are taken where the mode says so, and change nothing.
+    fn write(&self, _thread: &Arc<Thread>, from: &[UserRange], _offset: Option<u64>) -> Result<Transfer> {
+        if self.attributes.mode & 0o200 == 0 {
+            return Err(Errno::EROFS);
+        }
+        let total: u64 = from.iter().map(|range| range.length).sum();
+        Ok(Transfer::Done(total as usize))
+    }
+
+    fn read_kernel(&self, _thread: &Arc<Thread>, to: &mut [u8], offset: u64) -> Result<usize> {
+        let left = self.content.get(usize::try_from(offset).unwrap_or(usize::MAX)..).unwrap_or(&[]);
+        let length = left.len().min(to.len());
+        to[..length].copy_from_slice(&left[..length]);
+        Ok(length)
+    }
+
+    fn seekable(&self) -> bool {
+        true
+    }
+
+    fn attributes(&self, _thread: &Arc<Thread>) -> Promise<Attributes> {
+        kept(Ok(self.attributes))
+    }
+
+    fn change(&self, _thread: &Arc<Thread>, change: Change) -> Promise<()> {
+        // O_TRUNC is how shells open what they write to.
+        let harmless = Change { size: None, ..change } == Change::default();
+        kept(if harmless { Ok(()) } else { Err(Errno::EPERM) })
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

@@ -1,0 +1,176 @@
+//! The nodes of /dev: memory devices, the terminal, and links to one's own descriptors.
+
+use alloc::sync::Arc;
+use core::any::Any;
+
+use abi::file::{Attributes, Change};
+use machine::{Transfer, UserRange};
+
+use super::attributes_now;
+use crate::errno::{Errno, Result};
+use crate::file::{Description, File, Pages, Promise, event, flag, kept};
+use crate::file_system::node::{CHARACTER, LINK, TYPE};
+use crate::file_system::{Directory, Kind, Location, Meta, Node, attach};
+use crate::thread::Thread;
+
+/// Bytes made at a time for a reader.
+const CHUNK: usize = 4096;
+/// Bytes of one read from /dev/random, as Linux limits it.
+const READ_MAX: u64 = 32 << 20;
+
+/// A character device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Device {
+    Null,
+    Zero,
+    Full,
+    Random,
+    /// The controlling terminal.
+    Terminal,
+    PseudoTerminalMaster,
+}
+
+/// The devices by name, with their numbers (Documentation/admin-guide/devices.txt).
+const DEVICES: [(&[u8], Device, u64); 7] = [
+    (b"null", Device::Null, 0x103),
+    (b"zero", Device::Zero, 0x105),
+    (b"full", Device::Full, 0x107),
+    (b"random", Device::Random, 0x108),
+    (b"urandom", Device::Random, 0x109),
+    (b"tty", Device::Terminal, 0x500),
+    (b"ptmx", Device::PseudoTerminalMaster, 0x502),
+];
+
+const LINKS: [(&[u8], &[u8]); 4] = [
+    (b"fd", b"/proc/self/fd"),
+    (b"stdin", b"/proc/self/fd/0"),
+    (b"stdout", b"/proc/self/fd/1"),
+    (b"stderr", b"/proc/self/fd/2"),
+];
+
+/// Puts everything into /dev but what has content of its own.
+pub fn fill_devices(devices: &Location, meta: &impl Fn(u32, u32, u32) -> Meta) {
+    for (name, device, special) in DEVICES {
+        let meta_here = Meta { special, ..meta(CHARACTER | 0o666, 0, 0) };
+        attach(devices, name, Node::new(meta_here, Kind::Device(device)), meta);
+    }
+    for (name, target) in LINKS {
+        let node = Node::new(meta(LINK | 0o777, 0, 0), Kind::Link(target.to_vec()));
+        attach(devices, name, node, meta);
+    }
+    let terminals = Kind::Directory(Directory::new(None, true, false));
+    attach(devices, b"pts", Node::new(meta(0o040755, 0, 0), terminals), meta);
+}
+
+impl Device {
+    /// Opens the device through one of its names.
+    pub async fn open(self, thread: &Arc<Thread>, entry: &Location, flags: u32) -> Result<Arc<Description>> {
+        let flags = flags & !(flag::CREATE | flag::EXCLUSIVE | flag::TRUNCATE | flag::NO_TERMINAL);
+        let file: Arc<dyn File> = match self {
+            Device::Terminal => terminal(thread).ok_or(Errno::ENXIO)?,
+            // Terminals are made by the monitor only.
+            Device::PseudoTerminalMaster => return Err(Errno::ENXIO),
+            _ => Arc::new(DeviceFile { device: self, node: entry.node.clone() }),
+        };
+        Ok(Description::new(file, flags, Some(entry.clone())))
+    }
+}
+
+/// The terminal among the process's descriptors, which is the only one it can have.
+fn terminal(thread: &Arc<Thread>) -> Option<Arc<dyn File>> {
+    let files = &thread.process.files;
+    let found = files.numbers().into_iter().filter_map(|number| files.get(number).ok());
+    let is_terminal = |attributes: Attributes| {
+        attributes.mode & TYPE == CHARACTER && matches!(attributes.special >> 8, 4 | 5 | 136..=143)
+    };
+    found
+        .filter(|description| attributes_now(thread, description.file.as_ref()).is_some_and(is_terminal))
+        .map(|description| description.file.clone())
+        .next()
+}
+
+/// An open memory device.
+pub struct DeviceFile {
+    device: Device,
+    node: Arc<Node>,
+}
+
+impl DeviceFile {
+    fn fill(&self, thread: &Arc<Thread>, chunk: &mut [u8]) {
+        if self.device == Device::Random {
+            thread.kernel().entropy.fill(chunk);
+        }
+    }
+}
+
+impl File for DeviceFile {
+    fn read(&self, thread: &Arc<Thread>, to: &[UserRange], _offset: Option<u64>) -> Result<Transfer> {
+        if self.device == Device::Null {
+            return Ok(Transfer::Done(0));
+        }
+        let mut chunk = [0; CHUNK];
+        let mut done = 0;
+        for range in to {
+            let mut at = 0;
+            while at < range.length && done < READ_MAX {
+                let length = (range.length - at).min(CHUNK as u64) as usize;
+                self.fill(thread, &mut chunk[..length]);
+                let address = range.address.wrapping_add(at);
+                thread.kernel().machine.copy_out(thread.process.space, &chunk[..length], address)?;
+                at += length as u64;
+                done += length as u64;
+            }
+        }
+        Ok(Transfer::Done(done as usize))
+    }
+
+    fn write(&self, _thread: &Arc<Thread>, from: &[UserRange], _offset: Option<u64>) -> Result<Transfer> {
+        let total: u64 = from.iter().map(|range| range.length).sum();
+        if self.device == Device::Full && total != 0 {
+            return Err(Errno::ENOSPC);
+        }
+        Ok(Transfer::Done(total as usize))
+    }
+
+    fn read_kernel(&self, thread: &Arc<Thread>, to: &mut [u8], _offset: u64) -> Result<usize> {
+        if self.device == Device::Null {
+            return Ok(0);
+        }
+        to.fill(0);
+        self.fill(thread, to);
+        Ok(to.len())
+    }
+
+    fn seekable(&self) -> bool {
+        true
+    }
+
+    fn events(&self) -> u32 {
+        event::IN | event::OUT | event::READ_NORMAL | event::WRITE_NORMAL
+    }
+
+    fn attributes(&self, _thread: &Arc<Thread>) -> Promise<Attributes> {
+        kept(Ok(self.node.attributes()))
+    }
+
+    fn change(&self, _thread: &Arc<Thread>, change: Change) -> Promise<()> {
+        let harmless = Change { size: None, ..change } == Change::default();
+        kept(if harmless { Ok(()) } else { Err(Errno::EPERM) })
+    }
+
+    fn pages(&self, _thread: &Arc<Thread>) -> Promise<Option<Pages>> {
+        kept(if self.device == Device::Zero { Ok(None) } else { Err(Errno::ENODEV) })
+    }
+
+    /// RNDGETENTCNT: never short of random numbers.
+    fn control(&self, thread: &Arc<Thread>, command: u32, argument: u64) -> Promise<u64> {
+        if self.device != Device::Random || command != 0x8004_5200 {
+            return kept(Err(Errno::ENOTTY));
+        }
+        kept(crate::user::write(thread, argument, &256_u32.to_le_bytes()).map(|()| 0))
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

@@ -1,0 +1,222 @@
+//! What names stand for: directories, files, links, devices.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use abi::boot::Tree;
+use abi::file::{At, Attributes, Change, SetTime};
+use spin::Mutex;
+
+use super::generated::Device;
+use super::{Children, Generator, MemoryFile, want};
+use crate::errno::{Errno, Result};
+use crate::process::Identity;
+
+pub const TYPE: u32 = 0o170000;
+pub const DIRECTORY: u32 = 0o040000;
+pub const REGULAR: u32 = 0o100000;
+pub const LINK: u32 = 0o120000;
+pub const FIFO: u32 = 0o010000;
+pub const SOCKET: u32 = 0o140000;
+pub const CHARACTER: u32 = 0o020000;
+
+/// A place in a granted tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub tree: Tree,
+    pub path: Vec<u8>,
+}
+
+impl Place {
+    pub fn root(tree: Tree) -> Self {
+        Self { tree, path: Vec::new() }
+    }
+    pub fn below(&self, name: &[u8]) -> Self {
+        let mut path = self.path.clone();
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(name);
+        Self { tree: self.tree, path }
+    }
+    pub fn at(&self) -> At<'_> {
+        At { tree: self.tree, path: &self.path }
+    }
+}
+
+/// Attributes of a node that is the guest's own.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Meta {
+    pub inode: u64,
+    pub mode: u32,
+    pub links: u32,
+    pub user: u32,
+    pub group: u32,
+    pub special: u64,
+    pub accessed_ns: i64,
+    pub modified_ns: i64,
+    pub changed_ns: i64,
+}
+
+impl Meta {
+    pub fn new(inode: u64, mode: u32, user: u32, group: u32, now_ns: i64) -> Self {
+        let links = if mode & TYPE == DIRECTORY { 2 } else { 1 };
+        let (accessed_ns, modified_ns, changed_ns) = (now_ns, now_ns, now_ns);
+        Self { inode, mode, links, user, group, special: 0, accessed_ns, modified_ns, changed_ns }
+    }
+
+    pub fn of(attributes: &Attributes) -> Self {
+        Self {
+            inode: attributes.inode,
+            mode: attributes.mode,
+            links: attributes.links,
+            user: attributes.user,
+            group: attributes.group,
+            special: attributes.special,
+            accessed_ns: attributes.accessed_ns,
+            modified_ns: attributes.modified_ns,
+            changed_ns: attributes.changed_ns,
+        }
+    }
+
+    pub fn attributes(&self, size: u64) -> Attributes {
+        Attributes {
+            device: 0x2a,
+            inode: self.inode,
+            mode: self.mode,
+            links: self.links,
+            user: self.user,
+            group: self.group,
+            special: self.special,
+            size,
+            block_size: 4096,
+            blocks: size.div_ceil(512),
+            accessed_ns: self.accessed_ns,
+            modified_ns: self.modified_ns,
+            changed_ns: self.changed_ns,
+        }
+    }
+
+    /// Applies everything but a size.
+    pub fn apply(&mut self, change: &Change, now_ns: i64) {
+        if let Some(mode) = change.mode {
+            self.mode = self.mode & TYPE | mode & 0o7777;
+        }
+        self.user = change.user.unwrap_or(self.user);
+        self.group = change.group.unwrap_or(self.group);
+        let time = |time: SetTime| match time {
+            SetTime::Now => now_ns,
+            SetTime::At(time_ns) => time_ns,
+        };
+        self.accessed_ns = change.accessed.map_or(self.accessed_ns, time);
+        self.modified_ns = change.modified.map_or(self.modified_ns, time);
+        self.changed_ns = now_ns;
+    }
+}
+
+/// A directory.
+pub struct Directory {
+    pub children: Mutex<Children>,
+    /// What lies below on the host.
+    pub place: Option<Place>,
+    /// Whether writes stay in the guest.
+    pub overlay: bool,
+    /// Whether writes go to the host.
+    pub writable: bool,
+    /// The host's entries are hidden as a whole.
+    pub opaque: Mutex<bool>,
+}
+
+impl Directory {
+    pub fn new(place: Option<Place>, overlay: bool, writable: bool) -> Self {
+        Self { children: Mutex::new(BTreeMap::new()), place, overlay, writable, opaque: Mutex::new(false) }
+    }
+    /// The place below, unless it is hidden.
+    pub fn visible_place(&self) -> Option<&Place> {
+        if *self.opaque.lock() { None } else { self.place.as_ref() }
+    }
+}
+
+/// A file on the host that is not kept here.
+pub struct HostLeaf {
+    pub place: Place,
+    pub attributes: Attributes,
+    pub overlay: bool,
+    pub writable: bool,
+}
+
+/// What kind of thing a node is.
+pub enum Kind {
+    Directory(Directory),
+    Memory(Arc<MemoryFile>),
+    Link(Vec<u8>),
+    Device(Device),
+    Fifo(crate::file::fifo::Shared),
+    Socket,
+    Host(HostLeaf),
+    Generated(Generator),
+}
+
+/// A file, whatever its names.
+pub struct Node {
+    pub meta: Mutex<Meta>,
+    pub kind: Kind,
+    pub extended: Mutex<BTreeMap<Vec<u8>, Vec<u8>>>,
+}
+
+impl Node {
+    pub fn new(meta: Meta, kind: Kind) -> Arc<Self> {
+        Arc::new(Self { meta: Mutex::new(meta), kind, extended: Mutex::new(BTreeMap::new()) })
+    }
+
+    pub fn attributes(&self) -> Attributes {
+        let meta = *self.meta.lock();
+        match &self.kind {
+            Kind::Host(leaf) => leaf.attributes,
+            Kind::Memory(file) => Attributes { blocks: file.blocks(), ..meta.attributes(file.size()) },
+            Kind::Link(target) => meta.attributes(target.len() as u64),
+            Kind::Directory(_) => meta.attributes(4096),
+            _ => meta.attributes(0),
+        }
+    }
+
+    pub fn mode(&self) -> u32 {
+        match &self.kind {
+            Kind::Host(leaf) => leaf.attributes.mode,
+            _ => self.meta.lock().mode,
+        }
+    }
+
+    pub fn is_directory(&self) -> bool {
+        self.mode() & TYPE == DIRECTORY
+    }
+
+    pub fn directory(&self) -> Result<&Directory> {
+        match &self.kind {
+            Kind::Directory(directory) => Ok(directory),
+            Kind::Generated(_) => Err(Errno::EACCES),
+            _ => Err(Errno::ENOTDIR),
+        }
+    }
+}
+
+/// Whether `identity` may access a file in the wanted way (path_resolution(7)).
+pub fn permits(identity: &Identity, attributes: &Attributes, wanted: u32) -> Result<()> {
+    if wanted == 0 {
+        return Ok(());
+    }
+    let mode = attributes.mode;
+    if identity.privileged() {
+        let runnable = mode & 0o111 != 0 || mode & TYPE == DIRECTORY;
+        return if wanted & want::EXECUTE != 0 && !runnable { Err(Errno::EACCES) } else { Ok(()) };
+    }
+    let granted = if identity.user == attributes.user {
+        mode >> 6
+    } else if identity.in_group(attributes.group) {
+        mode >> 3
+    } else {
+        mode
+    };
+    if granted & wanted == wanted { Ok(()) } else { Err(Errno::EACCES) }
+}

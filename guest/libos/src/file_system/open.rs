@@ -1,0 +1,377 @@
+//! Opening: from a place in the tree to an open file.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec;
+use core::any::Any;
+
+use abi::file::{Access, Attributes, Change, Owner};
+use abi::request::{Reply, Request};
+use machine::{Handle, Machine, Sink, Source, Transfer, UserRange};
+
+use super::change::{make, now_ns};
+use super::node::{HostLeaf, LINK, REGULAR, TYPE};
+use super::{Entry, Follow, Kind, Location, MemoryFile, Meta, Node, permits, step, walk, walk_parent, want};
+use crate::errno::{Errno, Result};
+use crate::file::{Description, File, Pages, Promise, event, flag, kept};
+use crate::thread::Thread;
+
+/// Bytes copied at a time when a file comes up into the overlay.
+const COPY: usize = 64 * 1024;
+
+/// open(2), links and creation included.
+pub async fn opened(
+    thread: &Arc<Thread>,
+    start: &Location,
+    path: &[u8],
+    flags: u32,
+    mode: u32,
+) -> Result<Arc<Description>> {
+    if flags & flag::CREATE == 0 {
+        let follow = if flags & flag::NO_FOLLOW != 0 { Follow::No } else { Follow::Yes };
+        let entry = walk(thread, start, path, follow).await?;
+        return open_entry(thread, &entry, flags).await;
+    }
+    let mut start = start.clone();
+    let mut path = path.to_vec();
+    for _ in 0..40 {
+        let found = walk_parent(thread, &start, &path).await?;
+        if found.slash {
+            return Err(Errno::EISDIR);
+        }
+        match step(thread, &found.parent, &found.name).await {
+            Ok(_) if flags & flag::EXCLUSIVE != 0 => return Err(Errno::EEXIST),
+            Ok(entry) if entry.node.mode() & TYPE == LINK && flags & flag::NO_FOLLOW == 0 => {
+                match super::walk::target(thread, &entry).await? {
+                    super::walk::Target::Place(place) => return open_entry(thread, &place, flags).await,
+                    super::walk::Target::Path(target) => path = target,
+                }
+                start = if path.first() == Some(&b'/') {
+                    thread.process.root.lock().clone()
+                } else {
+                    found.parent
+                };
+            }
+            Ok(entry) => return open_entry(thread, &entry, flags).await,
+            Err(Errno::ENOENT) => return create(thread, &found.parent, &found.name, flags, mode).await,
+            Err(errno) => return Err(errno),
+        }
+    }
+    Err(Errno::ELOOP)
+}
+
+async fn create(
+    thread: &Arc<Thread>,
+    parent: &Location,
+    name: &[u8],
+    flags: u32,
+    mode: u32,
+) -> Result<Arc<Description>> {
+    let mode = mode & 0o7777 & !thread.process.file_mask.load(core::sync::atomic::Ordering::Relaxed);
+    let directory = parent.node.directory()?;
+    if directory.writable && !directory.overlay {
+        super::change::may_change(thread, parent)?;
+        let place = directory.place.as_ref().ok_or(Errno::EROFS)?.below(name);
+        let owner = owner(thread);
+        let access = access_of(flags);
+        let exclusive = flags & flag::EXCLUSIVE != 0;
+        let kernel = thread.kernel();
+        let request = Request::Create { at: place.at(), access, mode, exclusive, owner };
+        let Reply::Opened { handle, attributes } = kernel.devices.request(kernel, request).await? else {
+            return Err(Errno::EIO);
+        };
+        let leaf = HostLeaf { place, attributes, overlay: false, writable: true };
+        let node = Node::new(Meta::of(&attributes), Kind::Host(leaf));
+        let entry = Entry::new(name, Some(parent.clone()), node);
+        return Ok(host_description(thread, handle, entry, flags));
+    }
+    let file = MemoryFile::new(thread.kernel());
+    let node = make(thread, parent, name, REGULAR | mode, |_| Kind::Memory(file.clone())).await?;
+    file.belong_to(&node.node);
+    Ok(Description::new(file, flags & !flag::CREATE, Some(node)))
+}
+
+/// O_TMPFILE: a regular file without a name, in an overlay or tmpfs directory.
+pub async fn temporary(
+    thread: &Arc<Thread>,
+    start: &Location,
+    path: &[u8],
+    flags: u32,
+    mode: u32,
+) -> Result<Arc<Description>> {
+    let parent = walk(thread, start, path, Follow::Yes).await?;
+    super::change::may_change(thread, &parent)?;
+    if flags & flag::ACCESS == 0 {
+        return Err(Errno::EINVAL);
+    }
+    if !parent.node.directory()?.overlay {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    let kernel = thread.kernel();
+    let mode =
+        REGULAR | mode & 0o7777 & !thread.process.file_mask.load(core::sync::atomic::Ordering::Relaxed);
+    let owner = owner(thread);
+    let file = MemoryFile::new(kernel);
+    let mut meta =
+        Meta::new(kernel.file_systems.next_number(), mode, owner.user, owner.group, now_ns(thread));
+    meta.links = 0;
+    let node = Node::new(meta, Kind::Memory(file.clone()));
+    file.belong_to(&node);
+    let entry = Entry::new(b"(deleted)", Some(parent), node);
+    Ok(Description::new(file, flags & !flag::TEMPORARY, Some(entry)))
+}
+
+/// Who a new file belongs to.
+pub fn owner(thread: &Arc<Thread>) -> Owner {
+    let identity = thread.process.identity.lock();
+    Owner { user: identity.user, group: identity.group }
+}
+
+fn access_of(flags: u32) -> Access {
+    match flags & flag::ACCESS {
+        0 => Access::Read,
+        flag::WRONLY => Access::Write,
+        _ => Access::ReadWrite,
+    }
+}
+
+fn wanted(flags: u32) -> u32 {
+    let access = match flags & flag::ACCESS {
+        0 => want::READ,
+        flag::WRONLY => want::WRITE,
+        _ => want::READ | want::WRITE,
+    };
+    if flags & flag::TRUNCATE != 0 { access | want::WRITE } else { access }
+}
+
+/// Opens what an entry names.
+pub async fn open_entry(thread: &Arc<Thread>, entry: &Location, flags: u32) -> Result<Arc<Description>> {
+    let attributes = entry.node.attributes();
+    let kind = attributes.mode & TYPE;
+    if flags & flag::DIRECTORY != 0 && !entry.node.is_directory() {
+        return Err(Errno::ENOTDIR);
+    }
+    if flags & flag::PATH != 0 {
+        return Ok(Description::new(Arc::new(DirectoryFile(entry.clone())), flags, Some(entry.clone())));
+    }
+    if kind == LINK {
+        return Err(Errno::ELOOP);
+    }
+    permits(&thread.process.identity.lock(), &attributes, wanted(flags))?;
+    let writes = wanted(flags) & want::WRITE != 0;
+    if entry.node.is_directory() {
+        if writes || flags & flag::CREATE != 0 {
+            return Err(Errno::EISDIR);
+        }
+        return Ok(Description::new(Arc::new(DirectoryFile(entry.clone())), flags, Some(entry.clone())));
+    }
+    match &entry.node.kind {
+        Kind::Memory(file) => {
+            if flags & flag::TRUNCATE != 0 {
+                let change = Change { size: Some(0), ..Change::default() };
+                File::change(file.as_ref(), thread, change).await?;
+            }
+            Ok(Description::new(file.clone(), flags, Some(entry.clone())))
+        }
+        Kind::Host(leaf) => open_leaf(thread, entry, leaf, flags, writes).await,
+        Kind::Device(device) => device.open(thread, entry, flags).await,
+        Kind::Generated(generator) => {
+            let file = generator.open(thread)?;
+            Ok(Description::new(file, flags, Some(entry.clone())))
+        }
+        Kind::Fifo(shared) => crate::file::fifo::open(shared, entry, flags),
+        Kind::Socket => Err(Errno::ENXIO),
+        Kind::Directory(_) | Kind::Link(_) => Err(Errno::EIO),
+    }
+}
+
+async fn open_leaf(
+    thread: &Arc<Thread>,
+    entry: &Location,
+    leaf: &HostLeaf,
+    flags: u32,
+    writes: bool,
+) -> Result<Arc<Description>> {
+    if leaf.attributes.mode & TYPE != REGULAR {
+        return Err(Errno::ENXIO);
+    }
+    if writes && leaf.overlay {
+        let up = copy_up(thread, entry, leaf, flags & flag::TRUNCATE == 0).await?;
+        let Kind::Memory(file) = &up.node.kind else { return Err(Errno::EIO) };
+        return Ok(Description::new(file.clone(), flags, Some(up.clone())));
+    }
+    if writes && !leaf.writable {
+        return Err(Errno::EROFS);
+    }
+    let kernel = thread.kernel();
+    let request = Request::Open { at: leaf.place.at(), access: access_of(flags) };
+    let Reply::Opened { handle, .. } = kernel.devices.request(kernel, request).await? else {
+        return Err(Errno::EIO);
+    };
+    let description = host_description(thread, handle, entry.clone(), flags);
+    if flags & flag::TRUNCATE != 0 {
+        let change = Change { size: Some(0), ..Change::default() };
+        kernel.devices.request(kernel, Request::HandleChange { handle, change }).await?;
+    }
+    Ok(description)
+}
+
+fn host_description(thread: &Arc<Thread>, handle: Handle, entry: Location, flags: u32) -> Arc<Description> {
+    let file = Arc::new(HostFile { handle, machine: thread.kernel().machine.clone() });
+    let kept = flags & !(flag::CREATE | flag::EXCLUSIVE | flag::TRUNCATE | flag::NO_TERMINAL);
+    Description::new(file, kept, Some(entry))
+}
+
+/// Brings a file of an overlay's lower side up into the guest's memory.
+pub async fn copy_up(
+    thread: &Arc<Thread>,
+    entry: &Location,
+    leaf: &HostLeaf,
+    content: bool,
+) -> Result<Location> {
+    let parent = entry.parent.lock().clone().ok_or(Errno::EROFS)?;
+    let name = entry.name.lock().clone();
+    let kernel = thread.kernel();
+    let file = MemoryFile::new(kernel);
+    let mut meta = Meta::of(&leaf.attributes);
+    meta.links = 1;
+    meta.changed_ns = now_ns(thread);
+    let node = Node::new(meta, Kind::Memory(file.clone()));
+    file.belong_to(&node);
+    if content {
+        let size = leaf.attributes.size;
+        file.resize(kernel, size).await?;
+        let request = Request::Open { at: leaf.place.at(), access: Access::Read };
+        let Reply::Opened { handle, .. } = kernel.devices.request(kernel, request).await? else {
+            return Err(Errno::EIO);
+        };
+        let mut buffer = vec![0; COPY];
+        let mut offset = 0;
+        let copied = loop {
+            match kernel.machine.read(handle, Some(offset), Sink::Kernel(&mut buffer)) {
+                Ok(Transfer::Done(0)) => break Ok(()),
+                Ok(Transfer::Done(length)) => {
+                    if let Err(errno) = file.fill(thread, &buffer[..length], offset) {
+                        break Err(errno);
+                    }
+                    offset += length as u64;
+                }
+                Ok(_) => break Err(Errno::EIO),
+                Err(code) => break Err(code.into()),
+            }
+        };
+        kernel.machine.close(handle);
+        copied?;
+    }
+    let up = Entry::new(&name, Some(parent.clone()), node);
+    parent.node.directory()?.children.lock().insert(name, Some(up.clone()));
+    Ok(up)
+}
+
+/// A regular file of a granted tree.
+pub struct HostFile {
+    pub handle: Handle,
+    machine: Arc<dyn Machine>,
+}
+
+impl Drop for HostFile {
+    fn drop(&mut self) {
+        self.machine.close(self.handle);
+    }
+}
+
+impl HostFile {
+    fn ask(&self, thread: &Arc<Thread>, request: Request<'static>) -> Promise<Reply> {
+        let kernel = thread.kernel().clone();
+        Box::pin(async move { kernel.devices.request(&kernel, request).await })
+    }
+}
+
+fn done(reply: Promise<Reply>) -> Promise<()> {
+    Box::pin(async move { reply.await.map(|_| ()) })
+}
+
+impl File for HostFile {
+    fn read(&self, thread: &Arc<Thread>, to: &[UserRange], offset: Option<u64>) -> Result<Transfer> {
+        Ok(thread.kernel().machine.read(self.handle, Some(offset.unwrap_or(0)), Sink::User(to))?)
+    }
+    fn write(&self, thread: &Arc<Thread>, from: &[UserRange], offset: Option<u64>) -> Result<Transfer> {
+        Ok(thread.kernel().machine.write(self.handle, Some(offset.unwrap_or(0)), Source::User(from))?)
+    }
+    fn read_kernel(&self, thread: &Arc<Thread>, to: &mut [u8], offset: u64) -> Result<usize> {
+        match thread.kernel().machine.read(self.handle, Some(offset), Sink::Kernel(to))? {
+            Transfer::Done(length) => Ok(length),
+            _ => Err(Errno::EIO),
+        }
+    }
+    fn write_kernel_at(&self, thread: &Arc<Thread>, from: &[u8], offset: u64) -> Result<Transfer> {
+        Ok(thread.kernel().machine.write(self.handle, Some(offset), Source::Kernel(from))?)
+    }
+    fn seekable(&self) -> bool {
+        true
+    }
+    fn attributes(&self, thread: &Arc<Thread>) -> Promise<Attributes> {
+        let reply = self.ask(thread, Request::HandleAttributes { handle: self.handle });
+        Box::pin(async move {
+            match reply.await? {
+                Reply::Attributes(attributes) => Ok(attributes),
+                _ => Err(Errno::EIO),
+            }
+        })
+    }
+    fn change(&self, thread: &Arc<Thread>, change: Change) -> Promise<()> {
+        done(self.ask(thread, Request::HandleChange { handle: self.handle, change }))
+    }
+    fn synchronise(&self, thread: &Arc<Thread>, data_only: bool) -> Promise<()> {
+        done(self.ask(thread, Request::Synchronise { handle: self.handle, data_only }))
+    }
+    fn allocate(&self, thread: &Arc<Thread>, mode: u32, offset: u64, length: u64) -> Promise<()> {
+        done(self.ask(thread, Request::Allocate { handle: self.handle, mode, offset, length }))
+    }
+    fn seek_data(&self, thread: &Arc<Thread>, offset: u64, hole: bool) -> Promise<u64> {
+        let reply = self.ask(thread, Request::Seek { handle: self.handle, offset, hole });
+        Box::pin(async move {
+            match reply.await? {
+                Reply::Number(offset) => Ok(offset),
+                _ => Err(Errno::EIO),
+            }
+        })
+    }
+    fn pages(&self, _thread: &Arc<Thread>) -> Promise<Option<Pages>> {
+        kept(Ok(Some(Pages { handle: self.handle })))
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// A directory, or anything opened with O_PATH.
+pub struct DirectoryFile(pub Location);
+
+impl File for DirectoryFile {
+    fn read(&self, _thread: &Arc<Thread>, _to: &[UserRange], _offset: Option<u64>) -> Result<Transfer> {
+        Err(Errno::EISDIR)
+    }
+    fn write(&self, _thread: &Arc<Thread>, _from: &[UserRange], _offset: Option<u64>) -> Result<Transfer> {
+        Err(Errno::EBADF)
+    }
+    fn events(&self) -> u32 {
+        event::IN | event::OUT
+    }
+    fn seekable(&self) -> bool {
+        true
+    }
+    fn attributes(&self, _thread: &Arc<Thread>) -> Promise<Attributes> {
+        kept(Ok(self.0.node.attributes()))
+    }
+    fn change(&self, thread: &Arc<Thread>, change: Change) -> Promise<()> {
+        let (thread, entry) = (thread.clone(), self.0.clone());
+        Box::pin(async move { super::change::change_attributes(&thread, &entry, change).await })
+    }
+    fn synchronise(&self, _thread: &Arc<Thread>, _data_only: bool) -> Promise<()> {
+        kept(Ok(()))
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

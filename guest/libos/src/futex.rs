@@ -1,0 +1,161 @@
+//! Futexes: words in user memory that threads wait on (futex(2)).
+//!
+//! A waiter compares the word under its bucket's lock and is in the bucket before the lock is released;
+//! a waker takes the same lock, so no wake-up is lost. Priority inheritance is refused (ENOSYS).
+
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::future::poll_fn;
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::task::{Poll, Waker};
+
+use machine::Space;
+use spin::Mutex;
+
+use crate::errno::{Errno, Result};
+use crate::thread::Thread;
+use crate::wait::Patience;
+
+const BUCKETS: usize = 128;
+
+/// Which word: address space and address.
+pub type Key = (Space, u64);
+
+struct Waiter {
+    key: Mutex<Key>,
+    bits: u32,
+    woken: AtomicBool,
+    waker: Mutex<Option<Waker>>,
+}
+
+/// All waiters of an island.
+pub struct Futexes {
+    buckets: Vec<Mutex<VecDeque<Arc<Waiter>>>>,
+}
+
+impl Default for Futexes {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Futexes {
+    pub fn new() -> Self {
+        Self { buckets: (0..BUCKETS).map(|_| Mutex::new(VecDeque::new())).collect() }
+    }
+
+    fn bucket(&self, key: Key) -> &Mutex<VecDeque<Arc<Waiter>>> {
+        let hash = (key.1 >> 2).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 57;
+        &self.buckets[hash as usize % BUCKETS]
+    }
+
+    /// Waits while the word is `expected`, for a wake-up that shares a bit with `bits`.
+    pub async fn wait(
+        &self,
+        thread: &Arc<Thread>,
+        address: u64,
+        expected: u32,
+        bits: u32,
+        patience: Patience,
+    ) -> Result<u64> {
+        let key = (thread.process.space, address);
+        let machine = &thread.kernel().machine;
+        let waiter = Arc::new(Waiter {
+            key: Mutex::new(key),
+            bits,
+            woken: AtomicBool::new(false),
+            waker: Mutex::new(None),
+        });
+        {
+            let mut bucket = self.bucket(key).lock();
+            if machine.compare_exchange(key.0, address, expected, expected)? != expected {
+                return Err(Errno::EAGAIN);
+            }
+            bucket.push_back(waiter.clone());
+        }
+        let _place = Place { futexes: self, waiter: &waiter };
+        let mut alarm = None;
+        poll_fn(|cx| {
+            *waiter.waker.lock() = Some(cx.waker().clone());
+            if waiter.woken.load(Ordering::SeqCst) {
+                return Poll::Ready(Ok(0));
+            }
+            if thread.interrupted() {
+                return Poll::Ready(Err(Errno::ERESTARTSYS));
+            }
+            if let Patience::Until(time_ns) = patience {
+                if machine.now().monotonic_ns >= time_ns {
+                    return Poll::Ready(Err(Errno::ETIMEDOUT));
+                }
+                alarm.get_or_insert_with(|| thread.kernel().timers.alarm(time_ns, cx.waker()));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Wakes at most `count` waiters that share a bit with `bits`; says how many.
+    pub fn wake(&self, key: Key, count: u64, bits: u32) -> u64 {
+        let mut woken = Vec::new();
+        {
+            let mut bucket = self.bucket(key).lock();
+            bucket.retain(|waiter| {
+                let chosen =
+                    (woken.len() as u64) < count && *waiter.key.lock() == key && waiter.bits & bits != 0;
+                if chosen {
+                    woken.push(waiter.clone());
+                }
+                !chosen
+            });
+        }
+        for waiter in &woken {
+            waiter.woken.store(true, Ordering::SeqCst);
+            if let Some(waker) = waiter.waker.lock().take() {
+                waker.wake();
+            }
+        }
+        woken.len() as u64
+    }
+
+    /// Wakes `count` waiters and moves at most `limit` others to another word; says how many in all.
+    pub fn requeue(&self, from: Key, to: Key, count: u64, limit: u64) -> u64 {
+        let woken = self.wake(from, count, u32::MAX);
+        let mut moved = Vec::new();
+        self.bucket(from).lock().retain(|waiter| {
+            let chosen = (moved.len() as u64) < limit && *waiter.key.lock() == from;
+            if chosen {
+                moved.push(waiter.clone());
+            }
+            !chosen
+        });
+        let mut bucket = self.bucket(to).lock();
+        for waiter in &moved {
+            *waiter.key.lock() = to;
+            bucket.push_back(waiter.clone());
+        }
+        woken + moved.len() as u64
+    }
+}
+
+/// A waiter's place in its bucket, given up when the wait ends however it ends.
+struct Place<'a> {
+    futexes: &'a Futexes,
+    waiter: &'a Arc<Waiter>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if self.waiter.woken.load(Ordering::SeqCst) {
+            return;
+        }
+        // A requeue may move the waiter meanwhile; look again until the bucket belonged to the key.
+        loop {
+            let key = *self.waiter.key.lock();
+            self.futexes.bucket(key).lock().retain(|waiter| !Arc::ptr_eq(waiter, self.waiter));
+            if *self.waiter.key.lock() == key {
+                return;
+            }
+        }
+    }
+}

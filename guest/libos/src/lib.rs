@@ -1,0 +1,67 @@
+//! The library OS: Linux for one service, over `trait Machine`.
+//!
+//! A system call comes as a trap, is decoded once ([`syscall`]), works on processes, memory, files,
+//! sockets, time and signals, and reaches outside only through [`machine::Machine`] and
+//! [`machine::Device`]. Calls that wait are futures; threads have no stack here.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod device;
+pub mod entropy;
+pub mod errno;
+pub mod file;
+pub mod file_system;
+pub mod futex;
+pub mod interval;
+pub mod kernel;
+pub mod loader;
+pub mod memory;
+pub mod process;
+pub mod scheduler;
+pub mod signal;
+mod start;
+pub mod syscall;
+pub mod thread;
+pub mod timer;
+mod trace;
+mod user;
+pub mod wait;
+
+use alloc::sync::Arc;
+
+use abi::boot::Boot;
+use machine::{Cpu, Machine};
+
+pub(crate) use syscall::end_thread as syscall_end;
+
+/// What uname(2) calls the release: the kernel whose interface is followed.
+pub const RELEASE: &str = "6.1.0-eyot";
+pub const VERSION: &str = "#1 SMP Eyot";
+
+/// Addresses of the host's own clock functions (vdso(7)), 0 where there is none: applications may call
+/// them directly, because they need no system call.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HostClock {
+    pub clock_gettime: u64,
+    pub gettimeofday: u64,
+    pub time: u64,
+    pub clock_getres: u64,
+    pub getcpu: u64,
+}
+
+/// Starts the service and never returns: CPU 0 runs here, the others are started.
+pub fn boot(machine: Arc<dyn Machine>, boot: Boot, clock: HostClock) -> ! {
+    let cpus = boot.cpus.clamp(1, 64);
+    let kernel = kernel::Kernel::new(machine.clone(), boot, clock);
+    start::first_process(&kernel);
+    for number in 1..cpus {
+        let kernel = kernel.clone();
+        // An island with fewer CPUs than asked for is slower, not wrong.
+        if machine.start_cpu(Cpu(number), Arc::new(move |cpu| kernel.run_cpu(cpu))).is_err() {
+            break;
+        }
+    }
+    kernel.run_cpu(Cpu(0))
+}

@@ -1,0 +1,106 @@
+//! Moving data between two open files without the program (sendfile(2), copy_file_range(2)).
+//!
+//! Data goes through a buffer of the library OS's. Positions given by address are read and written back;
+//! otherwise those of the descriptions count.
+
+use alloc::sync::Arc;
+use alloc::vec;
+
+use machine::Transfer;
+
+use crate::errno::{Errno, Result};
+use crate::file::Description;
+use crate::thread::Thread;
+use crate::user;
+use crate::wait::{self, Patience};
+
+const CHUNK: u64 = 128 * 1024;
+
+fn position(thread: &Arc<Thread>, description: &Description, address: u64) -> Result<u64> {
+    if address == 0 { Ok(*description.position.lock()) } else { user::read_u64(thread, address) }
+}
+
+fn settle(thread: &Arc<Thread>, description: &Description, address: u64, position: u64) -> Result<()> {
+    if address == 0 {
+        *description.position.lock() = position;
+        Ok(())
+    } else {
+        user::write_words(thread, address, &[position])
+    }
+}
+
+/// Copies at most `count` bytes; says how many.
+pub async fn copy(
+    thread: &Arc<Thread>,
+    source: &Arc<Description>,
+    source_address: u64,
+    target: &Arc<Description>,
+    target_address: u64,
+    count: u64,
+) -> Result<u64> {
+    let mut from = position(thread, source, source_address)?;
+    let seekable = target.file.seekable();
+    let mut to = if seekable { position(thread, target, target_address)? } else { 0 };
+    let mut buffer = vec![0; count.min(CHUNK) as usize];
+    let mut done = 0;
+    let mut outcome = Ok(());
+    'copying: while done < count {
+        let wanted = (count - done).min(CHUNK) as usize;
+        let length = match source.file.read_kernel(thread, &mut buffer[..wanted], from) {
+            Ok(0) => break,
+            Ok(length) => length,
+            Err(errno) => {
+                outcome = Err(errno);
+                break;
+            }
+        };
+        let mut written = 0;
+        while written < length {
+            if seekable
+                && let Some(promise) = target.file.prepare_write(thread, to + (length - written) as u64)
+            {
+                promise.await?;
+            }
+            let piece = &buffer[written..length];
+            let transfer = if seekable {
+                target.file.write_kernel_at(thread, piece, to)
+            } else {
+                target.file.write_kernel(thread, piece)
+            };
+            match transfer {
+                Ok(Transfer::Done(count)) => {
+                    written += count;
+                    to += count as u64;
+                    from += count as u64;
+                    done += count as u64;
+                }
+                Ok(Transfer::NotReady) if target.nonblocking() || done > 0 => {
+                    outcome = Err(Errno::EAGAIN);
+                    break 'copying;
+                }
+                Ok(Transfer::NotReady) => {
+                    let Some(queue) = target.file.queue() else { return Err(Errno::EIO) };
+                    let _outside = thread.kernel().scheduler.wait_outside();
+                    let writable = || (target.file.events() & 0x1c != 0).then_some(());
+                    if let Err(errno) = wait::until(thread, &[queue], Patience::Forever, writable).await {
+                        outcome = Err(errno);
+                        break 'copying;
+                    }
+                }
+                Ok(Transfer::Later(_)) => return Err(Errno::EIO),
+                Err(errno) => {
+                    outcome = Err(errno);
+                    break 'copying;
+                }
+            }
+        }
+    }
+    if done == 0 {
+        outcome?;
+    }
+    settle(thread, source, source_address, from)?;
+    if seekable {
+        settle(thread, target, target_address, to)?;
+    }
+    Ok(done)
+}

@@ -1,0 +1,498 @@
+//! Calls on descriptors: reading, writing, positions, duplication, flags.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use machine::{Transfer, UserRange};
+
+use super::{Call, Outcome, range};
+use crate::errno::{Errno, Result};
+use crate::file::{Description, Slot, flag};
+use crate::thread::Thread;
+use crate::user::{self, TRANSFER_MAX};
+use crate::wait::{self, Patience};
+
+/// Unwraps or ends the call with the error.
+macro_rules! attempt {
+    ($result:expr) => {
+        match $result {
+            Ok(value) => value,
+            Err(errno) => return Err::<u64, _>(errno).into(),
+        }
+    };
+}
+pub(crate) use attempt;
+
+/// Which way data goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Read,
+    Write,
+}
+
+/// One read or write under way.
+struct Transferring {
+    description: Arc<Description>,
+    way: Way,
+    /// Given by the caller (pread); otherwise the description's position counts.
+    offset: Option<u64>,
+}
+
+impl Transferring {
+    fn new(call: &Call<'_>, way: Way, offset: Option<u64>) -> Result<Self> {
+        let description = call.process().files.get(call.arguments[0])?;
+        match way {
+            Way::Read => description.readable()?,
+            Way::Write => description.writable()?,
+        }
+        if offset.is_some() && !description.file.seekable() {
+            return Err(Errno::ESPIPE);
+        }
+        Ok(Self { description, way, offset })
+    }
+
+    fn offset(&self) -> Option<u64> {
+        if self.offset.is_some() || !self.description.file.seekable() {
+            return self.offset;
+        }
+        Some(*self.description.position.lock())
+    }
+
+    fn try_once(&self, thread: &Arc<Thread>, ranges: &[UserRange]) -> Result<Transfer> {
+        let file = &self.description.file;
+        let transfer = match self.way {
+            Way::Read => file.read(thread, ranges, self.offset())?,
+            Way::Write => file.write(thread, ranges, self.offset())?,
+        };
+        if let Transfer::Done(length) = transfer {
+            self.advance(length as u64);
+        }
+        Ok(transfer)
+    }
+
+    fn advance(&self, length: u64) {
+        if self.offset.is_none() && length != 0 && self.description.file.seekable() {
+            *self.description.position.lock() += length;
+        }
+    }
+
+    /// Where an appending write goes, and what has to happen before.
+    async fn prepare(&self, thread: &Arc<Thread>, total: u64) -> Result<()> {
+        if self.description.flags() & flag::APPEND != 0 && self.description.file.seekable() {
+            let size = self.description.file.attributes(thread).await?.size;
+            if self.offset.is_none() {
+                *self.description.position.lock() = size;
+            }
+        }
+        let end = self.offset().unwrap_or(0).saturating_add(total);
+        match self.description.file.prepare_write(thread, end) {
+            Some(promise) => promise.await,
+            None => Ok(()),
+        }
+    }
+
+    /// Goes on until everything is transferred that a blocking call transfers.
+    async fn complete(self, thread: Arc<Thread>, mut ranges: Vec<UserRange>) -> Result<u64> {
+        let mut done = 0;
+        loop {
+            let transfer = match self.try_once(&thread, &ranges) {
+                Ok(transfer) => transfer,
+                Err(_) if done > 0 => return Ok(done),
+                Err(errno) => return Err(errno),
+            };
+            let length = match transfer {
+                Transfer::Done(length) => length as u64,
+                Transfer::Later(ticket) => {
+                    let kernel = thread.kernel();
+                    match kernel.devices.completion(kernel, ticket).await? {
+                        abi::request::Reply::Number(length) => {
+                            self.advance(length);
+                            length
+                        }
+                        _ => return Err(Errno::EIO),
+                    }
+                }
+                Transfer::NotReady if self.description.nonblocking() => {
+                    return if done > 0 { Ok(done) } else { Err(Errno::EAGAIN) };
+                }
+                Transfer::NotReady => match self.ready(&thread).await {
+                    Ok(()) => continue,
+                    Err(_) if done > 0 => return Ok(done),
+                    Err(errno) => return Err(errno),
+                },
+            };
+            done += length;
+            user::advance(&mut ranges, length);
+            let streams = self.way == Way::Write && !self.description.file.seekable();
+            if ranges.is_empty() || length == 0 || !streams {
+                return Ok(done);
+            }
+        }
+    }
+
+    async fn ready(&self, thread: &Arc<Thread>) -> Result<()> {
+        let file = &self.description.file;
+        let Some(queue) = file.queue() else { return Err(Errno::EAGAIN) };
+        let wanted = crate::file::event::ERROR
+            | crate::file::event::HANGUP
+            | if self.way == Way::Read { crate::file::event::IN } else { crate::file::event::OUT };
+        let _outside = thread.kernel().scheduler.wait_outside();
+        wait::until(thread, &[queue], Patience::Forever, || (file.events() & wanted != 0).then_some(())).await
+    }
+}
+
+/// Starts a transfer: at once if it can be, as a future if it has to wait.
+fn transfer(call: &mut Call<'_>, way: Way, ranges: &[UserRange], offset: Option<u64>) -> Outcome {
+    let transferring = attempt!(Transferring::new(call, way, offset));
+    let total: u64 = ranges.iter().map(|range| range.length).sum();
+    let thread = call.thread;
+    if way == Way::Write {
+        let end = transferring.offset().unwrap_or(0).saturating_add(total);
+        let appends =
+            transferring.description.flags() & flag::APPEND != 0 && transferring.description.file.seekable();
+        let promise = if appends { None } else { transferring.description.file.prepare_write(thread, end) };
+        if appends || promise.is_some() {
+            let (thread, ranges) = (thread.clone(), ranges.to_vec());
+            return call.wait(async move {
+                transferring.prepare(&thread, total).await?;
+                transferring.complete(thread, ranges).await
+            });
+        }
+    }
+    let first = attempt!(transferring.try_once(thread, ranges));
+    match first {
+        Transfer::Done(length) => {
+            let streams = way == Way::Write && !transferring.description.file.seekable();
+            if length as u64 >= total || !streams || length == 0 || transferring.description.nonblocking() {
+                return Ok(length as u64).into();
+            }
+            let (thread, mut rest) = (thread.clone(), ranges.to_vec());
+            user::advance(&mut rest, length as u64);
+            call.wait(
+                async move { Ok(length as u64 + transferring.complete(thread, rest).await.unwrap_or(0)) },
+            )
+        }
+        Transfer::NotReady if transferring.description.nonblocking() => Err::<u64, _>(Errno::EAGAIN).into(),
+        Transfer::NotReady => {
+            let (thread, ranges) = (thread.clone(), ranges.to_vec());
+            call.wait(transferring.complete(thread, ranges))
+        }
+        Transfer::Later(ticket) => {
+            let kernel = call.kernel().clone();
+            call.wait(async move {
+                match kernel.devices.completion(&kernel, ticket).await? {
+                    abi::request::Reply::Number(length) => {
+                        transferring.advance(length);
+                        Ok(length)
+                    }
+                    _ => Err(Errno::EIO),
+                }
+            })
+        }
+    }
+}
+
+fn one(call: &Call<'_>) -> [UserRange; 1] {
+    [range(call.arguments[1], call.arguments[2].min(TRANSFER_MAX))]
+}
+
+pub fn read(call: &mut Call<'_>) -> Outcome {
+    let ranges = one(call);
+    transfer(call, Way::Read, &ranges, None)
+}
+
+pub fn write(call: &mut Call<'_>) -> Outcome {
+    let ranges = one(call);
+    transfer(call, Way::Write, &ranges, None)
+}
+
+/// An offset argument; negative ones are EINVAL.
+fn checked_offset(offset: u64) -> Result<Option<u64>> {
+    if offset > i64::MAX as u64 { Err(Errno::EINVAL) } else { Ok(Some(offset)) }
+}
+
+pub fn pread64(call: &mut Call<'_>) -> Outcome {
+    let (ranges, offset) = (one(call), attempt!(checked_offset(call.arguments[3])));
+    transfer(call, Way::Read, &ranges, offset)
+}
+
+pub fn pwrite64(call: &mut Call<'_>) -> Outcome {
+    let (ranges, offset) = (one(call), attempt!(checked_offset(call.arguments[3])));
+    transfer(call, Way::Write, &ranges, offset)
+}
+
+fn vectored(call: &mut Call<'_>, way: Way, offset: Option<u64>) -> Outcome {
+    let ranges = attempt!(user::read_ranges(call.thread, call.arguments[1], call.arguments[2]));
+    transfer(call, way, &ranges, offset)
+}
+
+pub fn readv(call: &mut Call<'_>) -> Outcome {
+    vectored(call, Way::Read, None)
+}
+pub fn writev(call: &mut Call<'_>) -> Outcome {
+    vectored(call, Way::Write, None)
+}
+pub fn preadv(call: &mut Call<'_>) -> Outcome {
+    let offset = attempt!(checked_offset(call.arguments[3]));
+    vectored(call, Way::Read, offset)
+}
+pub fn pwritev(call: &mut Call<'_>) -> Outcome {
+    let offset = attempt!(checked_offset(call.arguments[3]));
+    vectored(call, Way::Write, offset)
+}
+pub fn preadv2(call: &mut Call<'_>) -> Outcome {
+    if call.arguments[5] != 0 {
+        return Err::<u64, _>(Errno::EOPNOTSUPP).into();
+    }
+    if call.arguments[3] == u64::MAX { readv(call) } else { preadv(call) }
+}
+pub fn pwritev2(call: &mut Call<'_>) -> Outcome {
+    if call.arguments[5] != 0 {
+        return Err::<u64, _>(Errno::EOPNOTSUPP).into();
+    }
+    if call.arguments[3] == u64::MAX { writev(call) } else { pwritev(call) }
+}
+
+pub fn close(call: &mut Call<'_>) -> Outcome {
+    call.process().files.remove(call.arguments[0]).map(drop).into()
+}
+
+pub fn close_range(call: &mut Call<'_>) -> Outcome {
+    let [first, last, flags, ..] = call.arguments;
+    if first > last {
+        return Err::<u64, _>(Errno::EINVAL).into();
+    }
+    let files = &call.process().files;
+    for number in files.numbers().into_iter().filter(|number| (first..=last).contains(number)) {
+        if flags & 4 != 0 {
+            let _ = files.set_close_on_exec(number, true);
+        } else {
+            let _ = files.remove(number);
+        }
+    }
+    Ok(0).into()
+}
+
+/// dup2(2) and dup3(2).
+fn duplicate_to(call: &Call<'_>, flags: u32, same_is_error: bool) -> Result<u64> {
+    let [from, to, ..] = call.arguments;
+    let (from, to) = (u64::from(from as u32), u64::from(to as u32));
+    let files = &call.process().files;
+    let description = files.get(from)?;
+    if from == to {
+        return if same_is_error { Err(Errno::EINVAL) } else { Ok(to) };
+    }
+    let slot = Slot { description, close_on_exec: flags & flag::CLOSE_ON_EXEC != 0 };
+    drop(files.replace(to, slot, call.process().limit(7))?);
+    Ok(to)
+}
+
+pub fn dup(call: &mut Call<'_>) -> Outcome {
+    let files = &call.process().files;
+    let description = attempt!(files.get(call.arguments[0]));
+    files.add(Slot { description, close_on_exec: false }, 0, call.process().limit(7)).into()
+}
+pub fn dup2(call: &mut Call<'_>) -> Outcome {
+    duplicate_to(call, 0, false).into()
+}
+pub fn dup3(call: &mut Call<'_>) -> Outcome {
+    let flags = call.word(2);
+    if flags & !flag::CLOSE_ON_EXEC != 0 {
+        return Err::<u64, _>(Errno::EINVAL).into();
+    }
+    duplicate_to(call, flags, true).into()
+}
+
+pub fn fcntl(call: &mut Call<'_>) -> Outcome {
+    let [number, command, argument, ..] = call.arguments;
+    let files = &call.process().files;
+    let slot = attempt!(files.slot(number));
+    let description = slot.description;
+    match command as u32 {
+        // F_DUPFD, F_DUPFD_CLOEXEC
+        0 | 1030 => {
+            let limit = call.process().limit(7);
+            if argument >= limit {
+                return Err::<u64, _>(Errno::EINVAL).into();
+            }
+            let slot = Slot { description, close_on_exec: command == 1030 };
+            files.add(slot, argument as usize, limit).into()
+        }
+        1 => Ok(u64::from(slot.close_on_exec)).into(),
+        2 => files.set_close_on_exec(number, argument & 1 != 0).into(),
+        3 => Ok(u64::from(description.flags() & !flag::CLOSE_ON_EXEC)).into(),
+        4 => {
+            let kept = description.flags() & !flag::CHANGEABLE;
+            description.set_flags(kept | argument as u32 & flag::CHANGEABLE);
+            Ok(0).into()
+        }
+        // F_GETLK, F_OFD_GETLK: one process holds all locks of an island, so nothing is in the way.
+        5 | 36 => {
+            let mut lock = attempt!(user::read::<2>(call.thread, argument));
+            lock[0] = 2;
+            user::write(call.thread, argument, &lock).into()
+        }
+        // F_SETLK, F_SETLKW and their OFD forms.
+        6 | 7 | 37 | 38 => {
+            attempt!(user::read::<32>(call.thread, argument).map(|_| Ok::<u64, Errno>(0))).into()
+        }
+        // F_SETOWN, F_GETOWN, F_SETSIG, F_GETSIG, F_NOTIFY
+        8 | 10 => Ok(0).into(),
+        9 | 11 => Ok(0).into(),
+        // F_SETPIPE_SZ, F_GETPIPE_SZ
+        1031 | 1032 => {
+            let control = description.file.control(call.thread, command as u32, argument);
+            call.wait(async move {
+                control.await.map_err(|errno| if errno == Errno::ENOTTY { Errno::EBADF } else { errno })
+            })
+        }
+        // F_ADD_SEALS, F_GET_SEALS
+        1033 => Err::<u64, _>(Errno::EPERM).into(),
+        1034 => Ok(1).into(),
+        _ => Err::<u64, _>(Errno::EINVAL).into(),
+    }
+}
+
+pub fn flock(call: &mut Call<'_>) -> Outcome {
+    attempt!(call.process().files.get(call.arguments[0]));
+    match call.arguments[1] & !4 {
+        1 | 2 | 8 => Ok(0).into(),
+        _ => Err::<u64, _>(Errno::EINVAL).into(),
+    }
+}
+
+pub fn lseek(call: &mut Call<'_>) -> Outcome {
+    let [number, offset, whence, ..] = call.arguments;
+    let description = attempt!(call.process().files.get(number));
+    if !description.file.seekable() {
+        return Err::<u64, _>(Errno::ESPIPE).into();
+    }
+    let offset = offset as i64;
+    let set = move |description: &Description, base: u64| -> Result<u64> {
+        let new = (base as i64).checked_add(offset).filter(|new| *new >= 0).ok_or(Errno::EINVAL)?;
+        *description.position.lock() = new as u64;
+        if new == 0 {
+            *description.listing.lock() = None;
+        }
+        Ok(new as u64)
+    };
+    match whence {
+        0 => set(&description, 0).into(),
+        1 => {
+            let base = *description.position.lock();
+            set(&description, base).into()
+        }
+        2 => {
+            let attributes = description.file.attributes(call.thread);
+            call.wait(async move { set(&description, attributes.await?.size) })
+        }
+        3 | 4 => {
+            if offset < 0 {
+                return Err::<u64, _>(Errno::ENXIO).into();
+            }
+            let found = description.file.seek_data(call.thread, offset as u64, whence == 4);
+            call.wait(async move {
+                let found = found.await?;
+                *description.position.lock() = found;
+                Ok(found)
+            })
+        }
+        _ => Err::<u64, _>(Errno::EINVAL).into(),
+    }
+}
+
+pub fn ioctl(call: &mut Call<'_>) -> Outcome {
+    let [number, command, argument, ..] = call.arguments;
+    let description = attempt!(call.process().files.get(number));
+    match command as u32 {
+        // FIONCLEX, FIOCLEX
+        0x5450 | 0x5451 => call.process().files.set_close_on_exec(number, command == 0x5451).into(),
+        // FIONBIO
+        0x5421 => {
+            let on = attempt!(user::read_u32(call.thread, argument)) != 0;
+            let flags = description.flags() & !flag::NONBLOCK;
+            description.set_flags(if on { flags | flag::NONBLOCK } else { flags });
+            Ok(0).into()
+        }
+        command => {
+            let control = description.file.control(call.thread, command, argument);
+            call.wait(control)
+        }
+    }
+}
+
+pub fn fsync(call: &mut Call<'_>) -> Outcome {
+    synchronise(call, false)
+}
+pub fn fdatasync(call: &mut Call<'_>) -> Outcome {
+    synchronise(call, true)
+}
+fn synchronise(call: &mut Call<'_>, data_only: bool) -> Outcome {
+    let description = attempt!(call.process().files.get(call.arguments[0]));
+    let promise = description.file.synchronise(call.thread, data_only);
+    call.wait(async move {
+        let _description = description;
+        promise.await.map(|()| 0)
+    })
+}
+
+pub fn ftruncate(call: &mut Call<'_>) -> Outcome {
+    let description = attempt!(call.process().files.get(call.arguments[0]));
+    let size = call.arguments[1];
+    if size > i64::MAX as u64 || description.writable().is_err() {
+        return Err::<u64, _>(Errno::EINVAL).into();
+    }
+    let change = abi::file::Change { size: Some(size), ..Default::default() };
+    let promise = description.file.change(call.thread, change);
+    call.wait(async move {
+        let _description = description;
+        promise.await.map(|()| 0)
+    })
+}
+
+pub fn fallocate(call: &mut Call<'_>) -> Outcome {
+    let [number, mode, offset, length, ..] = call.arguments;
+    let description = attempt!(call.process().files.get(number));
+    attempt!(description.writable());
+    if offset > i64::MAX as u64 || length == 0 || length > i64::MAX as u64 {
+        return Err::<u64, _>(Errno::EINVAL).into();
+    }
+    let promise = description.file.allocate(call.thread, mode as u32, offset, length);
+    call.wait(async move {
+        let _description = description;
+        promise.await.map(|()| 0)
+    })
+}
+
+pub fn fadvise64(call: &mut Call<'_>) -> Outcome {
+    call.process().files.get(call.arguments[0]).map(|_| ()).into()
+}
+
+/// sendfile(2), copy_file_range(2): through the library OS's own memory.
+pub fn sendfile(call: &mut Call<'_>) -> Outcome {
+    let [to, from, offset, count, ..] = call.arguments;
+    copy(call, from, offset, to, 0, count)
+}
+
+pub fn copy_file_range(call: &mut Call<'_>) -> Outcome {
+    let [from, from_offset, to, to_offset, count, flags] = call.arguments;
+    if flags != 0 {
+        return Err::<u64, _>(Errno::EINVAL).into();
+    }
+    copy(call, from, from_offset, to, to_offset, count)
+}
+
+fn copy(call: &mut Call<'_>, from: u64, from_at: u64, to: u64, to_at: u64, count: u64) -> Outcome {
+    let files = &call.process().files;
+    let source = attempt!(files.get(from));
+    let target = attempt!(files.get(to));
+    attempt!(source.readable());
+    attempt!(target.writable());
+    if !source.file.seekable() {
+        return Err::<u64, _>(Errno::EINVAL).into();
+    }
+    let thread = call.thread.clone();
+    call.wait(async move {
+        super::copying::copy(&thread, &source, from_at, &target, to_at, count.min(TRANSFER_MAX)).await
+    })
+}

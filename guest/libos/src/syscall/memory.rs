@@ -1,0 +1,288 @@
+//! Calls on the address space.
+
+use alloc::sync::Arc;
+
+use machine::{Advice, PAGE, Protection, UserRange};
+
+use super::file::attempt;
+use super::{Call, Outcome};
+use crate::errno::{Errno, Result};
+use crate::file::{Slot, flag};
+use crate::file_system::{Kind, MemoryFile, Meta, Node};
+use crate::memory::{Backed, Content, Wanted, page_up};
+use crate::process::Process;
+
+const MAP_SHARED: u64 = 1;
+const MAP_TYPE: u64 = 15;
+const MAP_FIXED: u64 = 0x10;
+const MAP_ANONYMOUS: u64 = 0x20;
+const MAP_32BIT: u64 = 0x40;
+const MAP_POPULATE: u64 = 0x8000;
+const MAP_HUGETLB: u64 = 0x4_0000;
+const MAP_FIXED_NOREPLACE: u64 = 0x10_0000;
+
+fn protection(bits: u64) -> Result<Protection> {
+    if bits & !(7 | 0x0300_0000) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    Ok(Protection::from_bits_truncate(bits as u8 & 7))
+}
+
+pub fn mmap(call: &mut Call<'_>) -> Outcome {
+    let [address, length, bits, flags, number, offset] = call.arguments;
+    let protection = attempt!(protection(bits));
+    let shared = match flags & MAP_TYPE {
+        1 | 3 => true,
+        2 => false,
+        _ => return Err::<u64, _>(Errno::EINVAL).into(),
+    };
+    if length == 0 || offset % PAGE != 0 {
+        return Err::<u64, _>(Errno::EINVAL).into();
+    }
+    if flags & MAP_HUGETLB != 0 {
+        return Err::<u64, _>(Errno::ENOMEM).into();
+    }
+    let _ = MAP_SHARED;
+    if flags & MAP_ANONYMOUS != 0 && (!shared || protection.is_empty()) {
+        let wanted = Wanted { protection, shared, content: Content::Anonymous };
+        return place(call.process(), address, length, flags, wanted).into();
+    }
+    let process = call.process().clone();
+    let thread = call.thread.clone();
+    if flags & MAP_ANONYMOUS != 0 {
+        // Shared memory without a name: a file nobody else can open.
+        return call.wait(async move {
+            let kernel = &process.kernel;
+            let file = anonymous_file(kernel);
+            let size = page_up(length).ok_or(Errno::ENOMEM)?;
+            file.0.resize(kernel, size).await?;
+            let handle = file.0.promote(kernel).await?;
+            let entry = crate::file_system::Entry::new(b"/dev/zero (deleted)", None, file.1.clone());
+            let backed = Arc::new(Backed { handle, file: file.0, location: Some(entry) });
+            let content = Content::File {
+                backed,
+                offset: 0,
+                path: Arc::from(&b"/dev/zero (deleted)"[..]),
+                device: 1,
+                inode: file.1.meta.lock().inode,
+            };
+            place(&process, address, length, flags, Wanted { protection, shared, content })
+        });
+    }
+    let description = attempt!(process.files.get(number));
+    if description.readable().is_err()
+        || shared && protection.contains(Protection::WRITE) && description.writable().is_err()
+    {
+        return Err::<u64, _>(Errno::EACCES).into();
+    }
+    let pages = description.file.pages(call.thread);
+    call.wait(async move {
+        let content = match pages.await? {
+            None => Content::Anonymous,
+            Some(pages) => {
+                let attributes = description.file.attributes(&thread).await?;
+                let path = description.location.as_ref().map(|location| location.path()).unwrap_or_default();
+                Content::File {
+                    backed: Arc::new(Backed {
+                        handle: pages.handle,
+                        file: description.file.clone(),
+                        location: description.location.clone(),
+                    }),
+                    offset,
+                    path: Arc::from(path),
+                    device: attributes.device,
+                    inode: attributes.inode,
+                }
+            }
+        };
+        place(&process, address, length, flags, Wanted { protection, shared, content })
+    })
+}
+
+/// Chooses the address and maps.
+fn place(process: &Arc<Process>, address: u64, length: u64, flags: u64, wanted: Wanted) -> Result<u64> {
+    let machine = &*process.kernel.machine;
+    let mut memory = process.memory.lock();
+    let range = if flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) != 0 {
+        let range = memory.check(address, length)?;
+        if flags & MAP_FIXED_NOREPLACE != 0 && !memory.mappings.is_free(range) {
+            return Err(Errno::EEXIST);
+        }
+        range
+    } else {
+        let length = page_up(length).ok_or(Errno::ENOMEM)?;
+        let below = if flags & MAP_32BIT != 0 { 1 << 31 } else { memory.end() };
+        memory.find_free(address, length, below)?
+    };
+    memory.map(machine, process.space, range, wanted)?;
+    if flags & MAP_POPULATE != 0 {
+        let _ = machine.advise(process.space, range, Advice::Populate);
+    }
+    Ok(range.address)
+}
+
+pub fn munmap(call: &mut Call<'_>) -> Outcome {
+    let process = call.process();
+    let mut memory = process.memory.lock();
+    let range = attempt!(memory.check(call.arguments[0], call.arguments[1]).map_err(|_| Errno::EINVAL));
+    memory.unmap(&*process.kernel.machine, process.space, range).into()
+}
+
+pub fn mprotect(call: &mut Call<'_>) -> Outcome {
+    let protection = attempt!(protection(call.arguments[2]));
+    if call.arguments[1] == 0 {
+        return Ok(0).into();
+    }
+    let process = call.process();
+    let mut memory = process.memory.lock();
+    let range = attempt!(memory.check(call.arguments[0], call.arguments[1]));
+    memory.protect(&*process.kernel.machine, process.space, range, protection).into()
+}
+
+pub fn mremap(call: &mut Call<'_>) -> Outcome {
+    let [address, old, new, flags, target, _] = call.arguments;
+    let (Some(old), Some(new)) = (page_up(old), page_up(new)) else {
+        return Err::<u64, _>(Errno::EINVAL).into();
+    };
+    let fixed = flags & 2 != 0;
+    let valid =
+        flags & !7 == 0 && address % PAGE == 0 && new != 0 && (!fixed || flags & 1 != 0) && flags & 4 == 0;
+    if !valid || old == 0 {
+        return Err::<u64, _>(Errno::EINVAL).into();
+    }
+    let process = call.process();
+    let mut memory = process.memory.lock();
+    let target = if fixed { Some(attempt!(memory.check(target, new)).address) } else { None };
+    let from = UserRange::new(address, old);
+    if let Some(to) = target
+        && to < from.end()
+        && from.address < to.saturating_add(new)
+    {
+        return Err::<u64, _>(Errno::EINVAL).into();
+    }
+    memory.remap(&*process.kernel.machine, process.space, from, new, target, flags & 1 != 0).into()
+}
+
+pub fn brk(call: &mut Call<'_>) -> Outcome {
+    let process = call.process();
+    let limit = process.limit(2);
+    let mut memory = process.memory.lock();
+    Ok(memory.set_break(&*process.kernel.machine, process.space, call.arguments[0], limit)).into()
+}
+
+pub fn madvise(call: &mut Call<'_>) -> Outcome {
+    let [address, length, advice, ..] = call.arguments;
+    let advice = match advice {
+        4 => Some(Advice::Discard),
+        8 => Some(Advice::Free),
+        3 => Some(Advice::WillNeed),
+        9 => Some(Advice::Remove),
+        14 => Some(Advice::HugePages),
+        15 => Some(Advice::SmallPages),
+        22 | 23 => Some(Advice::Populate),
+        0..=2 | 10..=13 | 16..=21 | 25 => None,
+        _ => return Err::<u64, _>(Errno::EINVAL).into(),
+    };
+    if address % PAGE != 0 {
+        return Err::<u64, _>(Errno::EINVAL).into();
+    }
+    if length == 0 {
+        return Ok(0).into();
+    }
+    let process = call.process();
+    let mut memory = process.memory.lock();
+    let range = attempt!(memory.check(address, length));
+    match advice {
+        Some(advice) => memory.advise(&*process.kernel.machine, process.space, range, advice).into(),
+        None if memory.mappings.is_covered(range) => Ok(0).into(),
+        None => Err::<u64, _>(Errno::ENOMEM).into(),
+    }
+}
+
+/// msync(2): shared pages of granted files are the host's own, so only MS_SYNC has something to do.
+pub fn msync(call: &mut Call<'_>) -> Outcome {
+    let [address, length, flags, ..] = call.arguments;
+    if address % PAGE != 0 || flags & !7 != 0 || flags & 5 == 5 {
+        return Err::<u64, _>(Errno::EINVAL).into();
+    }
+    if length == 0 {
+        return Ok(0).into();
+    }
+    let memory = call.process().memory.lock();
+    let range = attempt!(memory.check(address, length));
+    if !memory.mappings.is_covered(range) {
+        return Err::<u64, _>(Errno::ENOMEM).into();
+    }
+    let mut files = alloc::vec::Vec::new();
+    for piece in memory.mappings.pieces(range) {
+        if let Some((_, mapping)) = memory.mappings.containing(piece.address)
+            && let Content::File { backed, .. } = &mapping.content
+            && mapping.shared
+        {
+            files.push(backed.file.clone());
+        }
+    }
+    drop(memory);
+    if flags & 4 == 0 || files.is_empty() {
+        return Ok(0).into();
+    }
+    let thread = call.thread.clone();
+    call.wait(async move {
+        for file in files {
+            file.synchronise(&thread, true).await?;
+        }
+        Ok(0)
+    })
+}
+
+pub fn mincore(call: &mut Call<'_>) -> Outcome {
+    let memory = call.process().memory.lock();
+    let range = attempt!(memory.check(call.arguments[0], call.arguments[1]));
+    if !memory.mappings.is_covered(range) {
+        return Err::<u64, _>(Errno::ENOMEM).into();
+    }
+    drop(memory);
+    let resident = alloc::vec![1; (range.length / PAGE) as usize];
+    crate::user::write(call.thread, call.arguments[2], &resident).into()
+}
+
+/// mlock(2) and its kin: pages are brought in, and stay as long as the host lets them.
+pub fn mlock(call: &mut Call<'_>) -> Outcome {
+    let process = call.process();
+    let mut memory = process.memory.lock();
+    let start = call.arguments[0] & !(PAGE - 1);
+    let length = call.arguments[1] + (call.arguments[0] - start);
+    if length == 0 {
+        return Ok(0).into();
+    }
+    let range = attempt!(memory.check(start, length));
+    memory.advise(&*process.kernel.machine, process.space, range, Advice::Populate).into()
+}
+
+pub fn nothing(_call: &mut Call<'_>) -> Outcome {
+    Ok(0).into()
+}
+
+/// A regular file without a name, and its node.
+fn anonymous_file(kernel: &Arc<crate::kernel::Kernel>) -> (Arc<MemoryFile>, Arc<Node>) {
+    let file = MemoryFile::new(kernel);
+    let now_ns = kernel.machine.now().realtime_ns as i64;
+    let meta = Meta::new(kernel.file_systems.next_number(), 0o100777, 0, 0, now_ns);
+    let node = Node::new(meta, Kind::Memory(file.clone()));
+    file.belong_to(&node);
+    (file, node)
+}
+
+pub fn memfd_create(call: &mut Call<'_>) -> Outcome {
+    let name = attempt!(crate::user::read_string(call.thread, call.arguments[0], 250));
+    if call.word(1) & !0x1f != 0 {
+        return Err::<u64, _>(Errno::EINVAL).into();
+    }
+    let (file, node) = anonymous_file(call.kernel());
+    let mut label = b"memfd:".to_vec();
+    label.extend_from_slice(&name);
+    let entry = crate::file_system::Entry::new(&label, None, node);
+    let description = crate::file::Description::new(file, flag::RDWR | flag::LARGE, Some(entry));
+    let slot = Slot { description, close_on_exec: call.word(1) & 1 != 0 };
+    call.process().files.add(slot, 0, call.process().limit(7)).into()
+}

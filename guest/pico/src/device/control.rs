@@ -1,0 +1,135 @@
+//! The conversation with the monitor.
+//!
+//! Requests that do not fit the socket now wait in a queue, in order. The monitor's messages are claims:
+//! one that does not decode ends the guest, an error number beyond Linux's becomes EIO. The top bit of a
+//! ticket says that its answer brings a datagram socket (`socket.rs` must know).
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+use abi::exit::Exit;
+use abi::message::{ToGuest, ToMonitor, decode, encode};
+use abi::network::Protocol;
+use abi::pico::descriptor;
+use abi::request::{Reply, Request};
+use abi::{Code, Handle, MESSAGE_MAX};
+use linux_raw_sys::{errno, general as linux};
+use machine::{Event, Started, Ticket};
+
+use super::socket;
+use crate::lock::Mutex;
+use crate::{host, pico};
+
+const DATAGRAM: u64 = 1 << 63;
+
+static NEXT: AtomicU64 = AtomicU64::new(1);
+static QUEUE: Mutex<VecDeque<Vec<u8>>> = Mutex::new(VecDeque::new());
+static WAITING: AtomicBool = AtomicBool::new(false);
+static BUFFER: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+/// A ticket nobody has.
+pub fn ticket() -> u64 {
+    NEXT.fetch_add(1, Relaxed)
+}
+
+/// Passes a request on.
+pub fn send(request: &Request<'_>) -> Started {
+    let quiet = matches!(request, Request::Forget { .. } | Request::Say { .. });
+    let datagram =
+        matches!(request, Request::Datagram { .. } | Request::Connect { protocol: Protocol::Udp, .. });
+    let ticket = match (quiet, datagram) {
+        (true, _) => 0,
+        (_, true) => ticket() | DATAGRAM,
+        _ => ticket(),
+    };
+    let Ok(message) = encode(&ToMonitor::Request { ticket, request: *request }) else {
+        return Started::Ready(Err(Code(errno::EMSGSIZE as u16)));
+    };
+    let mut queue = QUEUE.lock();
+    if !queue.is_empty() || !deliver(&message) {
+        queue.push_back(message);
+        WAITING.store(true, Relaxed);
+    }
+    if quiet { Started::Ready(Ok(Reply::Done)) } else { Started::Later(Ticket(ticket)) }
+}
+
+/// Sends what waits, as far as it fits.
+pub fn flush() {
+    if !WAITING.load(Relaxed) {
+        return;
+    }
+    let mut queue = QUEUE.lock();
+    while queue.front().is_some_and(|message| deliver(message)) {
+        queue.pop_front();
+    }
+    WAITING.store(!queue.is_empty(), Relaxed);
+}
+
+/// Tells the monitor how the guest ends, as far as it listens.
+pub fn last_word(exit: Exit) {
+    let message = encode(&ToMonitor::Exit(exit)).unwrap_or_default();
+    let never = core::sync::atomic::AtomicU32::new(0);
+    for _ in 0..1000 {
+        if deliver(&message) {
+            return;
+        }
+        host::futex_wait(&never, 0, Some(1_000_000));
+    }
+}
+
+/// Whether the message has gone out. A monitor that is gone ends the guest.
+fn deliver(message: &[u8]) -> bool {
+    let arguments = [descriptor::CONTROL as u64, message.as_ptr() as u64, message.len() as u64, 0, 0, 0];
+    // SAFETY: the kernel reads the message.
+    match unsafe { host::call(linux::__NR_sendto, arguments) } {
+        Ok(_) => true,
+        Err(Code(code)) if matches!(code as u32, errno::EAGAIN | errno::EINTR | errno::ENOBUFS) => false,
+        Err(_) => host::exit_group(1),
+    }
+}
+
+/// Takes all messages that have come.
+pub fn receive(events: &mut Vec<Event>) {
+    flush();
+    let mut buffer = BUFFER.lock();
+    buffer.resize(MESSAGE_MAX, 0);
+    loop {
+        let (length, file) = match socket::receive_message(descriptor::CONTROL, &mut buffer) {
+            Ok((0, _)) => host::exit_group(1),
+            Ok(received) => received,
+            Err(Code(code)) if code as u32 == errno::EINTR => continue,
+            Err(Code(code)) if code as u32 == errno::EAGAIN => return,
+            Err(_) => host::exit_group(1),
+        };
+        match decode::<ToGuest>(&buffer[..length]) {
+            Ok(message) => events.push(event(message, file)),
+            Err(_) => pico::broken(format_args!("the monitor sent {length} bytes that are no message")),
+        }
+    }
+}
+
+fn event(message: ToGuest, file: Option<u32>) -> Event {
+    match message {
+        ToGuest::Signal(number) => Event::Signal(number),
+        ToGuest::Window(window) => Event::Window(window),
+        ToGuest::Reply { ticket, result } => {
+            let result = match result {
+                Ok(reply) => arrived(reply, file, ticket & DATAGRAM != 0),
+                Err(Code(code)) if (1..4096).contains(&code) => Err(Code(code)),
+                Err(_) => Err(Code(errno::EIO as u16)),
+            };
+            Event::Completed { ticket: Ticket(ticket), result }
+        }
+    }
+}
+
+/// Puts the descriptor that came along into the reply's handle.
+fn arrived(mut reply: Reply, file: Option<u32>, datagram: bool) -> Result<Reply, Code> {
+    if let Reply::Opened { handle, .. } | Reply::Socket { handle, .. } = &mut reply {
+        let file = file.ok_or(Code(errno::EIO as u16))?;
+        *handle = Handle::new(file, handle.object());
+        socket::note(file, datagram);
+    }
+    Ok(reply)
+}

@@ -1,0 +1,191 @@
+//! Look-ups in granted trees that the process can see itself.
+//!
+//! Such trees lie in a mount namespace whose root holds nothing else, so what a path could reach beyond
+//! its tree was granted too. Only the last component's link is refused here; the guest resolves links
+//! itself and names none before the last. Exceptions are left to the monitor.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use abi::file::{Access, At, Attributes, Entry};
+use abi::pico::Direct;
+use abi::request::{Reply, Request};
+use abi::{Code, Handle};
+use linux_raw_sys::{errno, general as linux};
+
+use super::{close, socket};
+use crate::host;
+
+const HERE: u64 = linux::AT_FDCWD as u64;
+const OPEN: u32 =
+    linux::O_RDONLY | linux::O_NOFOLLOW | linux::O_CLOEXEC | linux::O_NONBLOCK | linux::O_NOCTTY;
+/// Linux's PATH_MAX, and room for the tree's prefix.
+const PATH: usize = 4096 + 256;
+
+/// The overflow owner, which a user namespace shows for owners it does not map.
+const NOBODY: u32 = 65534;
+
+/// The parts of trees, deeper ones first.
+pub struct Trees(Vec<Direct>);
+
+/// A path ended by NUL.
+struct Path([u8; PATH]);
+
+impl Trees {
+    pub fn new(mut parts: Vec<Direct>) -> Self {
+        parts.sort_by_key(|direct| core::cmp::Reverse(direct.part.len()));
+        Self(parts)
+    }
+
+    /// The answer, if the host may be asked.
+    pub fn answer(&self, request: &Request<'_>) -> Option<Result<Reply, Code>> {
+        match *request {
+            // A file's owner is told without its tree: that of any tree with hidden owners will do.
+            Request::HandleAttributes { handle } if handle.descriptor() != u32::MAX && !self.0.is_empty() => {
+                let of_root = self.0.iter().any(|direct| direct.of_root);
+                Some(of_file(handle.descriptor(), of_root).map(Reply::Attributes))
+            }
+            Request::Attributes { at } => self.at(at, attributes),
+            Request::Open { at, access: Access::Read } => self.at(at, open),
+            Request::List { at, .. } => self.at(at, list),
+            Request::ReadLink { at } => self.at(at, read_link),
+            _ => None,
+        }
+    }
+
+    fn at(&self, at: At<'_>, act: fn(&Path, bool) -> Result<Reply, Code>) -> Option<Result<Reply, Code>> {
+        let mut parts = self.0.iter().filter(|direct| direct.tree == at.tree);
+        let (direct, rest) = parts.find_map(|direct| Some((direct, below(&direct.part, at.path)?)))?;
+        if direct.except.iter().any(|except| below(except, rest).is_some()) {
+            return None;
+        }
+        Some(Path::new(&direct.path, rest).and_then(|path| act(&path, direct.of_root)))
+    }
+}
+
+/// What is left of a path below another one, if it is there.
+fn below<'a>(above: &[u8], path: &'a [u8]) -> Option<&'a [u8]> {
+    if above.is_empty() {
+        return Some(path);
+    }
+    match path.strip_prefix(above)? {
+        [] => Some(&[]),
+        [b'/', rest @ ..] => Some(rest),
+        _ => None,
+    }
+}
+
+impl Path {
+    fn new(prefix: &[u8], rest: &[u8]) -> Result<Self, Code> {
+        let prefix = prefix.strip_suffix(b"/").unwrap_or(prefix);
+        if prefix.len() + rest.len() + 2 > PATH {
+            return Err(Code(errno::ENAMETOOLONG as u16));
+        }
+        let mut path = [0; PATH];
+        path[..prefix.len()].copy_from_slice(prefix);
+        path[prefix.len()] = b'/';
+        path[prefix.len() + 1..][..rest.len()].copy_from_slice(rest);
+        Ok(Self(path))
+    }
+
+    fn pointer(&self) -> u64 {
+        self.0.as_ptr() as u64
+    }
+}
+
+fn attributes(path: &Path, of_root: bool) -> Result<Reply, Code> {
+    stat(HERE, path.pointer(), linux::AT_SYMLINK_NOFOLLOW, of_root).map(Reply::Attributes)
+}
+
+fn of_file(file: u32, of_root: bool) -> Result<Attributes, Code> {
+    stat(file as u64, c"".as_ptr() as u64, linux::AT_EMPTY_PATH, of_root)
+}
+
+/// `path` is a NUL-terminated string's address.
+fn stat(directory: u64, path: u64, flags: u32, of_root: bool) -> Result<Attributes, Code> {
+    let mut found = core::mem::MaybeUninit::<linux::stat>::zeroed();
+    let arguments = [directory, path, found.as_mut_ptr() as u64, flags as u64];
+    // SAFETY: the kernel reads the string and writes the local.
+    unsafe { host::call(linux::__NR_newfstatat, arguments) }?;
+    // SAFETY: plain integers, zeroed and then written.
+    let found = unsafe { found.assume_init() };
+    let time = |seconds: u64, ns: u64| (seconds as i64).wrapping_mul(1_000_000_000).wrapping_add(ns as i64);
+    let owner = |number: u32| if of_root && number == NOBODY { 0 } else { number };
+    Ok(Attributes {
+        device: found.st_dev,
+        inode: found.st_ino,
+        mode: found.st_mode,
+        links: found.st_nlink as u32,
+        user: owner(found.st_uid),
+        group: owner(found.st_gid),
+        special: found.st_rdev,
+        size: found.st_size as u64,
+        block_size: found.st_blksize as u32,
+        blocks: found.st_blocks as u64,
+        accessed_ns: time(found.st_atime, found.st_atime_nsec),
+        modified_ns: time(found.st_mtime, found.st_mtime_nsec),
+        changed_ns: time(found.st_ctime, found.st_ctime_nsec),
+    })
+}
+
+fn open_as(path: &Path, flags: u32) -> Result<u32, Code> {
+    // SAFETY: the kernel reads the string.
+    unsafe { host::call(linux::__NR_openat, [HERE, path.pointer(), flags as u64, 0]) }.map(|file| file as u32)
+}
+
+fn open(path: &Path, of_root: bool) -> Result<Reply, Code> {
+    let file = open_as(path, OPEN)?;
+    let refuse = |code| {
+        close(file);
+        Err(code)
+    };
+    match of_file(file, of_root) {
+        Ok(attributes) if matches!(attributes.mode & linux::S_IFMT, linux::S_IFREG | linux::S_IFDIR) => {
+            socket::note(file, false);
+            Ok(Reply::Opened { handle: Handle::new(file, 0), attributes })
+        }
+        Ok(_) => refuse(Code(errno::ENXIO as u16)),
+        Err(code) => refuse(code),
+    }
+}
+
+fn read_link(path: &Path, _of_root: bool) -> Result<Reply, Code> {
+    let mut target = vec![0; 4096];
+    let arguments = [HERE, path.pointer(), target.as_mut_ptr() as u64, target.len() as u64];
+    // SAFETY: the kernel reads the string and writes the buffer.
+    let length = unsafe { host::call(linux::__NR_readlinkat, arguments) }?;
+    target.truncate(length as usize);
+    Ok(Reply::Bytes(target))
+}
+
+/// All entries at once: the guest may not seek in a directory.
+fn list(path: &Path, _of_root: bool) -> Result<Reply, Code> {
+    let file = open_as(path, OPEN | linux::O_DIRECTORY)?;
+    let mut entries = Vec::new();
+    let mut page = vec![0u8; 32 * 1024];
+    let outcome = loop {
+        let arguments = [file as u64, page.as_mut_ptr() as u64, page.len() as u64];
+        // SAFETY: the kernel writes the buffer.
+        match unsafe { host::call(linux::__NR_getdents64, arguments) } {
+            Ok(0) => break Ok(Reply::Entries { entries, next: None }),
+            Ok(length) => parse(&page[..length as usize], &mut entries),
+            Err(code) => break Err(code),
+        }
+    };
+    close(file);
+    outcome
+}
+
+/// `struct linux_dirent64`: inode, cookie, record length, type, name.
+fn parse(mut page: &[u8], entries: &mut Vec<Entry>) {
+    while let Some((&head, _)) = page.split_first_chunk::<19>() {
+        let inode = u64::from_le_bytes(head[..8].try_into().expect("invariant: eight bytes"));
+        let length = u16::from_le_bytes([head[16], head[17]]) as usize;
+        let Some((record, rest)) = page.split_at_checked(length.max(19)) else { return };
+        page = rest;
+        let name = record[19..].split(|&byte| byte == 0).next().unwrap_or_default();
+        if name != b"." && name != b".." {
+            entries.push(Entry { name: name.into(), inode, kind: head[18] });
+        }
+    }
+}

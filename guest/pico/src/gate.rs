@@ -1,0 +1,244 @@
+//! The way into application code and out of it.
+//!
+//! Exit: `pico_enter` pushes what the caller may want back, then loads the application's registers and
+//! jumps. Entry: a patched call site comes through its stub to `pico_gate`, which saves the registers
+//! and returns from `pico_enter`; a trap comes as a signal, whose handler saves the registers from the
+//! frame and goes on at `pico_finish`. Nothing is ever pushed on the application's stack: it has a red
+//! zone, and may not exist.
+//!
+//! A signal on any instruction of this file is safe: between `pico_exit_begin` and `pico_exit_end` the
+//! context is still complete, so a kick there makes the exit start over at `pico_abort`; from `pico_gate`
+//! on a kick only leaves its mark for the next exit.
+//!
+//! A context is `live` while the upper halves of its vector registers, its x87 state and its thread
+//! pointer are in the processor; the lower halves, which the library OS uses, are saved each time.
+
+use core::arch::global_asm;
+use core::mem::offset_of;
+
+use machine::{Context, Registers};
+
+use crate::local::Local;
+
+/// What `pico_enter` returns.
+pub const SYSCALL: u64 = 0;
+pub const EXCEPTION: u64 = 1;
+pub const INTERRUPT: u64 = 2;
+/// A system call by a signal: its site may be patched.
+pub const TRAPPED: u64 = 3;
+
+unsafe extern "C" {
+    /// Runs application code in a context until it traps.
+    pub fn pico_enter(context: *mut Context) -> u64;
+    /// Completes a live context.
+    pub fn pico_leave(context: *mut Context);
+    /// Returns from `pico_enter` with this code, from a signal handler.
+    pub fn pico_finish(code: u64) -> !;
+    pub fn pico_abort();
+    pub fn pico_exit_begin();
+    pub fn pico_exit_end();
+    pub fn pico_gate();
+}
+
+const fn register(offset: usize) -> usize {
+    offset_of!(Context, registers) + offset
+}
+
+// The extended state comes first, so its parts are at their own offsets.
+const _: () = assert!(offset_of!(Context, extended) == 0);
+
+global_asm!(
+    r#"
+.macro pico_load_vectors base
+    .irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15
+    movaps xmm\n, [\base + 160 + 16 * \n]
+    .endr
+.endm
+.macro pico_store_vectors base
+    .irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15
+    movaps [\base + 160 + 16 * \n], xmm\n
+    .endr
+.endm
+
+.pushsection .text.gate, "ax", @progbits
+.globl pico_enter, pico_leave, pico_finish, pico_abort
+.globl pico_exit_begin, pico_exit_end, pico_gate
+
+.p2align 6
+pico_enter:
+    push rbp
+    push rbx
+    push r12
+    push r13
+    push r14
+    push r15
+    mov gs:[{KERNEL_STACK}], rsp
+    mov gs:[{CONTEXT}], rdi
+pico_exit_begin:
+    cmp dword ptr gs:[{KICKED}], 0
+    jne pico_abort
+    cmp qword ptr [rdi + {LIVE}], 0
+    je 3f
+    pico_load_vectors rdi
+    cmp dword ptr [rdi + 24], 0x1f80
+    jne 4f
+2:  mov dword ptr gs:[{INSIDE}], 1
+    // The stub that continues after a patched site, or the address itself.
+    mov rax, [rdi + {RESUME}]
+    test rax, rax
+    cmovz rax, [rdi + {RIP}]
+    mov gs:[{TARGET}], rax
+    push qword ptr [rdi + {RFLAGS}]
+    popfq
+    mov r15, [rdi + {R15}]
+    mov r14, [rdi + {R14}]
+    mov r13, [rdi + {R13}]
+    mov r12, [rdi + {R12}]
+    mov r11, [rdi + {R11}]
+    mov r10, [rdi + {R10}]
+    mov r9, [rdi + {R9}]
+    mov r8, [rdi + {R8}]
+    mov rbp, [rdi + {RBP}]
+    mov rsi, [rdi + {RSI}]
+    mov rdx, [rdi + {RDX}]
+    mov rcx, [rdi + {RCX}]
+    mov rbx, [rdi + {RBX}]
+    mov rax, [rdi + {RAX}]
+    mov rsp, [rdi + {RSP}]
+    mov rdi, [rdi + {RDI}]
+    jmp qword ptr gs:[{TARGET}]
+4:  ldmxcsr [rdi + 24]
+    jmp 2b
+    // Nothing is in the processor: load all of it. A component this processor lacks would fault. The
+    // lower halves must be in the area even where the header calls them initial, because from here on
+    // the context is live and they alone are reloaded.
+3:  test dword ptr [rdi + 512], 2
+    jnz 5f
+    pxor xmm0, xmm0
+    .irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15
+    movaps [rdi + 160 + 16 * \n], xmm0
+    .endr
+    or dword ptr [rdi + 512], 2
+5:  mov rax, gs:[{COMPONENTS}]
+    and [rdi + 512], rax
+    xor edx, edx
+    xrstor64 [rdi]
+    mov rax, [rdi + {FS_BASE}]
+    wrfsbase rax
+    mov qword ptr [rdi + {LIVE}], 1
+    jmp 2b
+pico_exit_end:
+
+pico_finish:
+    mov rax, rdi
+    jmp 2f
+pico_abort:
+    mov eax, {INTERRUPT}
+2:  mov rsp, gs:[{KERNEL_STACK}]
+    push 0x202
+    popfq
+    ldmxcsr gs:[{DEFAULT_MXCSR}]
+    jmp 3f
+
+    // From a stub: rcx points to the logical return address, at a fixed distance behind the stub's
+    // continuation; rcx and r11 are the only registers that a system call may change.
+.p2align 6
+pico_gate:
+    mov gs:[{USER_STACK}], rsp
+    mov rsp, gs:[{KERNEL_STACK}]
+    pushfq
+    pop r11
+    mov gs:[{SCRATCH}], rdi
+    mov rdi, gs:[{CONTEXT}]
+    mov [rdi + {RAX}], rax
+    mov [rdi + {RBX}], rbx
+    mov [rdi + {RDX}], rdx
+    mov [rdi + {RSI}], rsi
+    mov [rdi + {RBP}], rbp
+    mov [rdi + {R8}], r8
+    mov [rdi + {R9}], r9
+    mov [rdi + {R10}], r10
+    mov [rdi + {R11}], r11
+    mov [rdi + {RFLAGS}], r11
+    mov [rdi + {R12}], r12
+    mov [rdi + {R13}], r13
+    mov [rdi + {R14}], r14
+    mov [rdi + {R15}], r15
+    mov rax, [rcx]
+    sub rcx, {DISTANCE}
+    mov [rdi + {RIP}], rax
+    mov [rdi + {RCX}], rax
+    mov [rdi + {RESUME}], rcx
+    mov rax, gs:[{SCRATCH}]
+    mov rdx, gs:[{USER_STACK}]
+    mov [rdi + {RDI}], rax
+    mov [rdi + {RSP}], rdx
+    pico_store_vectors rdi
+    stmxcsr [rdi + 24]
+    cmp dword ptr [rdi + 24], 0x1f80
+    jne 4f
+    // Trap, direction, nested-task and alignment flags are not for the library OS.
+2:  test r11d, 0x44500
+    jnz 5f
+6:  xor eax, eax
+3:  mov dword ptr gs:[{INSIDE}], 0
+    pop r15
+    pop r14
+    pop r13
+    pop r12
+    pop rbx
+    pop rbp
+    ret
+4:  ldmxcsr gs:[{DEFAULT_MXCSR}]
+    jmp 2b
+5:  push 0x202
+    popfq
+    jmp 6b
+
+.p2align 4
+pico_leave:
+    pico_load_vectors rdi
+    ldmxcsr [rdi + 24]
+    mov rax, gs:[{COMPONENTS}]
+    xor edx, edx
+    xsave64 [rdi]
+    ldmxcsr gs:[{DEFAULT_MXCSR}]
+    rdfsbase rax
+    mov [rdi + {FS_BASE}], rax
+    mov qword ptr [rdi + {LIVE}], 0
+    ret
+.popsection
+"#,
+    KERNEL_STACK = const offset_of!(Local, kernel_stack),
+    CONTEXT = const offset_of!(Local, context),
+    TARGET = const offset_of!(Local, target),
+    USER_STACK = const offset_of!(Local, user_stack),
+    SCRATCH = const offset_of!(Local, scratch),
+    COMPONENTS = const offset_of!(Local, components),
+    KICKED = const offset_of!(Local, kicked),
+    INSIDE = const offset_of!(Local, inside),
+    DEFAULT_MXCSR = const offset_of!(Local, default_mxcsr),
+    LIVE = const offset_of!(Context, live),
+    RESUME = const offset_of!(Context, resume),
+    R15 = const register(offset_of!(Registers, r15)),
+    R14 = const register(offset_of!(Registers, r14)),
+    R13 = const register(offset_of!(Registers, r13)),
+    R12 = const register(offset_of!(Registers, r12)),
+    R11 = const register(offset_of!(Registers, r11)),
+    R10 = const register(offset_of!(Registers, r10)),
+    R9 = const register(offset_of!(Registers, r9)),
+    R8 = const register(offset_of!(Registers, r8)),
+    RBP = const register(offset_of!(Registers, rbp)),
+    RDI = const register(offset_of!(Registers, rdi)),
+    RSI = const register(offset_of!(Registers, rsi)),
+    RDX = const register(offset_of!(Registers, rdx)),
+    RCX = const register(offset_of!(Registers, rcx)),
+    RBX = const register(offset_of!(Registers, rbx)),
+    RAX = const register(offset_of!(Registers, rax)),
+    RIP = const register(offset_of!(Registers, rip)),
+    RFLAGS = const register(offset_of!(Registers, rflags)),
+    RSP = const register(offset_of!(Registers, rsp)),
+    FS_BASE = const register(offset_of!(Registers, fs_base)),
+    INTERRUPT = const INTERRUPT,
+    DISTANCE = const gate::LOGICAL - gate::CONTINUATION,
+);

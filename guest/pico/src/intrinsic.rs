@@ -1,0 +1,177 @@
+//! memcpy and its kin, which the compiler calls and no C library supplies here.
+//!
+//! Never AVX: the upper halves of the vector registers belong to the application while the library OS
+//! runs. Also the two symbols of unwinding that the prebuilt `alloc` names and nobody here calls.
+//! Short runs are moved by 16 bytes, long ones by the processor's string instructions.
+
+use core::arch::naked_asm;
+
+/// # Safety
+/// As C's memcpy.
+#[unsafe(naked)]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, length: usize) -> *mut u8 {
+    naked_asm!(
+        "mov rax, rdi",
+        "cmp rdx, 16",
+        "jb 3f",
+        "cmp rdx, 512",
+        "jae 5f",
+        // The last 16 bytes are read first and written last, the rest goes in steps of 16.
+        "movups xmm1, [rsi + rdx - 16]",
+        "lea rcx, [rdi + rdx - 16]",
+        "2: movups xmm0, [rsi]",
+        "movups [rdi], xmm0",
+        "add rsi, 16",
+        "add rdi, 16",
+        "cmp rdi, rcx",
+        "jb 2b",
+        "movups [rcx], xmm1",
+        "ret",
+        "3: cmp edx, 8",
+        "jb 4f",
+        "mov rcx, [rsi]",
+        "mov r8, [rsi + rdx - 8]",
+        "mov [rdi], rcx",
+        "mov [rdi + rdx - 8], r8",
+        "ret",
+        "4: cmp edx, 4",
+        "jb 5f",
+        "mov ecx, [rsi]",
+        "mov r8d, [rsi + rdx - 4]",
+        "mov [rdi], ecx",
+        "mov [rdi + rdx - 4], r8d",
+        "ret",
+        "5: mov rcx, rdx",
+        "rep movsb",
+        "ret",
+    )
+}
+
+/// # Safety
+/// As C's memmove.
+#[unsafe(naked)]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, length: usize) -> *mut u8 {
+    naked_asm!(
+        "mov rax, rdi",
+        "mov rcx, rdi",
+        "sub rcx, rsi",
+        // Forwards unless the target starts inside the source.
+        "cmp rcx, rdx",
+        "jae 4f",
+        "2: cmp rdx, 8",
+        "jb 3f",
+        "mov rcx, [rsi + rdx - 8]",
+        "mov [rdi + rdx - 8], rcx",
+        "sub rdx, 8",
+        "jmp 2b",
+        "3: test rdx, rdx",
+        "je 5f",
+        "movzx ecx, byte ptr [rsi + rdx - 1]",
+        "mov [rdi + rdx - 1], cl",
+        "dec rdx",
+        "jmp 3b",
+        // Forwards in steps of 8: each is read whole before anything behind it is overwritten.
+        "4: cmp rdx, 512",
+        "jae 7f",
+        "6: cmp rdx, 8",
+        "jb 7f",
+        "mov rcx, [rsi]",
+        "mov [rdi], rcx",
+        "add rsi, 8",
+        "add rdi, 8",
+        "sub rdx, 8",
+        "jmp 6b",
+        "7: mov rcx, rdx",
+        "rep movsb",
+        "5: ret",
+    )
+}
+
+/// # Safety
+/// As C's memset.
+#[unsafe(naked)]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memset(to: *mut u8, value: i32, length: usize) -> *mut u8 {
+    naked_asm!(
+        "mov r8, rdi",
+        "cmp rdx, 16",
+        "jb 3f",
+        "cmp rdx, 512",
+        "jae 3f",
+        "movzx eax, sil",
+        "imul eax, eax, 0x01010101",
+        "movd xmm0, eax",
+        "pshufd xmm0, xmm0, 0",
+        "lea rcx, [rdi + rdx - 16]",
+        "2: movups [rdi], xmm0",
+        "add rdi, 16",
+        "cmp rdi, rcx",
+        "jb 2b",
+        "movups [rcx], xmm0",
+        "mov rax, r8",
+        "ret",
+        "3: mov eax, esi",
+        "mov rcx, rdx",
+        "rep stosb",
+        "mov rax, r8",
+        "ret",
+    )
+}
+
+/// # Safety
+/// As C's memcmp.
+#[unsafe(naked)]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memcmp(one: *const u8, other: *const u8, length: usize) -> i32 {
+    naked_asm!(
+        "2: cmp rdx, 8",
+        "jb 3f",
+        "mov rax, [rdi]",
+        "cmp rax, [rsi]",
+        "jne 3f",
+        "add rdi, 8",
+        "add rsi, 8",
+        "sub rdx, 8",
+        "jmp 2b",
+        "3: test rdx, rdx",
+        "je 4f",
+        "movzx eax, byte ptr [rdi]",
+        "movzx ecx, byte ptr [rsi]",
+        "inc rdi",
+        "inc rsi",
+        "dec rdx",
+        "sub eax, ecx",
+        "je 3b",
+        "ret",
+        "4: xor eax, eax",
+        "ret",
+    )
+}
+
+/// # Safety
+/// As C's bcmp.
+#[unsafe(naked)]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bcmp(one: *const u8, other: *const u8, length: usize) -> i32 {
+    naked_asm!("jmp {memcmp}", memcmp = sym memcmp)
+}
+
+/// # Safety
+/// As C's strlen.
+#[unsafe(naked)]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn strlen(text: *const u8) -> usize {
+    naked_asm!("xor eax, eax", "2: cmp byte ptr [rdi + rax], 0", "je 3f", "inc rax", "jmp 2b", "3: ret")
+}
+
+/// Never called: panics abort.
+#[unsafe(no_mangle)]
+extern "C" fn _Unwind_Resume() -> ! {
+    crate::fatal(b"eyot: unwound")
+}
+
+/// Never called: there are no unwind tables.
+#[unsafe(no_mangle)]
+extern "C" fn rust_eh_personality() {}

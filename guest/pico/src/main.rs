@@ -1,0 +1,53 @@
+//! The picoprocess: `trait Machine` over one host process that may hardly ask its kernel for anything.
+//!
+//! Application code runs natively in this process. Its system calls are turned back by the filter and
+//! arrive as signals; the site is then patched to call the library OS through a gate. The library OS
+//! runs on kernel stacks of its own in memory that later processes of the island will share, and holds
+//! no state in thread-local storage: FS belongs to applications, GS to this crate.
+//!
+//! The wall is the filter, not this code: applications share the address space and may overwrite it.
+//!
+//! Where to read on: `start` boots, `gate` enters and leaves applications, `signal` judges traps,
+//! `patch` and `stub` make system calls cheap, `idle` and `ticker` schedule virtual CPUs, `device` talks
+//! to the outside. Only vector instructions of SSE2 may be in this image.
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+mod code;
+mod device;
+mod filter;
+mod frame;
+mod gate;
+mod heap;
+mod hold;
+mod host;
+mod idle;
+mod intrinsic;
+mod io;
+mod layout;
+mod local;
+mod lock;
+
+mod memory;
+mod patch;
+mod pico;
+mod signal;
+mod start;
+mod stub;
+mod thread;
+mod ticker;
+mod user_memory;
+mod vdso;
+
+/// Ends the process with a word on standard error; for start-up, before the monitor can be told.
+fn fatal(text: &[u8]) -> ! {
+    host::say(text);
+    host::exit_group(125)
+}
+
+#[panic_handler]
+fn panic(information: &core::panic::PanicInfo<'_>) -> ! {
+    pico::broken(format_args!("{information}"))
+}

@@ -1,0 +1,152 @@
+//! The machine over one host process.
+
+use alloc::format;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt::Arguments;
+use core::sync::atomic::Ordering::*;
+
+use abi::Code;
+use abi::exit::Exit;
+use abi::pico::Direct;
+use machine::{
+    Advice, Backing, Context, Cpu, Event, Fault, Machine, Now, Patience, Protection, Slice, Space, Trap,
+    UserRange,
+};
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+use crate::device::{self, Trees};
+use crate::local::LOCALS;
+use crate::lock::Mutex;
+use crate::{gate, hold, host, idle, memory, patch, stub, thread, ticker, user_memory, vdso};
+
+/// This process as a machine.
+pub struct Pico {
+    pub trees: Trees,
+    generator: Mutex<ChaCha20Rng>,
+}
+
+impl Pico {
+    /// A machine with these directly visible parts of trees; `seed` is known to this island alone.
+    pub fn new(direct: Vec<Direct>, seed: [u8; 32]) -> Self {
+        Self { trees: Trees::new(direct), generator: Mutex::new(ChaCha20Rng::from_seed(seed)) }
+    }
+}
+
+impl Machine for Pico {
+    #[inline]
+    fn enter(&self, cpu: Cpu, context: &mut Context, slice: Slice) -> Trap {
+        let local = &LOCALS[cpu.0 as usize];
+        ticker::begin(local, slice);
+        hold::pass();
+        if context.resume == 0 {
+            context.resume = stub::continuation(context.registers.rip);
+        }
+        // SAFETY: the library OS lends the context until this returns; we are on this CPU's kernel stack.
+        match unsafe { gate::pico_enter(context) } {
+            gate::SYSCALL => Trap::Syscall,
+            gate::TRAPPED => {
+                if local.patchable.load(Relaxed) != 0 {
+                    patch::consider(local, context);
+                }
+                Trap::Syscall
+            }
+            // SAFETY: this CPU's own cell; its handler has finished.
+            gate::EXCEPTION => Trap::Exception(unsafe { *local.exception.get() }),
+            _ => {
+                local.kicked.swap(0, AcqRel);
+                Trap::Interrupt
+            }
+        }
+    }
+
+    #[inline]
+    fn leave(&self, _cpu: Cpu, context: &mut Context) {
+        if context.live != 0 {
+            // SAFETY: the context ran on this CPU last, so its state is in the registers.
+            unsafe { gate::pico_leave(context) }
+        }
+    }
+
+    fn start_cpu(&self, cpu: Cpu, body: Arc<dyn Fn(Cpu) + Send + Sync>) -> Result<(), Code> {
+        thread::run(cpu, body)
+    }
+
+    fn kick(&self, cpu: Cpu) {
+        idle::kick(&LOCALS[cpu.0 as usize]);
+    }
+
+    fn wait(&self, cpu: Cpu, patience: Patience, collect: bool, events: &mut Vec<Event>) {
+        idle::wait(&LOCALS[cpu.0 as usize], patience, collect, events);
+    }
+
+    fn now(&self) -> Now {
+        vdso::now()
+    }
+
+    fn user_end(&self) -> u64 {
+        abi::pico::USER_END
+    }
+
+    fn map(
+        &self,
+        space: Space,
+        range: UserRange,
+        protection: Protection,
+        backing: Backing,
+    ) -> Result<(), Code> {
+        memory::map(space, range, protection, backing)
+    }
+
+    fn protect(&self, space: Space, range: UserRange, protection: Protection) -> Result<(), Code> {
+        memory::protect(space, range, protection)
+    }
+
+    fn unmap(&self, space: Space, range: UserRange) -> Result<(), Code> {
+        memory::unmap(space, range)
+    }
+
+    fn relocate(&self, space: Space, from: UserRange, to: UserRange) -> Result<(), Code> {
+        memory::relocate(space, from, to)
+    }
+
+    fn advise(&self, space: Space, range: UserRange, advice: Advice) -> Result<(), Code> {
+        memory::advise(space, range, advice)
+    }
+
+    fn copy_in(&self, _space: Space, from: u64, to: &mut [u8]) -> Result<(), Fault> {
+        user_memory::copy_in(abi::pico::USER_END, from, to)
+    }
+
+    fn copy_out(&self, _space: Space, from: &[u8], to: u64) -> Result<(), Fault> {
+        user_memory::copy_out(abi::pico::USER_END, from, to)
+    }
+
+    fn compare_exchange(&self, _space: Space, address: u64, old: u32, new: u32) -> Result<u32, Fault> {
+        user_memory::exchange(abi::pico::USER_END, address, old, new)
+    }
+
+    fn entropy(&self, to: &mut [u8]) {
+        self.generator.lock().fill_bytes(to);
+    }
+
+    fn halt(&self, exit: Exit) -> ! {
+        halt(exit)
+    }
+}
+
+fn halt(exit: Exit) -> ! {
+    let status = match exit {
+        Exit::Status(status) => status,
+        Exit::Signal(signal) => 128 + signal,
+        _ => 125,
+    };
+    device::last_word(exit);
+    host::exit_group(status)
+}
+
+/// Our own bug, or the application's doing: the guest cannot go on.
+pub fn broken(what: Arguments<'_>) -> ! {
+    halt(Exit::Broken { message: format!("{what}") })
+}

@@ -1,0 +1,224 @@
+//! Host signals: how traps of application code arrive, and how faults of our own are judged.
+//!
+//! Handlers run on the virtual CPU's signal stack with nothing masked. A trap of the application never
+//! returns from its signal: the handler copies the frame into the context and lets `pico_enter` return
+//! on the kernel stack, which abandons the signal stack; the next signal finds it empty. What
+//! interrupted the library OS itself is either a kick (which has left its mark already), a fault of a
+//! copy routine (which has a fix-up), or our bug.
+
+use core::arch::asm;
+use core::sync::atomic::Ordering::*;
+
+use linux_raw_sys::general as linux;
+use machine::Exception;
+
+use crate::frame::{Frame, Information};
+use crate::local::{LOCALS, Local};
+use crate::{gate, hold, host, layout, stub, user_memory};
+
+/// The signal that takes a virtual CPU back from application code (SIGURG). Nothing else on the host
+/// sends it to a process that asked for no out-of-band data.
+pub const KICK: u32 = abi::pico::KICK;
+
+/// What an address that interrupted code stood at belongs to.
+enum Place {
+    /// The application, at this logical address.
+    Application(u64),
+    /// The exit sequence: the application's context is complete.
+    Exit,
+    /// A user copy.
+    Copy,
+    /// The library OS, the gate, or a stub on its way to the gate.
+    Library,
+}
+
+/// Sets the handlers up, for the whole process.
+pub fn install() {
+    for signal in
+        [linux::SIGSYS, linux::SIGSEGV, linux::SIGBUS, linux::SIGILL, linux::SIGFPE, linux::SIGTRAP, KICK]
+    {
+        action(signal, on_signal as *const () as u64);
+    }
+    // The monitor forwards what the terminal sends; nobody here dies of it, nor of a broken pipe.
+    for signal in [
+        linux::SIGPIPE,
+        linux::SIGINT,
+        linux::SIGQUIT,
+        linux::SIGHUP,
+        linux::SIGTSTP,
+        linux::SIGTTIN,
+        linux::SIGTTOU,
+        linux::SIGWINCH,
+    ] {
+        action(signal, 1);
+    }
+    let none = 0u64;
+    // SAFETY: the kernel reads eight bytes of the local.
+    let _ = unsafe {
+        host::call(linux::__NR_rt_sigprocmask, [linux::SIG_SETMASK as u64, &raw const none as u64, 0, 8])
+    };
+}
+
+fn action(signal: u32, handler: u64) {
+    let flags = linux::SA_SIGINFO | linux::SA_ONSTACK | linux::SA_NODEFER | linux::SA_RESTORER;
+    let action = [handler, flags as u64, host::restorer as *const () as u64, 0];
+    // SAFETY: the kernel reads `struct sigaction` (handler, flags, restorer, mask) from the local; the
+    // handler and the restorer live as long as the process.
+    let result =
+        unsafe { host::call(linux::__NR_rt_sigaction, [signal as u64, action.as_ptr() as u64, 0, 8]) };
+    if result.is_err() {
+        crate::fatal(b"eyot: a signal handler was refused");
+    }
+}
+
+/// Gives the calling thread its signal stack.
+pub fn set_stack(cpu: usize) {
+    // One page at the bottom stays inaccessible, so that an overflow ends the guest at once.
+    let bottom = layout::SIGNAL_STACKS + cpu as u64 * layout::SIGNAL_STACK;
+    let stack = [bottom + layout::PAGE, 0, layout::SIGNAL_STACK - layout::PAGE];
+    // SAFETY: the kernel reads `stack_t`; the range is mapped by `start.rs` and used for nothing else.
+    let result = unsafe { host::call(linux::__NR_sigaltstack, [stack.as_ptr() as u64, 0]) };
+    if result.is_err() {
+        crate::fatal(b"eyot: a signal stack was refused");
+    }
+}
+
+/// The virtual CPU whose signal stack this frame lies on, if it is one.
+fn owner(frame: *const Frame) -> Option<&'static Local> {
+    let offset = (frame as u64).checked_sub(layout::SIGNAL_STACKS)?;
+    LOCALS.get((offset / layout::SIGNAL_STACK) as usize)
+}
+
+/// Where interrupted code stood.
+fn place(local: &Local, rip: u64) -> Place {
+    let within = |from: unsafe extern "C" fn(), to: unsafe extern "C" fn()| {
+        (from as *const () as u64..to as *const () as u64).contains(&rip)
+    };
+    if within(gate::pico_exit_begin, gate::pico_exit_end) {
+        Place::Exit
+    } else if within(user_memory::pico_user_begin, user_memory::pico_user_end) {
+        Place::Copy
+    } else if within(crate::start::pico_text_start, crate::start::pico_text_end) {
+        Place::Library
+    } else if (layout::STUBS..layout::STUBS_END).contains(&rip) {
+        stub::logical(rip).map_or(Place::Library, Place::Application)
+    } else if local.inside.load(Relaxed) != 0 {
+        Place::Application(rip)
+    } else {
+        // The host's vDSO, called by us.
+        Place::Library
+    }
+}
+
+unsafe extern "C" fn on_signal(signal: u32, information: *const Information, frame: *mut Frame) {
+    // SAFETY: the kernel has just put both on this stack, and nobody else knows of them.
+    let (information, frame) = unsafe { (&*information, &mut *frame) };
+    let Some(local) = owner(frame) else {
+        // A helper thread: it runs no application.
+        return match signal {
+            linux::SIGSYS if is_clock(information) => clock(frame),
+            KICK => {}
+            _ => broken(signal, frame),
+        };
+    };
+    // SAFETY: GS is ours; the application may have changed it, which costs it only its own fast path.
+    unsafe { asm!("wrgsbase {}", in(reg) local, options(nostack, preserves_flags)) };
+    if signal == KICK {
+        hold::arrived(local);
+    }
+    match place(local, frame.rip) {
+        Place::Application(rip) => {
+            frame.rip = rip;
+            application(signal, information, frame, local);
+        }
+        Place::Exit if signal == KICK => {
+            if local.kicked.load(Acquire) != 0 {
+                frame.rip = gate::pico_abort as *const () as u64;
+            }
+        }
+        Place::Copy if signal == linux::SIGSEGV || signal == linux::SIGBUS => {
+            frame.rip = user_memory::pico_user_fault as *const () as u64;
+        }
+        _ if signal == KICK => {}
+        // A program that steps itself: the trap flag was loaded, or not yet cleared.
+        _ if signal == linux::SIGTRAP => {}
+        Place::Library if signal == linux::SIGSYS && is_clock(information) => clock(frame),
+        _ => broken(signal, frame),
+    }
+}
+
+/// A trap of application code.
+fn application(signal: u32, information: &Information, frame: &mut Frame, local: &Local) {
+    let code = match signal {
+        // Nobody wants this CPU any more: a kick that was noticed otherwise.
+        KICK if local.kicked.load(Acquire) == 0 => return,
+        KICK => gate::INTERRUPT,
+        linux::SIGSYS => system_call(information, frame, local),
+        linux::SIGILL if stub::is_patched_call(frame.rip) => {
+            // A jump to the call in the middle of a patched site: what stood there does the same.
+            frame.rip += 2;
+            frame.rcx = frame.rip;
+            frame.r11 = frame.rflags;
+            local.patchable.store(0, Relaxed);
+            gate::TRAPPED
+        }
+        _ => {
+            let exception = Exception {
+                vector: frame.vector as u8,
+                error: frame.error as u32,
+                address: frame.address,
+                beyond_file: signal == linux::SIGBUS && frame.vector == 14,
+            };
+            // SAFETY: this CPU's own cell, and its library OS is not running.
+            unsafe { *local.exception.get() = exception };
+            gate::EXCEPTION
+        }
+    };
+    // SAFETY: application code runs, so the context is the machine's (`Machine::enter`) and this CPU's.
+    let context = unsafe { &mut *local.context() };
+    frame.save(context);
+    // SAFETY: reads a register; start-up has checked that the instruction exists.
+    unsafe {
+        asm!("rdfsbase {}", out(reg) context.registers.fs_base, options(nomem, nostack, preserves_flags))
+    };
+    context.live = 0;
+    context.resume = 0;
+    // SAFETY: `pico_enter` is waiting on this CPU's kernel stack, and the signal stack may be abandoned.
+    unsafe { gate::pico_finish(code) }
+}
+
+/// `AUDIT_ARCH_X86_64`.
+const NATIVE: u32 = 0xc000_003e;
+
+/// A system call that the filter has turned back.
+fn system_call(information: &Information, frame: &mut Frame, local: &Local) -> u64 {
+    let native = information.architecture == NATIVE;
+    if !native {
+        // `int 0x80` has other numbers and arguments: no call at all.
+        frame.rax = u64::MAX;
+    }
+    // From the vsyscall page the kernel has returned to the caller already.
+    let instruction = native && information.call_address == frame.rip;
+    local.patchable.store(instruction as u32, Relaxed);
+    gate::TRAPPED
+}
+
+/// Whether the host's vDSO, called by us, fell back to the system call.
+fn is_clock(information: &Information) -> bool {
+    information.call_number as u32 == linux::__NR_clock_gettime && information.architecture == NATIVE
+}
+
+/// Makes that call, from where it is allowed.
+fn clock(frame: &mut Frame) {
+    // SAFETY: the vDSO passes on the caller's own pointer.
+    let result = unsafe { host::raw(frame.rax, frame.rdi, frame.rsi, 0, 0, 0, 0) };
+    frame.rax = result as u64;
+}
+
+/// Our own fault.
+fn broken(signal: u32, frame: &Frame) -> ! {
+    crate::pico::broken(format_args!(
+        "signal {signal} at {:#x} (address {:#x}, stack {:#x})",
+        frame.rip, frame.address, frame.rsp
+    ))
+}

@@ -1,0 +1,71 @@
+//! The monitor: one process per guest, which holds the real resources and hands out capabilities.
+//!
+//! Data flows one way, each stage consuming its predecessor: [`api::spec::Spec`] (wanted) →
+//! [`plan::Plan`] (validated: every volume opened, every port bound) → [`running::Running`] (the guest lives
+//! and is served) → [`verdict::Verdict`] (how it ended, as an exit status and at most one sentence).
+//!
+//! Invariants. The guest is hostile: every byte it sends is checked, nothing it names is thereby granted.
+//! The process stays single-threaded until the guest is forked off, so that the child may allocate.
+//! Everything said is one line on standard error, `eyot: …`. Whatever happens, even a SIGKILL of the
+//! monitor, the guest ends with it. Unsafe code lives in `sandbox::raw` alone.
+#![deny(unsafe_code)]
+
+mod caller;
+mod grant;
+mod identity;
+mod plan;
+mod running;
+mod sandbox;
+mod serve;
+mod signal;
+mod start;
+mod stream;
+mod tree;
+mod verdict;
+mod voice;
+
+use std::process::ExitCode;
+
+use api::report::Report;
+
+pub use start::{become_monitor, called};
+
+/// Runs the island described by the memory file that [`become_monitor`] left behind.
+pub fn main() -> ExitCode {
+    match island() {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            voice::say(&error.to_string());
+            ExitCode::from(verdict::FAILED)
+        }
+    }
+}
+
+fn island() -> Result<u8, Error> {
+    let spec = start::read()?;
+    let signals = signal::Signals::block().map_err(Error::Signals)?;
+    let plan = plan::Plan::resolve(spec)?;
+    let verdict = running::Running::start(plan, signals)?.serve();
+    if let Some(sentence) = &verdict.sentence {
+        voice::say(sentence);
+    }
+    Ok(verdict.status)
+}
+
+/// Why an island did not come to run.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("the monitor was not started by `eyot do`; run that instead")]
+    NotCalled,
+    #[error("cannot take over the signals: {0}")]
+    Signals(rustix::io::Errno),
+    #[error(transparent)]
+    Plan(#[from] plan::PlanError),
+    #[error(transparent)]
+    Start(#[from] running::StartError),
+}
+
+/// Says what this machine can do for islands.
+pub fn examine() -> Report {
+    Report { able: true, checks: Vec::new() }
+}

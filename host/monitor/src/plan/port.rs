@@ -1,0 +1,44 @@
+//! Binding published ports. They listen only once the program does.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use abi::network::Protocol;
+use api::spec::Publication;
+use rustix::io::Errno;
+use rustix::net::sockopt::{set_ipv6_v6only, set_socket_reuseaddr};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+
+use super::PlanError;
+use crate::serve::Port;
+
+/// Binds one port. Without an address it is bound on all IPv4 addresses.
+pub fn bind(publication: &Publication) -> Result<Port, PlanError> {
+    let address = publication.address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let port = publication.host_port;
+    let socket =
+        bound(SocketAddr::new(address, port), publication.protocol).map_err(|error| match error {
+            Errno::ADDRINUSE => PlanError::PortInUse { address, port },
+            Errno::ACCESS | Errno::PERM => PlanError::PortPrivileged { port },
+            Errno::ADDRNOTAVAIL => PlanError::NoSuchAddress { address },
+            error => PlanError::Port { port, error },
+        })?;
+    Ok(Port { protocol: publication.protocol, port: publication.port, socket })
+}
+
+fn bound(address: SocketAddr, protocol: Protocol) -> Result<std::os::fd::OwnedFd, Errno> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let kind = match protocol {
+        Protocol::Tcp => SocketType::STREAM,
+        Protocol::Udp => SocketType::DGRAM,
+    };
+    let socket = socket_with(family, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
+    if protocol == Protocol::Tcp {
+        // A port in TIME_WAIT after the last run is free to use.
+        set_socket_reuseaddr(&socket, true)?;
+    }
+    if address.is_ipv6() {
+        set_ipv6_v6only(&socket, true)?;
+    }
+    rustix::net::bind(&socket, &address)?;
+    Ok(socket)
+}

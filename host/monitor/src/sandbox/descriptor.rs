@@ -1,0 +1,50 @@
+//! The descriptor table of the guest: exactly what was granted, at the agreed numbers.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
+
+use super::raw;
+
+/// Numbers below this are the guest's; ours are moved above it before the fork.
+const ABOVE: i32 = 512;
+
+/// The first agreed number; those below are /dev/null.
+const FIRST: u32 = abi::pico::descriptor::CONTROL;
+
+/// Everything the child needs, out of the way of the guest's numbers and closed by execution.
+pub struct Table {
+    pub image: OwnedFd,
+    /// Where the child reports a failure.
+    pub failure: OwnedFd,
+    null: OwnedFd,
+    granted: Vec<OwnedFd>,
+}
+
+impl Table {
+    /// Duplicates everything above the guest's numbers.
+    pub fn gather(image: &OwnedFd, failure: &OwnedFd, granted: &[BorrowedFd]) -> Result<Self, Errno> {
+        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+        let aside = |descriptor: BorrowedFd| fcntl_dupfd_cloexec(descriptor, ABOVE);
+        Ok(Self {
+            image: aside(image.as_fd())?,
+            failure: aside(failure.as_fd())?,
+            null: aside(null.as_fd())?,
+            granted: granted.iter().copied().map(aside).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Puts the granted descriptors at their numbers, in the child, and marks all others to be closed.
+    pub fn arrange(&self) -> Result<(), Errno> {
+        for number in 0..FIRST {
+            raw::place(self.null.as_fd(), number)?;
+        }
+        let mut next = FIRST;
+        for descriptor in &self.granted {
+            raw::place(descriptor.as_fd(), next)?;
+            next += 1;
+        }
+        raw::close_from(next)
+    }
+}

@@ -1,0 +1,71 @@
+//! What cannot be undone: the user, the capabilities, no new privileges, Landlock.
+
+use std::os::fd::OwnedFd;
+
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, RulesetError, Scope,
+};
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
+use rustix::process::{Signal, set_parent_process_death_signal, setsid};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, Gid, Uid, set_capabilities, set_no_new_privs, set_thread_groups,
+    set_thread_res_gid, set_thread_res_uid,
+};
+
+use super::raw;
+use crate::identity::NOBODY;
+
+/// The newest Landlock this was written for; older kernels give what they have.
+const LANDLOCK: ABI = ABI::V6;
+
+/// Gives up root for nobody without groups.
+pub fn become_nobody() -> Result<(), Errno> {
+    set_thread_groups(&[])?;
+    let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+    set_thread_res_gid(group, group, group)?;
+    set_thread_res_uid(user, user, user)
+}
+
+/// Gives up every capability, also for what will be executed.
+pub fn drop_capabilities() -> Result<(), Errno> {
+    let none = CapabilitySet::empty();
+    set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
+}
+
+/// Empties the bounding set; needs a capability itself, so it comes before the others are given up.
+pub fn drop_bounding_set() {
+    raw::drop_bounding_set();
+}
+
+/// Ties the guest to the monitor, whose end is its end, and takes it out of the caller's session.
+pub fn tie() -> Result<(), Errno> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    setsid().map(drop)
+}
+
+/// Closes the file system: nothing at all, or with `readable` reading below this process's root.
+pub fn restrict(readable: bool) -> Result<(), Errno> {
+    set_no_new_privs(true)?;
+    let root = if readable {
+        Some(open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+    } else {
+        None
+    };
+    landlock(root).map_err(|_| Errno::PERM)
+}
+
+fn landlock(readable: Option<OwnedFd>) -> Result<(), RulesetError> {
+    let mut rules = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(LANDLOCK))?
+        .handle_access(AccessNet::from_all(LANDLOCK))?
+        .scope(Scope::from_all(LANDLOCK))?
+        .create()?;
+    if let Some(root) = readable {
+        let read: BitFlags<AccessFs> = AccessFs::ReadFile | AccessFs::ReadDir;
+        rules = rules.add_rule(PathBeneath::new(root, read))?;
+    }
+    rules.restrict_self().map(drop)
+}

@@ -1,0 +1,106 @@
+//! The control channel: sequenced packets, one message each, never blocking the monitor.
+//!
+//! Answers that the guest does not take wait in a queue; while it is long, no further requests are read, so
+//! a guest that asks without listening holds up nobody but itself.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use abi::MESSAGE_MAX;
+use abi::message::{ToGuest, encode};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+    recv, sendmsg, socketpair,
+};
+
+/// Messages that may wait before requests are no longer read.
+const WAITING: usize = 256;
+
+/// The monitor's end.
+pub struct Channel {
+    socket: OwnedFd,
+    waiting: VecDeque<(Vec<u8>, Option<OwnedFd>)>,
+}
+
+/// The guest's end is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closed;
+
+/// What became of a message to the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    Taken,
+    /// It does not fit into a packet.
+    TooLong,
+}
+
+impl Channel {
+    /// A channel and the guest's end of it.
+    pub fn new() -> Result<(Self, OwnedFd), Errno> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        Ok((Self { socket: ours, waiting: VecDeque::new() }, theirs))
+    }
+
+    /// The next message's length, if there is one. Descriptors a guest sends along are closed unseen.
+    pub fn receive(&self, buffer: &mut [u8; MESSAGE_MAX + 1]) -> Result<Option<usize>, Closed> {
+        loop {
+            match recv(&self.socket, &mut buffer[..], RecvFlags::DONTWAIT) {
+                Ok((0, _)) => return Err(Closed),
+                Ok((length, _)) => return Ok(Some(length)),
+                Err(Errno::AGAIN) => return Ok(None),
+                Err(Errno::INTR) => {}
+                Err(_) => return Err(Closed),
+            }
+        }
+    }
+
+    /// Sends a message, or queues it.
+    pub fn send(&mut self, message: &ToGuest, descriptor: Option<OwnedFd>) -> Sent {
+        let Ok(bytes) = encode(message) else { return Sent::TooLong };
+        self.waiting.push_back((bytes, descriptor));
+        self.flush();
+        Sent::Taken
+    }
+
+    /// Sends what waits, as far as the guest takes it.
+    pub fn flush(&mut self) {
+        while let Some((bytes, descriptor)) = self.waiting.front() {
+            match send_one(&self.socket, bytes, descriptor.as_ref()) {
+                Err(Errno::AGAIN | Errno::NOBUFS | Errno::TOOMANYREFS) => return,
+                Err(Errno::INTR) => {}
+                // A guest that is gone takes no answers; its end is noticed elsewhere.
+                Ok(()) | Err(_) => drop(self.waiting.pop_front()),
+            }
+        }
+    }
+
+    /// Whether anything waits for the guest.
+    pub fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Whether requests should be read.
+    pub fn is_open_for_requests(&self) -> bool {
+        self.waiting.len() < WAITING
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn send_one(socket: &OwnedFd, bytes: &[u8], descriptor: Option<&OwnedFd>) -> Result<(), Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptors = descriptor.map(|descriptor| [descriptor.as_fd()]);
+    if let Some(descriptors) = &descriptors {
+        control.push(SendAncillaryMessage::ScmRights(descriptors));
+    }
+    sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL | SendFlags::DONTWAIT).map(drop)
+}

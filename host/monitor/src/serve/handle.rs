@@ -1,0 +1,157 @@
+//! Requests about opened files, and memory objects.
+
+use std::os::fd::OwnedFd;
+
+use abi::Handle;
+use abi::file::Change;
+use abi::request::{Reply, Request};
+use rustix::fs::{
+    FallocateFlags, FileType, MemfdFlags, SealFlags, SeekFrom, fallocate, fcntl_add_seals, fdatasync, fstat,
+    fsync, ftruncate, memfd_create, seek,
+};
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
+
+use super::{Answer, Object, Outcome, Served, Server, done};
+use crate::identity::Identity;
+use crate::tree::{Found, apply, describe};
+
+impl Server {
+    pub(super) fn by_handle(&mut self, request: Request) -> Served {
+        use Request::*;
+        match request {
+            HandleAttributes { handle } => Served::Now(self.handle_attributes(handle)),
+            HandleChange { handle, change } => later(self.handle_change(handle, change)),
+            Synchronise { handle, data_only } => later(self.synchronise(handle, data_only)),
+            Allocate { handle, mode, offset, length } => later(self.allocate(handle, mode, offset, length)),
+            Seek { handle, offset, hole } => Served::Now(self.seek(handle, offset, hole)),
+            MakeMemory { length } => Served::Now(self.make_memory(length)),
+            _ => Served::Now(Err(Errno::NOSYS)),
+        }
+    }
+
+    fn handle_attributes(&self, handle: Handle) -> Outcome {
+        let attributes = match self.objects.get(handle)? {
+            Object::File { file, tree: Some(tree), .. } => {
+                self.tree(abi::boot::Tree(*tree))?.describe(&fstat(file)?)
+            }
+            Object::File { file, tree: None, .. } => describe(&fstat(file)?, self.identity),
+            Object::Memory { file, .. } => describe(&fstat(file)?, self.identity),
+            Object::Socket { .. } | Object::Listener { .. } | Object::Terminal => return Err(Errno::INVAL),
+        };
+        Ok(Answer::Reply(Reply::Attributes(attributes)))
+    }
+
+    /// Size by the right of having it open for writing, everything else by the right to its tree.
+    fn handle_change(&mut self, handle: Handle, change: Change) -> Result<super::Job, Errno> {
+        if let Object::Memory { file, length } = self.objects.get(handle)? {
+            let (file, old) = (fcntl_dupfd_cloexec(file, 0)?, *length);
+            return self.resize_memory(handle, file, old, change);
+        }
+        let Object::File { file, tree, writable } = self.objects.get(handle)? else {
+            return Err(Errno::INVAL);
+        };
+        if change.size.is_some() && !writable {
+            return Err(Errno::INVAL);
+        }
+        let owned =
+            tree.is_some_and(|tree| self.tree(abi::boot::Tree(tree)).is_ok_and(|tree| tree.is_writable()));
+        let size_only = Change { size: None, ..change } == Change::default();
+        if !owned && !size_only {
+            return Err(Errno::ROFS);
+        }
+        let (file, identity) = (fcntl_dupfd_cloexec(file, 0)?, self.identity);
+        Ok(Box::new(move || {
+            if let Some(size) = change.size {
+                ftruncate(&file, size)?;
+            }
+            if size_only { done(Ok(())) } else { done(apply(Found::of(&file)?, change, identity)) }
+        }))
+    }
+
+    fn synchronise(&self, handle: Handle, data_only: bool) -> Result<super::Job, Errno> {
+        let file = match self.objects.get(handle)? {
+            Object::File { file, .. } => fcntl_dupfd_cloexec(file, 0)?,
+            Object::Memory { .. } => return Ok(Box::new(|| done(Ok(())))),
+            _ => return Err(Errno::INVAL),
+        };
+        Ok(Box::new(move || done(if data_only { fdatasync(&file) } else { fsync(&file) })))
+    }
+
+    fn allocate(&mut self, handle: Handle, mode: u32, offset: u64, length: u64) -> Result<super::Job, Errno> {
+        let end = offset.checked_add(length).ok_or(Errno::FBIG)?;
+        let file = match self.objects.get(handle)? {
+            Object::File { file, tree: Some(_), writable: true } => fcntl_dupfd_cloexec(file, 0)?,
+            Object::Memory { file, length: most } if end <= *most => fcntl_dupfd_cloexec(file, 0)?,
+            Object::Memory { .. } => return Err(Errno::NOSPC),
+            _ => return Err(Errno::BADF),
+        };
+        let mode = FallocateFlags::from_bits(mode).ok_or(Errno::OPNOTSUPP)?;
+        Ok(Box::new(move || done(fallocate(&file, mode, offset, length))))
+    }
+
+    /// The guest uses positions of its own, so that moving the shared one harms nobody.
+    fn seek(&self, handle: Handle, offset: u64, hole: bool) -> Outcome {
+        let (Object::File { file, tree: Some(_), .. } | Object::Memory { file, .. }) =
+            self.objects.get(handle)?
+        else {
+            return Err(Errno::BADF);
+        };
+        if FileType::from_raw_mode(fstat(file)?.st_mode) != FileType::RegularFile {
+            return Err(Errno::INVAL);
+        }
+        let to = if hole { SeekFrom::Hole(offset) } else { SeekFrom::Data(offset) };
+        seek(file, to).map(|found| Answer::Reply(Reply::Number(found)))
+    }
+
+    fn make_memory(&mut self, length: u64) -> Outcome {
+        if length > self.memory_objects {
+            return Err(Errno::NOMEM);
+        }
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let file = memfd_create("eyot-memory", flags | MemfdFlags::NOEXEC_SEAL)
+            .or_else(|_| memfd_create("eyot-memory", flags))?;
+        ftruncate(&file, length)?;
+        fcntl_add_seals(&file, SealFlags::SEAL)?;
+        self.memory_objects -= length;
+        let attributes = describe(&fstat(&file)?, Identity::Same);
+        let object = Object::Memory { file: fcntl_dupfd_cloexec(&file, 0)?, length };
+        Ok(Answer::Opened { descriptor: Some(file), object, attributes })
+    }
+
+    fn resize_memory(
+        &mut self,
+        handle: Handle,
+        file: OwnedFd,
+        old: u64,
+        change: Change,
+    ) -> Result<super::Job, Errno> {
+        let (Some(size), true) = (change.size, Change { size: None, ..change } == Change::default()) else {
+            return Err(Errno::PERM);
+        };
+        let available = self.memory_objects.saturating_add(old);
+        if size > available {
+            return Err(Errno::NOMEM);
+        }
+        self.memory_objects = available - size;
+        self.objects.resize(handle, size);
+        Ok(Box::new(move || done(ftruncate(&file, size))))
+    }
+
+    /// The guest has closed its descriptor.
+    pub(super) fn forget(&mut self, number: u32) {
+        match self.objects.forget(number) {
+            Some(Object::Memory { length, .. }) => {
+                self.memory_objects = self.memory_objects.saturating_add(length)
+            }
+            Some(Object::Listener { port }) => self.stop_listening(port),
+            _ => {}
+        }
+    }
+}
+
+fn later(job: Result<super::Job, Errno>) -> Served {
+    match job {
+        Ok(job) => Served::Disk(job),
+        Err(error) => Served::Now(Err(error)),
+    }
+}

@@ -1,0 +1,52 @@
+//! Signals of the monitor: taken from a descriptor, passed on to the island.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::io::Errno;
+
+/// Signals that reach the program.
+const PASSED: [Signal; 7] = [
+    Signal::SIGINT,
+    Signal::SIGTERM,
+    Signal::SIGHUP,
+    Signal::SIGQUIT,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGWINCH,
+];
+
+/// The passed signals, blocked and queued at a descriptor.
+pub struct Signals(SignalFd);
+
+impl Signals {
+    /// Blocks the signals. The mask is inherited by threads; the guest's first process undoes it.
+    pub fn block() -> Result<Self, Errno> {
+        let set: SigSet = PASSED.into_iter().collect();
+        set.thread_block().map_err(errno)?;
+        SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).map(Self).map_err(errno)
+    }
+
+    /// Undoes [`Signals::block`] in the guest's first process.
+    pub fn unblock_all() {
+        // Only an invalid argument could fail here, and there is none.
+        let _ = SigSet::empty().thread_set_mask();
+    }
+
+    /// The next queued signal.
+    pub fn take(&self) -> Option<u8> {
+        let info = self.0.read_signal().ok()??;
+        u8::try_from(info.ssi_signo).ok()
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+fn errno(error: nix::errno::Errno) -> Errno {
+    Errno::from_raw_os_error(error as i32)
+}

@@ -1,0 +1,65 @@
+//! From command to monitor: the same file executed again in place, with the [`Spec`] in a memory file.
+//!
+//! In place, so that the process the caller started is the one that answers for the island: its signals,
+//! its terminal, its exit status. Executed again, so that the monitor starts small and single-threaded,
+//! with nothing of the command's in memory.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use api::spec::Spec;
+use rustix::fs::{MemfdFlags, memfd_create};
+
+use crate::Error;
+
+const NAME: &str = "eyot-monitor";
+
+/// Whether this process was started by [`become_monitor`].
+pub fn called() -> bool {
+    std::env::args_os().next().is_some_and(|name| name == NAME)
+}
+
+/// Becomes the monitor of the wanted island; returns only if that fails.
+pub fn become_monitor(spec: &Spec) -> io::Error {
+    let file = match write(spec) {
+        Ok(file) => file,
+        Err(error) => return error,
+    };
+    Command::new("/proc/self/exe").arg0(NAME).arg(file.as_raw_fd().to_string()).exec()
+}
+
+/// The memory file survives the execution: it is not marked close-on-exec.
+fn write(spec: &Spec) -> io::Result<File> {
+    let bytes = postcard::to_allocvec(spec).map_err(io::Error::other)?;
+    let mut file = File::from(memfd_create("eyot-spec", MemfdFlags::empty())?);
+    file.write_all(&bytes)?;
+    file.rewind()?;
+    Ok(file)
+}
+
+/// Reads what [`become_monitor`] wrote. The descriptor is re-opened by its number, and closed.
+pub(crate) fn read() -> Result<Spec, Error> {
+    let number: u32 = std::env::args().nth(1).and_then(|word| word.parse().ok()).ok_or(Error::NotCalled)?;
+    let mut file = File::open(format!("/proc/self/fd/{number}")).map_err(|_| Error::NotCalled)?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(|_| Error::NotCalled)?;
+    crate::sandbox::raw::close(number);
+    postcard::from_bytes(&bytes).map_err(|_| Error::NotCalled)
+}
+
+/// A sealed, read-only memory file with these contents.
+pub(crate) fn sealed_file(name: &str, contents: &[u8], executable: bool) -> io::Result<OwnedFd> {
+    use rustix::fs::{SealFlags, fcntl_add_seals};
+    let exec = if executable { MemfdFlags::EXEC } else { MemfdFlags::NOEXEC_SEAL };
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    // Kernels before 6.3 know neither flag; there memory files are executable as they are.
+    let file = memfd_create(name, flags | exec).or_else(|_| memfd_create(name, flags))?;
+    let mut file = File::from(file);
+    file.write_all(contents)?;
+    file.rewind()?;
+    fcntl_add_seals(&file, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;
+    Ok(file.into())
+}

@@ -1,0 +1,44 @@
+//! What the monitor says: single lines on standard error.
+//!
+//! Text of the guest is made harmless first: control characters could command the caller's terminal.
+
+use std::io::Write;
+
+/// The longest text of a guest that is printed, in characters.
+const LONGEST: usize = 1000;
+
+/// Says one line. A standard error that is gone is no reason to fail.
+pub fn say(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "eyot: {text}");
+}
+
+/// Text of a guest, on one line, without control characters and not endless.
+pub fn harmless(text: &str) -> String {
+    let mut line: String = text
+        .trim_end()
+        .chars()
+        .take(LONGEST)
+        .map(|c| {
+            if c.is_control() || matches!(c, '\u{200e}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
+                '?'
+            } else {
+                c
+            }
+        })
+        .collect();
+    if text.chars().nth(LONGEST).is_some() {
+        line.push('…');
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_cannot_command_the_terminal() {
+        assert_eq!(harmless("a\x1b[2Jb\nc\u{9b}d\n"), "a?[2Jb?c?d");
+        assert_eq!(harmless(&"x".repeat(5000)).chars().count(), LONGEST + 1);
+    }
+}

@@ -1,0 +1,81 @@
+//! python3: scripts, threads, sqlite3, ssl, asyncio, and http.server asked from outside.
+
+use anyhow::Result;
+use eyot_tests::island::Run;
+use eyot_tests::package::{CURL, PYTHON};
+use eyot_tests::service::free_port;
+
+use crate::suite::case::{Case, case};
+use crate::suite::stage::{Stage, text};
+
+pub const CASES: &[Case] = &[
+    case("python/script", script).needs(&[PYTHON]),
+    case("python/threads", threads).needs(&[PYTHON]),
+    case("python/sqlite", sqlite).needs(&[PYTHON]),
+    case("python/ssl", ssl).needs(&[PYTHON]),
+    case("python/asyncio", asyncio).needs(&[PYTHON]),
+    case("python/signals", signals).needs(&[PYTHON]),
+    case("python/sockets", sockets).needs(&[PYTHON]),
+    case("python/http-server", http_server).needs(&[PYTHON, CURL]),
+];
+
+/// Runs a script, whose last line says that it came to its end, natively and here.
+fn compare(stage: &Stage, source: &str, files: &[(&str, &str)]) -> Result<()> {
+    for (name, content) in files {
+        stage.write(name, content)?;
+    }
+    let script = text(&stage.write("script.py", source)?);
+    let volume = stage.make_directory("volume")?;
+    let run = Run::new(["/usr/bin/python3", &script, &text(&volume)]).volume(&volume);
+    let native = stage.natively(&run)?.success()?;
+    std::fs::remove_dir_all(&volume)?;
+    std::fs::create_dir(&volume)?;
+    stage.run(&run)?.success()?.same_as(&native)?.says("done\n")?;
+    Ok(())
+}
+
+fn script(stage: &Stage) -> Result<()> {
+    compare(stage, include_str!("../../programs/python/script.py"), &[])
+}
+
+fn threads(stage: &Stage) -> Result<()> {
+    compare(stage, include_str!("../../programs/python/threads.py"), &[])
+}
+
+fn sqlite(stage: &Stage) -> Result<()> {
+    compare(stage, include_str!("../../programs/python/sqlite.py"), &[])
+}
+
+fn ssl(stage: &Stage) -> Result<()> {
+    let certificate = ("certificate.pem", include_str!("../../data/certificate.pem"));
+    let key = ("key.pem", include_str!("../../data/key.pem"));
+    compare(stage, include_str!("../../programs/python/tls.py"), &[certificate, key])
+}
+
+fn asyncio(stage: &Stage) -> Result<()> {
+    compare(stage, include_str!("../../programs/python/asynchronous.py"), &[])
+}
+
+fn signals(stage: &Stage) -> Result<()> {
+    compare(stage, include_str!("../../programs/python/signals.py"), &[])
+}
+
+fn sockets(stage: &Stage) -> Result<()> {
+    compare(stage, include_str!("../../programs/python/sockets.py"), &[])
+}
+
+fn http_server(stage: &Stage) -> Result<()> {
+    let content = "served from an island\n".repeat(1000);
+    stage.write("page.txt", &content)?;
+    let port = free_port()?;
+    let words = ["/usr/bin/python3", "-m", "http.server", &port.to_string()];
+    let mut server = stage.serve(&Run::new(words).publish(port), port)?;
+    let page = format!("http://127.0.0.1:{port}/page.txt");
+    for _ in 0..20 {
+        stage.outside(["curl", "-sSf", &page])?.success()?.prints(&content)?;
+    }
+    stage.outside(["curl", "-sS", &format!("http://127.0.0.1:{port}/nothing")])?.says("404")?;
+    stage.outside(["curl", "-sSf", &format!("http://127.0.0.1:{port}/")])?.success()?.says("page.txt")?;
+    server.terminate()?.exits(143)?;
+    Ok(())
+}
