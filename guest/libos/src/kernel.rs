@@ -19,6 +19,7 @@ use crate::device::Devices;
 use crate::entropy::Entropy;
 use crate::file_system::FileSystems;
 use crate::futex::Futexes;
+use crate::network::Network;
 use crate::process::Process;
 use crate::scheduler::Scheduler;
 use crate::signal;
@@ -36,6 +37,7 @@ pub struct Kernel {
     pub devices: Devices,
     pub futexes: Futexes,
     pub file_systems: FileSystems,
+    pub network: Network,
     pub entropy: Entropy,
     pub hostname: Mutex<Vec<u8>>,
     pub started_ns: u64,
@@ -53,6 +55,7 @@ impl Kernel {
             devices: Devices::new(machine.clone()),
             futexes: Futexes::new(),
             file_systems: FileSystems::new(&boot, started_ns),
+            network: Network::new(&boot),
             entropy: Entropy::new(boot.seed),
             hostname: Mutex::new(boot.hostname.clone()),
             numbers: AtomicU32::new(1),

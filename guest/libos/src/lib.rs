@@ -18,6 +18,7 @@ pub mod interval;
 pub mod kernel;
 pub mod loader;
 pub mod memory;
+pub mod network;
 pub mod process;
 pub mod scheduler;
 pub mod signal;

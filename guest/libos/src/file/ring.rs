@@ -96,6 +96,14 @@ impl<'a> Sink<'a> {
         }
     }
 
+    /// The same sink, for an attempt that may come to nothing.
+    pub fn again(&mut self) -> Sink<'_> {
+        match self {
+            Self::User { machine, space, ranges } => Sink::User { machine: *machine, space: *space, ranges },
+            Self::Kernel(bytes) => Sink::Kernel(bytes),
+        }
+    }
+
     /// As the machine takes it.
     pub fn for_machine(&mut self) -> machine::Sink<'_> {
         match self {

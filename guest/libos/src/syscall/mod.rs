@@ -7,14 +7,18 @@ mod copying;
 mod file;
 mod identity;
 mod memory;
+mod message;
 mod misc;
 mod name;
 mod number;
 mod path;
+mod poll;
 mod process;
 mod signal;
+mod socket;
 mod thread;
 mod time;
+mod waiting;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;

@@ -3,7 +3,7 @@
 //! A number without an entry answers ENOSYS. Absent on purpose: io_uring and rseq (programs fall back),
 //! keyrings, and 32-bit leftovers.
 
-use super::{Call, Outcome, file, identity, memory, misc, path, process, signal, thread, time};
+use super::{Call, Outcome, file, identity, memory, misc, path, poll, process, signal, socket, thread, time};
 
 type Function = fn(&mut Call<'_>) -> Outcome;
 
@@ -22,6 +22,7 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[4] = Some(path::stat);
     table[5] = Some(path::fstat);
     table[6] = Some(path::lstat);
+    table[7] = Some(poll::poll);
     table[8] = Some(file::lseek);
     table[9] = Some(memory::mmap);
     table[10] = Some(memory::mprotect);
@@ -36,6 +37,8 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[19] = Some(file::readv);
     table[20] = Some(file::writev);
     table[21] = Some(path::access);
+    table[22] = Some(poll::pipe);
+    table[23] = Some(poll::select);
     table[24] = Some(process::sched_yield);
     table[25] = Some(memory::mremap);
     table[26] = Some(memory::msync);
@@ -50,6 +53,21 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[38] = Some(time::setitimer);
     table[39] = Some(process::getpid);
     table[40] = Some(file::sendfile);
+    table[41] = Some(socket::socket);
+    table[42] = Some(socket::connect);
+    table[43] = Some(socket::accept);
+    table[44] = Some(socket::sendto);
+    table[45] = Some(socket::recvfrom);
+    table[46] = Some(socket::sendmsg);
+    table[47] = Some(socket::recvmsg);
+    table[48] = Some(socket::shutdown);
+    table[49] = Some(socket::bind);
+    table[50] = Some(socket::listen);
+    table[51] = Some(socket::getsockname);
+    table[52] = Some(socket::getpeername);
+    table[53] = Some(socket::socketpair);
+    table[54] = Some(socket::setsockopt);
+    table[55] = Some(socket::getsockopt);
     table[56] = Some(thread::clone);
     table[57] = Some(thread::fork);
     table[58] = Some(thread::fork);
@@ -175,6 +193,7 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[202] = Some(thread::futex);
     table[203] = Some(process::sched_setaffinity);
     table[204] = Some(process::sched_getaffinity);
+    table[213] = Some(poll::epoll_create);
     table[217] = Some(path::getdents64);
     table[218] = Some(thread::set_tid_address);
     table[221] = Some(file::fadvise64);
@@ -188,6 +207,8 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[229] = Some(time::clock_getres);
     table[230] = Some(time::clock_nanosleep);
     table[231] = Some(thread::exit_group);
+    table[232] = Some(poll::epoll_wait);
+    table[233] = Some(poll::epoll_ctl);
     table[234] = Some(signal::tgkill);
     table[235] = Some(path::utimes);
     table[238] = Some(misc::nothing);
@@ -208,23 +229,38 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[267] = Some(path::readlinkat);
     table[268] = Some(path::fchmodat);
     table[269] = Some(path::faccessat);
+    table[270] = Some(poll::pselect6);
+    table[271] = Some(poll::ppoll);
     table[272] = Some(misc::refuse);
     table[273] = Some(thread::set_robust_list);
     table[274] = Some(thread::get_robust_list);
     table[277] = Some(misc::nothing);
     table[280] = Some(path::utimensat);
+    table[281] = Some(poll::epoll_pwait);
+    table[282] = Some(poll::signalfd);
+    table[283] = Some(poll::timerfd_create);
+    table[284] = Some(poll::eventfd);
     table[285] = Some(file::fallocate);
+    table[286] = Some(poll::timerfd_settime);
+    table[287] = Some(poll::timerfd_gettime);
+    table[288] = Some(socket::accept4);
+    table[289] = Some(poll::signalfd4);
+    table[290] = Some(poll::eventfd2);
+    table[291] = Some(poll::epoll_create1);
     table[292] = Some(file::dup3);
+    table[293] = Some(poll::pipe2);
     table[295] = Some(file::preadv);
     table[296] = Some(file::pwritev);
     table[297] = Some(signal::rt_tgsigqueueinfo);
     table[298] = Some(misc::refuse);
+    table[299] = Some(socket::recvmmsg);
     table[300] = Some(misc::refuse);
     table[302] = Some(process::prlimit64);
     table[303] = Some(misc::refuse);
     table[304] = Some(misc::refuse);
     table[305] = Some(misc::refuse);
     table[306] = Some(misc::nothing);
+    table[307] = Some(socket::sendmmsg);
     table[308] = Some(misc::refuse);
     table[309] = Some(process::getcpu);
     table[313] = Some(misc::refuse);
@@ -243,6 +279,7 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[435] = Some(thread::clone3);
     table[436] = Some(file::close_range);
     table[439] = Some(path::faccessat2);
+    table[441] = Some(poll::epoll_pwait2);
     table[452] = Some(path::fchmodat2);
     table
 }

@@ -1,0 +1,187 @@
+//! A granted socket: the operations on its handle, and what is known of its readiness.
+//!
+//! The handle is used only while it is thought ready. A short transfer on a stream has drained or filled
+//! it, so that the next attempt costs no call; after a full one readiness is in doubt, and is made
+//! certain by a peek when somebody polls.
+
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use abi::network::{Shutdown, SocketOption};
+use machine::{Handle, Readiness, Transfer};
+
+use super::message::{Received, flag};
+use super::option::Options;
+use crate::device::Watched;
+use crate::errno::{Errno, Result};
+use crate::file::event;
+use crate::file::pipe::broken;
+use crate::file::ring::{Sink, Source};
+use crate::kernel::Kernel;
+use crate::thread::Thread;
+
+/// A granted socket, closed when dropped.
+pub struct HostSocket {
+    kernel: Arc<Kernel>,
+    pub watched: Arc<Watched>,
+    /// Whether bytes flow, rather than datagrams.
+    stream: bool,
+    /// Token of the readiness under which the last read got all it asked for.
+    doubtful: AtomicU64,
+}
+
+impl HostSocket {
+    /// Takes over a handle and tells it the options.
+    pub fn adopt(kernel: &Arc<Kernel>, handle: Handle, stream: bool, options: &Options) -> Result<Self> {
+        let watched = match kernel.devices.watch(handle) {
+            Ok(watched) => watched,
+            Err(errno) => {
+                kernel.machine.close(handle);
+                return Err(errno);
+            }
+        };
+        let doubtful = AtomicU64::new(watched.readiness().1);
+        let socket = Self { kernel: kernel.clone(), watched, stream, doubtful };
+        for option in options.for_host() {
+            // An option the host does not take is no reason to lose the connection.
+            let _ = socket.set_option(option);
+        }
+        Ok(socket)
+    }
+
+    pub fn set_option(&self, option: SocketOption) -> Result<()> {
+        Ok(self.kernel.machine.set_option(self.watched.handle, option)?)
+    }
+
+    pub fn shutdown(&self, how: Shutdown) -> Result<()> {
+        Ok(self.kernel.machine.shutdown(self.watched.handle, how)?)
+    }
+
+    /// Sends; `None` if it would block.
+    pub fn send(&self, thread: &Arc<Thread>, from: &Source<'_>, flags: u32) -> Result<Option<usize>> {
+        match self.send_part(from, flags & flag::MORE != 0) {
+            Err(Errno::EPIPE) if flags & flag::NO_SIGNAL == 0 => Err(broken(thread)),
+            other => other,
+        }
+    }
+
+    /// Sends for nobody in particular.
+    pub fn send_quietly(&self, from: &Source<'_>) -> Result<Option<usize>> {
+        self.send_part(from, false)
+    }
+
+    fn send_part(&self, from: &Source<'_>, more: bool) -> Result<Option<usize>> {
+        let (readiness, token) = self.watched.readiness();
+        if !readiness.intersects(Readiness::WRITE | Readiness::HANGUP | Readiness::ERROR) {
+            return Ok(None);
+        }
+        match self.kernel.machine.send(self.watched.handle, from.for_machine(), more)? {
+            Transfer::Done(count) => {
+                if self.stream && count < from.length() {
+                    self.watched.exhausted(token, Readiness::WRITE);
+                }
+                Ok(Some(count))
+            }
+            Transfer::NotReady => {
+                self.watched.exhausted(token, Readiness::WRITE);
+                Ok(None)
+            }
+            Transfer::Later(_) => Err(Errno::EIO),
+        }
+    }
+
+    /// Receives; `None` if it would block.
+    pub fn receive(&self, mut to: Sink<'_>, flags: u32) -> Result<Option<Received>> {
+        let (readiness, token) = self.watched.readiness();
+        if !readiness.intersects(Readiness::all() - Readiness::WRITE) {
+            return Ok(None);
+        }
+        let length = to.length();
+        let machine = &self.kernel.machine;
+        let peek = flags & flag::PEEK != 0;
+        let transfer = if self.stream && !peek {
+            machine.read(self.watched.handle, None, to.for_machine())?
+        } else {
+            machine.receive(self.watched.handle, to.for_machine(), peek)?.0
+        };
+        match transfer {
+            Transfer::Done(count) => {
+                if !self.stream || peek || count == length || count == 0 {
+                    self.doubtful.store(token, Ordering::SeqCst);
+                } else {
+                    self.watched.exhausted(token, Readiness::READ);
+                }
+                // Whose it is the caller knows: granted sockets are connected.
+                Ok(Some(Received { length: count.min(length), full: count, ..Received::default() }))
+            }
+            Transfer::NotReady => {
+                self.watched.exhausted(token, Readiness::READ);
+                Ok(None)
+            }
+            Transfer::Later(_) => Err(Errno::EIO),
+        }
+    }
+
+    /// Whether there is something to read, looking for it if that is in doubt.
+    fn has_data(&self, readiness: Readiness, token: u64) -> bool {
+        if readiness.intersects(Readiness::READ_END | Readiness::HANGUP | Readiness::ERROR) {
+            return true;
+        }
+        if !readiness.contains(Readiness::READ) || token != self.doubtful.load(Ordering::SeqCst) {
+            return readiness.contains(Readiness::READ);
+        }
+        let peeked =
+            self.kernel.machine.receive(self.watched.handle, machine::Sink::Kernel(&mut [0]), true);
+        if let Ok((Transfer::NotReady, _)) = peeked {
+            self.watched.exhausted(token, Readiness::READ);
+            return false;
+        }
+        true
+    }
+
+    /// Bytes that can be read, as far as a peek tells.
+    pub fn unread(&self) -> usize {
+        let mut bytes = alloc::vec![0; 16 << 10];
+        let sink = machine::Sink::Kernel(&mut bytes);
+        match self.kernel.machine.receive(self.watched.handle, sink, true) {
+            Ok((Transfer::Done(count), _)) => count,
+            _ => 0,
+        }
+    }
+
+    pub fn events(&self) -> u32 {
+        let (readiness, token) = self.watched.readiness();
+        let mut events = 0;
+        if self.has_data(readiness, token) {
+            events |= event::IN | event::READ_NORMAL;
+        }
+        if readiness.contains(Readiness::WRITE) {
+            events |= event::OUT | event::WRITE_NORMAL;
+        }
+        if readiness.intersects(Readiness::READ_END | Readiness::HANGUP) {
+            events |= event::READ_HANGUP;
+        }
+        if readiness.contains(Readiness::HANGUP) {
+            events |= event::HANGUP;
+        }
+        if readiness.contains(Readiness::ERROR) {
+            events |= event::ERROR;
+        }
+        events
+    }
+
+    /// The error that the host reports, as far as a read tells.
+    pub fn error(&self) -> Option<Errno> {
+        if !self.watched.readiness().0.contains(Readiness::ERROR) {
+            return None;
+        }
+        let sink = machine::Sink::Kernel(&mut [0]);
+        self.kernel.machine.receive(self.watched.handle, sink, true).err().map(Errno::from)
+    }
+}
+
+impl Drop for HostSocket {
+    fn drop(&mut self) {
+        self.kernel.devices.close(self.watched.handle);
+    }
+}

@@ -1,0 +1,177 @@
+//! Local datagram sockets: AF_UNIX, SOCK_DGRAM (unix(7)).
+//!
+//! Unlike on a network nothing is lost: a sender waits while the receiver's mailbox is full.
+
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::any::Any;
+
+use abi::network::Shutdown;
+use spin::Mutex;
+
+use super::address::{self, AF_UNSPEC, LocalName, Name};
+use super::mailbox::{Mailbox, Message, Posted};
+use super::message::{Credentials, Outgoing, Received, flag};
+use super::socket::{Endpoint, Progress};
+use crate::errno::{Errno, Result};
+use crate::file::pipe::broken;
+use crate::file::ring::Sink;
+use crate::file::{Promise, event, kept};
+use crate::kernel::Kernel;
+use crate::thread::Thread;
+use crate::wait::WaitQueue;
+
+/// Bytes of the longest datagram.
+const DATAGRAM_MAX: usize = 208 << 10;
+
+/// A local datagram socket.
+pub struct LocalDatagram {
+    this: Weak<LocalDatagram>,
+    kernel: Arc<Kernel>,
+    queue: Arc<WaitQueue>,
+    mailbox: Arc<Mailbox>,
+    name: Mutex<(LocalName, Option<Vec<u8>>)>,
+    peer: Mutex<Option<Weak<LocalDatagram>>>,
+    /// shutdown(2) for writing.
+    silent: core::sync::atomic::AtomicBool,
+}
+
+impl LocalDatagram {
+    pub fn new(kernel: &Arc<Kernel>) -> Arc<Self> {
+        let queue = Arc::new(WaitQueue::new());
+        Arc::new_cyclic(|this| Self {
+            this: this.clone(),
+            kernel: kernel.clone(),
+            mailbox: Mailbox::new(&queue),
+            queue,
+            name: Mutex::default(),
+            peer: Mutex::new(None),
+            silent: core::sync::atomic::AtomicBool::new(false),
+        })
+    }
+
+    /// socketpair(2).
+    pub fn join(one: &Self, other: &Self) {
+        *one.peer.lock() = Some(other.this.clone());
+        *other.peer.lock() = Some(one.this.clone());
+    }
+
+    fn find(&self, thread: &Arc<Thread>, bytes: &[u8]) -> Result<Arc<LocalDatagram>> {
+        let key = super::key(thread, &address::local(bytes)?).ok_or(Errno::EINVAL)?;
+        let found = thread.kernel().network.find_local(&key)?;
+        let datagram = found.as_any().downcast_ref::<LocalDatagram>().ok_or(Errno::EPROTOTYPE)?;
+        datagram.this.upgrade().ok_or(Errno::ECONNREFUSED)
+    }
+
+    /// Whether another socket's datagrams are welcome: a connected socket hears its peer only.
+    fn hears(&self, sender: &Weak<LocalDatagram>) -> bool {
+        self.peer.lock().as_ref().is_none_or(|peer| peer.ptr_eq(sender))
+    }
+}
+
+impl Endpoint for LocalDatagram {
+    fn bind(&self, thread: &Arc<Thread>, address: &[u8]) -> Promise<()> {
+        kept(super::local::bind(thread, &self.name, self.this.clone(), address))
+    }
+
+    fn connect(&self, thread: &Arc<Thread>, bytes: &[u8]) -> Result<Progress> {
+        if address::family(bytes)? == AF_UNSPEC {
+            *self.peer.lock() = None;
+            return Ok(Progress::Done);
+        }
+        let peer = self.find(thread, bytes)?;
+        if !peer.hears(&self.this) {
+            return Err(Errno::EPERM);
+        }
+        *self.peer.lock() = Some(Arc::downgrade(&peer));
+        self.queue.notify();
+        Ok(Progress::Done)
+    }
+
+    fn send(&self, thread: &Arc<Thread>, outgoing: &mut Outgoing<'_>) -> Result<Option<usize>> {
+        if self.silent.load(core::sync::atomic::Ordering::SeqCst) {
+            let quiet = outgoing.flags & flag::NO_SIGNAL != 0;
+            return Err(if quiet { Errno::EPIPE } else { broken(thread) });
+        }
+        let peer = match outgoing.to {
+            Some(bytes) => self.find(thread, bytes)?,
+            None => {
+                let peer = self.peer.lock().clone().ok_or(Errno::ENOTCONN)?;
+                peer.upgrade().ok_or(Errno::ECONNREFUSED)?
+            }
+        };
+        if !peer.hears(&self.this) {
+            return Err(Errno::EPERM);
+        }
+        if !peer.mailbox.has_room(Some(&self.queue)) {
+            return Ok(None);
+        }
+        let data = outgoing.from.gather(DATAGRAM_MAX)?;
+        let length = data.len();
+        let mut ancillary = core::mem::take(&mut outgoing.ancillary);
+        ancillary.credentials.get_or_insert_with(|| Credentials::of(thread));
+        let from = Some(Name::local(&self.name.lock().0));
+        match peer.mailbox.post(Message { data, from, ancillary }) {
+            Posted::Refused => Err(Errno::ECONNREFUSED),
+            _ => Ok(Some(length)),
+        }
+    }
+
+    fn receive(&self, _thread: &Arc<Thread>, to: Sink<'_>, flags: u32) -> Result<Option<Received>> {
+        let received = self.mailbox.take(to, flags)?;
+        Ok(received.map(|received| Received { record: false, ..received }))
+    }
+
+    fn shutdown(&self, how: Shutdown) -> Result<()> {
+        if how != Shutdown::Read {
+            self.silent.store(true, core::sync::atomic::Ordering::SeqCst);
+        }
+        if how != Shutdown::Write {
+            self.mailbox.end();
+        }
+        Ok(())
+    }
+
+    fn name(&self) -> Name {
+        Name::local(&self.name.lock().0)
+    }
+
+    fn peer(&self) -> Result<Name> {
+        let peer = self.peer.lock().clone().ok_or(Errno::ENOTCONN)?;
+        Ok(peer.upgrade().map_or_else(|| Name::local(&LocalName::Unnamed), |peer| peer.name()))
+    }
+
+    fn events(&self) -> u32 {
+        let mut events = 0;
+        if self.mailbox.has_mail() {
+            events |= event::IN | event::READ_NORMAL;
+        }
+        if self.mailbox.is_over() {
+            events |= event::READ_HANGUP;
+        }
+        let peer = self.peer.lock().as_ref().and_then(Weak::upgrade);
+        if peer.is_none_or(|peer| peer.mailbox.has_room(Some(&self.queue))) {
+            events |= event::OUT | event::WRITE_NORMAL;
+        }
+        events
+    }
+
+    fn queue(&self) -> &WaitQueue {
+        &self.queue
+    }
+
+    fn unread(&self) -> usize {
+        self.mailbox.next_length()
+    }
+
+    fn close(&self) {
+        if let (_, Some(key)) = &*self.name.lock() {
+            self.kernel.network.forget_local(key);
+        }
+        self.mailbox.refuse();
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
