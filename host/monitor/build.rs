@@ -33,19 +33,8 @@ fn main() {
         println!("cargo:rerun-if-changed={}", source.display());
     }
     println!("cargo:rerun-if-changed=build.rs");
-    let image = if root.join("guest/libos").exists() { built(&root) } else { none() };
+    let image = build(&root.join("guest/pico"), &PathBuf::from(variable("OUT_DIR")).join("pico"));
     println!("cargo:rustc-env=EYOT_PICO_IMAGE={}", image.display());
-}
-
-/// Until the library OS exists there is nothing to embed.
-fn none() -> PathBuf {
-    let image = PathBuf::from(variable("OUT_DIR")).join("none");
-    std::fs::write(&image, []).expect("the build directory is writable");
-    image
-}
-
-fn built(root: &Path) -> PathBuf {
-    build(&root.join("guest/pico"), &PathBuf::from(variable("OUT_DIR")).join("pico"))
 }
 
 fn variable(name: &str) -> String {

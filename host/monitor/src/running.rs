@@ -4,6 +4,7 @@
 //! are taken before the process is. Nothing here blocks but the wait itself.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, RwLock};
 use std::thread::JoinHandle;
 
 use abi::message::{ToGuest, ToMonitor, decode};
@@ -74,7 +75,7 @@ impl Running {
             identity: plan.identity,
             objects: granted.objects,
             ports: plan.ports,
-            destinations: plan.destinations,
+            destinations: Arc::new(RwLock::new(plan.destinations)),
             terminal: None,
             memory_objects: plan.boot.memory,
         };
@@ -210,7 +211,7 @@ impl Running {
                 (Reply::Socket { handle, local, peer }, Some(descriptor))
             }
             Answer::Resolved { reply, name, addresses } => {
-                self.server.destinations.hand_out(&name, &addresses);
+                self.server.hand_out(&name, &addresses);
                 (Reply::Bytes(reply), None)
             }
         })

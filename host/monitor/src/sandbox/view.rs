@@ -85,17 +85,19 @@ fn whole(root: &Path, masked: &[&str]) -> Result<(), Errno> {
     let tree = clone(CWD, root)?;
     raw::set_mounts(tree.as_fd(), ATTRIBUTES)?;
     attach(&tree, CWD, Path::new("/"))?;
-    let mut empty = Some(fresh(true)?);
+    let mut first: Option<&str> = None;
+    let mut unused = None;
     for name in masked {
-        let mask = match empty.take() {
-            Some(empty) => empty,
+        let mask = match (unused.take(), first) {
+            (Some(mask), _) => mask,
+            (None, None) => fresh(true)?,
             // The same empty file system again: nothing can be written to it.
-            None => clone(&tree, Path::new(masked[0]))?,
+            (None, Some(first)) => clone(&tree, Path::new(first))?,
         };
         match attach(&mask, &tree, Path::new(name)) {
-            Ok(()) => {}
-            // Nothing there to hide; the mask is still to be used.
-            Err(Errno::NOENT | Errno::NOTDIR) => empty = Some(mask),
+            Ok(()) => first = first.or(Some(name)),
+            // Nothing there to hide.
+            Err(Errno::NOENT | Errno::NOTDIR) => unused = Some(mask),
             Err(error) => return Err(error),
         }
     }

@@ -5,6 +5,8 @@
 //! connections, name look-ups) runs on worker threads, so that nothing else is held up.
 
 mod channel;
+mod connect;
+mod datagram;
 mod file;
 mod handle;
 mod name;
@@ -14,6 +16,7 @@ mod terminal;
 mod worker;
 
 use std::os::fd::OwnedFd;
+use std::sync::{Arc, RwLock};
 
 use abi::boot::Tree;
 use abi::file::Attributes;
@@ -77,7 +80,7 @@ pub struct Server {
     pub identity: Identity,
     pub objects: Objects,
     pub ports: Vec<Port>,
-    pub destinations: Destinations,
+    pub destinations: Arc<RwLock<Destinations>>,
     /// The monitor's side of the island's terminal.
     pub terminal: Option<OwnedFd>,
     /// Bytes of memory objects that may still be made.

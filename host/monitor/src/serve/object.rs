@@ -5,10 +5,13 @@
 //! of the same island.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use abi::Handle;
 use abi::pico::descriptor::FIRST_FREE;
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
+
+use super::datagram::Datagrams;
 
 /// The most objects an island may hold at once.
 pub const OBJECTS_MOST: usize = 65_536;
@@ -22,8 +25,10 @@ pub enum Object {
     Memory { file: OwnedFd, length: u64 },
     /// A listening socket, by its published port.
     Listener { port: usize },
-    /// A connected or datagram socket.
-    Socket { socket: OwnedFd },
+    /// A connected socket, which the guest holds itself.
+    Socket,
+    /// A datagram socket, which stays here.
+    Datagrams(Arc<Datagrams>),
     /// The island's terminal.
     Terminal,
 }
