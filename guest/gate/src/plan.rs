@@ -144,7 +144,7 @@ fn forward(code: Code<'_>, site: u64, number: u32) -> Result<Plan, Refusal> {
                 let from = (instruction.ip() - logical) as usize;
                 moved.extend_from_slice(&rest[from..from + instruction.len()]);
             }
-        } else if !is_padding(&instruction) || instruction.ip() % 16 == 0 {
+        } else if !is_padding(&instruction) || instruction.ip().is_multiple_of(16) {
             // Behind an unconditional end only padding may give way; a conditional one must be the last.
             return Err(Refusal::Immovable);
         } else if matches!(tail, Tail::Conditional(..)) {

@@ -47,6 +47,9 @@ pub struct Local {
     pub patchable: AtomicU32,
 }
 
+// The test that kicks the gate on every instruction (host/monitor/tests/gate) knows this one.
+const _: () = assert!(core::mem::offset_of!(Local, kicked) == 48);
+
 // SAFETY: `exception` is accessed only by its own CPU's thread: by the handler on top of application code,
 // and after that handler has given way to `enter`. Everything else is atomic.
 unsafe impl Sync for Local {}

@@ -28,6 +28,8 @@ use std::process::ExitCode;
 
 use api::report::Report;
 
+#[doc(hidden)]
+pub use sandbox::filter;
 pub use start::{become_monitor, called};
 
 /// Runs the island described by the memory file that [`become_monitor`] left behind.
