@@ -8,6 +8,9 @@ use anyhow::{Context, Result, bail};
 
 use crate::package::{C_LIBRARY, GCC, GO, JAVAC, MUSL_GCC};
 
+/// Where Debian keeps the headers that depend on the architecture; the kernel's include them.
+const ARCHITECTURE: &str = "/usr/include/x86_64-linux-gnu";
+
 /// A toolchain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Toolchain {
@@ -102,7 +105,12 @@ fn compile(toolchain: Toolchain, source: &Path, result: &Path) -> Result<()> {
     let _ = fs::remove_file(result);
     let mut command = match toolchain {
         Toolchain::Glibc => c("gcc", &[], source, result),
-        Toolchain::Musl => c("musl-gcc", &["-static", "-idirafter", "/usr/include"], source, result),
+        Toolchain::Musl => c(
+            "musl-gcc",
+            &["-static", "-idirafter", "/usr/include", "-idirafter", ARCHITECTURE],
+            source,
+            result,
+        ),
         Toolchain::Go => go(source, result),
         Toolchain::Java => java(source, result),
     };
@@ -118,6 +126,14 @@ fn compile(toolchain: Toolchain, source: &Path, result: &Path) -> Result<()> {
 fn c(compiler: &str, options: &[&str], source: &Path, result: &Path) -> Command {
     let mut command = Command::new(compiler);
     command.args(["-std=gnu11", "-O2", "-Wall", "-Werror", "-pthread", "-D_GNU_SOURCE"]);
+    // Bad arguments are what some programs are for.
+    command.args([
+        "-Wno-nonnull",
+        "-Wno-stringop-overflow",
+        "-Wno-stringop-overread",
+        "-Wno-infinite-recursion",
+        "-Wno-array-bounds",
+    ]);
     command.args(options).arg("-o").arg(result).arg(source).arg("-lm");
     command
 }

@@ -134,29 +134,36 @@ impl Outcome {
     /// Requires status and output to be those of another run.
     pub fn same_as(self, other: &Outcome) -> Result<Self> {
         if self.output != other.output || self.code() != other.code() {
-            let difference = difference(&other.text(), &self.text());
-            bail!("differs from the native run:\n{difference}native: {other}\nisland: {self}");
+            let (command, errors) = (&self.command, self.error_text());
+            let statuses = format!("status {} instead of {}", self.code(), other.code());
+            bail!(
+                "{command}\ndiffers from the native run, {statuses}:\n{}{errors}",
+                difference(other, &self)
+            );
         }
         Ok(self)
     }
 }
 
-/// The first lines that differ, native first.
-fn difference(native: &str, island: &str) -> String {
+/// The first lines that differ: what was expected, and what came.
+fn difference(expected: &Outcome, came: &Outcome) -> String {
+    let (expected, came) = (expected.text(), came.text());
+    let (mut left, mut right) = (expected.lines(), came.lines());
     let mut shown = String::new();
-    let mut left = native.lines();
-    let mut right = island.lines();
-    let mut count = 0;
-    loop {
-        let (one, other) = (left.next(), right.next());
-        if (one, other) == (None, None) || count == 20 {
-            return shown;
+    for _ in 0..20 {
+        let pair = loop {
+            let pair = (left.next(), right.next());
+            if pair.0 != pair.1 || pair.0.is_none() {
+                break pair;
+            }
+        };
+        if pair == (None, None) {
+            break;
         }
-        if one != other {
-            count += 1;
-            shown.push_str(&format!("  - {}\n  + {}\n", one.unwrap_or("(end)"), other.unwrap_or("(end)")));
-        }
+        let [one, other] = [pair.0, pair.1].map(|line| line.unwrap_or("(end)"));
+        shown.push_str(&format!("  - {one}\n  + {other}\n"));
     }
+    shown
 }
 
 impl fmt::Display for Outcome {

@@ -1,5 +1,6 @@
 //! The tables of cases.
 
+mod comparison;
 mod go;
 mod java;
 mod nginx;
@@ -13,6 +14,7 @@ use crate::suite::case::Case;
 
 const TABLES: &[&[Case]] = &[
     shell::CASES,
+    comparison::CASES,
     python::CASES,
     redis::CASES,
     nginx::CASES,
