@@ -4,7 +4,6 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 use abi::Handle;
-use abi::boot::Tree;
 
 use super::memory::Content;
 use crate::{Code, Readiness};
@@ -14,7 +13,7 @@ const EBADF: Code = Code(9);
 /// A granted object.
 pub enum Object {
     File { inode: u64, content: Content, reads: bool, writes: bool, position: u64 },
-    Directory { tree: Tree, path: Vec<u8>, inode: u64 },
+    Directory { inode: u64 },
     Stream(Stream),
 }
 
@@ -67,7 +66,7 @@ impl Objects {
     /// The node behind a file or directory.
     pub fn inode(&mut self, handle: Handle) -> Result<u64, Code> {
         match self.get(handle)? {
-            Object::File { inode, .. } | Object::Directory { inode, .. } => Ok(*inode),
+            Object::File { inode, .. } | Object::Directory { inode } => Ok(*inode),
             Object::Stream(_) => Err(EBADF),
         }
     }

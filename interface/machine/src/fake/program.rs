@@ -141,6 +141,7 @@ impl Step<'_> {
     }
 
     pub fn read_u32(&self, address: u64) -> u32 {
-        self.read_u64(address) as u32
+        let bytes = self.read(address, 4).expect("the program reads where it may");
+        u32::from_le_bytes(bytes.try_into().expect("invariant: four bytes"))
     }
 }

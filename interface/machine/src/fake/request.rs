@@ -1,7 +1,7 @@
 //! Answers to requests, as a monitor would give them that has granted everything.
 
 use abi::Handle;
-use abi::file::{Access, At, Owner, Statistics};
+use abi::file::{Access, Owner, Statistics};
 use abi::request::{Reply, Request};
 
 use super::object::Object;
@@ -27,14 +27,14 @@ impl State {
             }
             Request::Open { at, access } => {
                 let inode = self.trees.find(at)?;
-                self.open(at, inode, access)
+                self.open(inode, access)
             }
             Request::Create { at, access, mode, exclusive, owner } => {
                 let inode = match self.trees.create(at, REGULAR | mode & 0o7777, owner, b"") {
                     Err(EEXIST) if !exclusive => self.trees.find(at)?,
                     other => other?,
                 };
-                self.open(at, inode, access)
+                self.open(inode, access)
             }
             Request::List { at, cookie } => {
                 let (entries, next) = self.trees.list(at, cookie)?;
@@ -120,7 +120,7 @@ impl State {
         }
     }
 
-    fn open(&mut self, at: At<'_>, inode: u64, access: Access) -> Result<Reply, Code> {
+    fn open(&mut self, inode: u64, access: Access) -> Result<Reply, Code> {
         let attributes = self.trees.attributes(inode)?;
         if self.trees.is_link(inode) {
             return Err(ELOOP);
@@ -129,8 +129,8 @@ impl State {
             if access != Access::Read {
                 return Err(EISDIR);
             }
-            let object = Object::Directory { tree: at.tree, path: at.path.to_vec(), inode };
-            return Ok(Reply::Opened { handle: self.objects.add(object), attributes });
+            let handle = self.objects.add(Object::Directory { inode });
+            return Ok(Reply::Opened { handle, attributes });
         }
         if attributes.mode & 0o170000 != REGULAR {
             return Err(ENXIO);

@@ -1,0 +1,129 @@
+//! What the fake machine knows, under one lock: clock, chance, memory, objects, and what is to come.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use abi::Handle;
+
+use super::Faults;
+use super::memory::Memory;
+use super::object::Objects;
+use super::random::Random;
+use super::tree::Trees;
+use crate::{Event, ExtendedState, Ticket};
+
+/// Where the clocks stand at the start: monotonic, and what the real-time clock is ahead.
+pub const START_NS: u64 = 1_000_000_000;
+pub const EPOCH_NS: u64 = 1_700_000_000_000_000_000;
+/// The longest time a delayed answer takes.
+const DELAY_MAX_NS: u64 = 3_000_000;
+
+/// Something that will happen.
+pub enum Coming {
+    Event(Event),
+    /// A stream becomes ready, whatever for it is then.
+    Ready(Handle),
+    Input(Handle, Vec<u8>),
+    End(Handle),
+}
+
+/// A CPU's own state.
+#[derive(Default)]
+pub struct CpuState {
+    pub kicked: bool,
+    /// The context whose vector state and thread pointer this CPU holds: its mark, and those.
+    pub live: Option<(u64, ExtendedState, u64)>,
+}
+
+/// Everything but the program.
+pub struct State {
+    pub random: Random,
+    pub faults: Faults,
+    pub clock_ns: u64,
+    pub memory: Memory,
+    pub trees: Trees,
+    pub objects: Objects,
+    pub cpu: CpuState,
+    pub said: Vec<String>,
+    /// By time, then by chance, so that the order of what comes together depends on the seed.
+    coming: BTreeMap<(u64, u64), Coming>,
+    pub marks: u64,
+    tickets: u64,
+    /// Entries and waits so far.
+    pub turns: u64,
+}
+
+impl State {
+    pub fn new(seed: u64, faults: Faults) -> Self {
+        Self {
+            random: Random::new(seed),
+            faults,
+            clock_ns: START_NS,
+            memory: Memory::default(),
+            trees: Trees::default(),
+            objects: Objects::default(),
+            cpu: CpuState::default(),
+            said: Vec::new(),
+            coming: BTreeMap::new(),
+            marks: 0,
+            tickets: 0,
+            turns: 0,
+        }
+    }
+
+    /// Lets a little time pass, as running code does.
+    pub fn tick(&mut self) {
+        self.clock_ns += 100 + self.random.below(5_000);
+    }
+
+    pub fn later(&mut self, delay_ns: u64, coming: Coming) {
+        let tie = self.random.next();
+        self.coming.insert((self.clock_ns + delay_ns, tie), coming);
+    }
+
+    pub fn soon(&mut self, coming: Coming) {
+        let delay_ns = self.random.below(DELAY_MAX_NS);
+        self.later(delay_ns, coming);
+    }
+
+    pub fn ticket(&mut self) -> Ticket {
+        self.tickets += 1;
+        Ticket(self.tickets)
+    }
+
+    /// When the next thing happens.
+    pub fn next_ns(&self) -> Option<u64> {
+        self.coming.keys().next().map(|(time_ns, _)| *time_ns)
+    }
+
+    /// Lets happen what is due, and collects what the guest hears of it.
+    pub fn happen(&mut self, events: &mut Vec<Event>) {
+        while let Some(entry) = self.coming.first_entry() {
+            if entry.key().0 > self.clock_ns {
+                break;
+            }
+            match entry.remove() {
+                Coming::Event(event) => events.push(event),
+                Coming::Ready(handle) => events.extend(self.ready(handle)),
+                Coming::Input(handle, bytes) => {
+                    if let Ok(stream) = self.objects.stream(handle) {
+                        stream.incoming.extend(bytes);
+                    }
+                    events.extend(self.ready(handle));
+                }
+                Coming::End(handle) => {
+                    if let Ok(stream) = self.objects.stream(handle) {
+                        stream.ended = true;
+                    }
+                    events.extend(self.ready(handle));
+                }
+            }
+        }
+    }
+
+    fn ready(&mut self, handle: Handle) -> Option<Event> {
+        let stream = self.objects.stream(handle).ok().filter(|stream| stream.watched)?;
+        Some(Event::Ready { handle, readiness: stream.readiness() })
+    }
+}
