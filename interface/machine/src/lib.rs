@@ -12,6 +12,8 @@
 #![forbid(unsafe_code)]
 
 extern crate alloc;
+#[cfg(feature = "fake")]
+extern crate std;
 
 #[cfg(feature = "fake")]
 pub mod conformance;

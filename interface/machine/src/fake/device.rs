@@ -102,6 +102,7 @@ impl State {
         peek: bool,
     ) -> Result<Transfer, Code> {
         let wanted = self.shortened(to.length().min(1 << 24) as usize);
+        let balks = self.balks(handle);
         match self.objects.get(handle)? {
             Object::Directory { .. } => Err(EISDIR),
             Object::File { reads: false, .. } => Err(EBADF),
@@ -119,7 +120,7 @@ impl State {
                 }
                 Ok(self.report(count, matches!(to, Sink::User(_))))
             }
-            Object::Stream(_) if self.balks(handle) => Ok(Transfer::NotReady),
+            Object::Stream(_) if balks => Ok(Transfer::NotReady),
             Object::Stream(_) => {
                 let Stream { incoming, ended, .. } = self.objects.stream(handle)?;
                 if incoming.is_empty() && !*ended && wanted > 0 {
@@ -142,6 +143,7 @@ impl State {
         if may_delay {
             bytes.truncate(self.shortened(bytes.len()));
         }
+        let balks = self.balks(handle);
         match self.objects.get(handle)? {
             Object::Directory { .. } | Object::File { writes: false, .. } => Err(EBADF),
             Object::File { content, position, .. } => {
@@ -160,7 +162,7 @@ impl State {
                 }
                 Ok(self.report(bytes.len(), may_delay))
             }
-            Object::Stream(_) if self.balks(handle) => Ok(Transfer::NotReady),
+            Object::Stream(_) if balks => Ok(Transfer::NotReady),
             Object::Stream(stream) => {
                 stream.outgoing.extend_from_slice(&bytes);
                 Ok(Transfer::Done(bytes.len()))
@@ -174,7 +176,8 @@ impl Device for Fake {
         let mut state = locked(&self.state);
         let silent = matches!(request, Request::Say { .. } | Request::Forget { .. });
         let faults = state.faults;
-        let result = if !silent && state.random.chance(faults.error) { Err(EIO) } else { state.answer(request) };
+        let result =
+            if !silent && state.random.chance(faults.error) { Err(EIO) } else { state.answer(request) };
         if silent || !state.random.chance(faults.later) {
             return Started::Ready(result);
         }
@@ -191,12 +194,7 @@ impl Device for Fake {
         locked(&self.state).write(handle, offset, &from)
     }
 
-    fn receive(
-        &self,
-        handle: Handle,
-        to: Sink<'_>,
-        peek: bool,
-    ) -> Result<(Transfer, Option<Address>), Code> {
+    fn receive(&self, handle: Handle, to: Sink<'_>, peek: bool) -> Result<(Transfer, Option<Address>), Code> {
         Ok((locked(&self.state).read(handle, None, to, peek)?, None))
     }
 

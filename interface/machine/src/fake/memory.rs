@@ -87,7 +87,10 @@ impl Page {
 pub struct Memory(BTreeMap<(Space, u64), Page>);
 
 fn checked(range: UserRange) -> Result<core::ops::Range<u64>, Code> {
-    assert!(range.address % PAGE == 0 && range.length % PAGE == 0, "broken rule: a range that is not aligned");
+    assert!(
+        range.address % PAGE == 0 && range.length % PAGE == 0,
+        "broken rule: a range that is not aligned"
+    );
     match range.address.checked_add(range.length) {
         Some(end) if end <= USER_END => Ok(range.address / PAGE..end / PAGE),
         _ => Err(ENOMEM),
@@ -210,13 +213,7 @@ impl Memory {
         Ok(())
     }
 
-    pub fn compare_exchange(
-        &mut self,
-        space: Space,
-        address: u64,
-        old: u32,
-        new: u32,
-    ) -> Result<u32, Fault> {
+    pub fn compare_exchange(&mut self, space: Space, address: u64, old: u32, new: u32) -> Result<u32, Fault> {
         assert!(address % 4 == 0, "broken rule: a word that is not aligned");
         let mut bytes = [0; 4];
         self.copy_in(space, address, &mut bytes)?;
