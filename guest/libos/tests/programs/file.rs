@@ -1,0 +1,90 @@
+//! Standard streams and files.
+
+use abi::exit::Exit;
+use machine::fake::{DATA, Faults, Program};
+
+use crate::island::{Island, SEEDS, TREE, exit, number, over_seeds, over_seeds_with, well};
+
+const BUFFER: u64 = DATA + 256;
+const PATH: u64 = DATA;
+const EFAULT: i64 = 14;
+
+#[test]
+fn output_arrives() {
+    let program = || {
+        let program = Program::new().step(|step| {
+            step.write(BUFFER, b"hello, island\n");
+            step.call(number::WRITE, [1, BUFFER, 14, 0, 0, 0])
+        });
+        let program = program.expect("write", 14).call(number::WRITE, [1, 16, 14, 0, 0, 0]);
+        exit(program.expect("a write from nowhere", -EFAULT), 0)
+    };
+    over_seeds(program, |outcome| {
+        assert_eq!(outcome.output, b"hello, island\n");
+        well(outcome);
+    });
+}
+
+#[test]
+fn input_is_waited_for() {
+    let program = || {
+        let program = Program::new().call(number::READ, [0, BUFFER, 64, 0, 0, 0]).expect("read", 5);
+        let program = program.step(|step| {
+            assert_eq!(step.read(BUFFER, 5).expect("a buffer"), b"words");
+            step.call(number::READ, [0, BUFFER, 64, 0, 0, 0])
+        });
+        exit(program.expect("the end", 0), 0)
+    };
+    let prepare = |island: &Island| {
+        island.machine.feed(island.input, 300_000_000, b"words");
+        island.machine.end(island.input, 900_000_000);
+    };
+    over_seeds_with(program, prepare, well);
+}
+
+/// Reads a file of the tree, behind a link, in small pieces.
+fn reader() -> Program {
+    const LOOP: u64 = machine::fake::ENTRY + 0x200;
+    let program = Program::new().step(|step| {
+        step.write(PATH, b"/etc/link\0");
+        step.call(number::OPEN, [PATH, 0, 0, 0, 0, 0])
+    });
+    let program = program.step(|step| {
+        assert_eq!(step.result(), 3, "open");
+        step.context.registers.rbx = 0;
+        step.jump(LOOP)
+    });
+    let program = program.at(LOOP).call(number::READ, [3, BUFFER, 7, 0, 0, 0]).step(|step| {
+        let count = step.result();
+        assert!((0..=7).contains(&count), "read gives {count}");
+        let done = step.context.registers.rbx;
+        let bytes = step.read(BUFFER, count as usize).expect("a buffer");
+        assert!(bytes.iter().zip(done..).all(|(byte, at)| *byte == at as u8));
+        step.context.registers.rbx += count as u64;
+        if count != 0 {
+            return step.jump(LOOP);
+        }
+        assert_eq!(done, 100);
+        step.call(number::CLOSE, [3, 0, 0, 0, 0, 0])
+    });
+    exit(program.expect("close", 0), 0)
+}
+
+fn with_file(island: &Island) {
+    island.machine.add_link(TREE, "etc/link", "../data/file");
+    island.machine.add_file(TREE, "data/file", 0o644, &(0..100).collect::<Vec<u8>>());
+}
+
+#[test]
+fn files_are_read_through_links() {
+    over_seeds_with(reader, with_file, well);
+}
+
+#[test]
+fn short_reads_are_gone_on_from() {
+    for seed in 0..SEEDS {
+        let island = Island::new(reader(), seed, Faults { short: 400, ..Faults::HARMLESS });
+        with_file(&island);
+        assert_eq!(island.run(island.boot()).exit, Exit::Status(0), "seed {seed}");
+    }
+}

@@ -1,0 +1,10 @@
+//! Scripted programs on the library OS, on the fake machine, over many seeds.
+//!
+//! A seed decides interruptions, delays and the order of events; a failure names it.
+
+mod file;
+mod island;
+mod signal;
+mod start;
+mod thread;
+mod time;

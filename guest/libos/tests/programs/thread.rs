@@ -1,0 +1,87 @@
+//! Threads of one process: clone(2) and futex(2).
+
+use machine::fake::{DATA, ENTRY, Program};
+
+use crate::island::{exit, number, over_seeds, well};
+
+/// CLONE_VM | FS | FILES | SIGHAND | THREAD | SYSVSEM | CHILD_CLEARTID, as thread libraries have it.
+const FLAGS: u64 = 0x100 | 0x200 | 0x400 | 0x800 | 0x1_0000 | 0x4_0000 | 0x20_0000;
+const WAIT: u64 = 128;
+const WAKE: u64 = 129;
+const WORD: u64 = DATA;
+const CLEARED: u64 = DATA + 8;
+const STACK: u64 = DATA + 0x2000;
+const CHILD: u64 = ENTRY + 0x400;
+const PARENT: u64 = ENTRY + 0x200;
+const JOIN: u64 = ENTRY + 0x300;
+
+/// A parent that waits until its child has set a word, then until the child is gone.
+fn rendezvous() -> Program {
+    let program = Program::new().step(|step| {
+        step.write(CLEARED, &1_u32.to_le_bytes());
+        step.call(number::CLONE, [FLAGS, STACK, 0, CLEARED, 0, 0])
+    });
+    let program = program.step(|step| match step.result() {
+        0 => {
+            assert_eq!(step.context.registers.rsp, STACK);
+            step.jump(CHILD)
+        }
+        child => {
+            assert!(child > 1, "clone gives {child}");
+            step.jump(PARENT)
+        }
+    });
+    // EAGAIN is the answer if the child was faster.
+    let program = program
+        .at(PARENT)
+        .call(number::FUTEX, [WORD, WAIT, 0, 0, 0, 0])
+        .step(|step| {
+            assert!([0, -11].contains(&step.result()), "wait gives {}", step.result());
+            step.jump(if step.read_u32(WORD) == 1 { JOIN } else { PARENT })
+        })
+        .at(JOIN)
+        // The kernel's wake-up is of the shared kind.
+        .step(|step| match step.read_u32(CLEARED) {
+            0 => step.jump(JOIN + 0x80),
+            value => step.call(number::FUTEX, [CLEARED, 0, u64::from(value), 0, 0, 0]),
+        })
+        .step(|step| step.jump(JOIN));
+    exit(program.at(JOIN + 0x80), 0)
+        .at(CHILD)
+        .step(|step| {
+            step.write(WORD, &1_u32.to_le_bytes());
+            step.call(number::FUTEX, [WORD, WAKE, 1, 0, 0, 0])
+        })
+        .step(|step| {
+            assert!([0, 1].contains(&step.result()), "wake gives {}", step.result());
+            step.go_on()
+        })
+        .call(number::EXIT, [0; 6])
+}
+
+#[test]
+fn threads_meet_at_a_futex() {
+    over_seeds(rendezvous, well);
+}
+
+#[test]
+fn a_wait_that_nothing_ends_is_noticed() {
+    let program = || Program::new().call(number::FUTEX, [WORD, WAIT, 0, 0, 0, 0]);
+    over_seeds(program, |outcome| {
+        assert!(matches!(outcome.exit, abi::exit::Exit::Broken { .. }), "{:?}", outcome.exit);
+    });
+}
+
+#[test]
+fn a_wait_times_out() {
+    let program = Program::new;
+    let program = move || {
+        let program = program().step(|step| {
+            step.write(DATA + 64, &0_u64.to_le_bytes());
+            step.write(DATA + 72, &2_000_000_u64.to_le_bytes());
+            step.call(number::FUTEX, [WORD, WAIT, 0, DATA + 64, 0, 0])
+        });
+        exit(program.expect("a wait with a timeout", -110), 0)
+    };
+    over_seeds(program, well);
+}
