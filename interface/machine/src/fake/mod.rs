@@ -37,6 +37,7 @@ use state::{Coming, EPOCH_NS, State};
 
 /// Entries and waits after which a guest is taken to run for ever.
 const TURNS_MAX: u64 = 1_000_000;
+/// How long a slice is.
 const TICK_NS: u64 = 4_000_000;
 /// Bytes of the `syscall` instruction.
 const SYSCALL: u64 = 2;
@@ -205,7 +206,9 @@ impl Machine for Fake {
         // Not yet written back: whoever looks before `leave` finds nonsense.
         context.extended.0.fill(0xa5);
         context.registers.fs_base = 0xa5a5_a5a5_a5a5_a5a5;
-        if trap == Trap::Interrupt && matches!(slice, Slice::Tick) && state.random.chance(500) {
+        // Now and then a step has used up its slice.
+        let long = state.faults.interrupt / 4;
+        if trap == Trap::Interrupt && state.random.chance(long) {
             state.clock_ns += TICK_NS;
         }
         trap
