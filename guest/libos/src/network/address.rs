@@ -131,11 +131,8 @@ pub fn local(bytes: &[u8]) -> Result<LocalName> {
 
 /// The wildcard of a domain.
 pub fn any(domain: u32) -> Address {
-    let ip = if domain == AF_INET {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
-    } else {
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED)
-    };
+    let ip =
+        if domain == AF_INET { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
     Address::new(ip, 0)
 }
 

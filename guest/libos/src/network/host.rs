@@ -130,8 +130,7 @@ impl HostSocket {
         if !readiness.contains(Readiness::READ) || token != self.doubtful.load(Ordering::SeqCst) {
             return readiness.contains(Readiness::READ);
         }
-        let peeked =
-            self.kernel.machine.receive(self.watched.handle, machine::Sink::Kernel(&mut [0]), true);
+        let peeked = self.kernel.machine.receive(self.watched.handle, machine::Sink::Kernel(&mut [0]), true);
         if let Ok((Transfer::NotReady, _)) = peeked {
             self.watched.exhausted(token, Readiness::READ);
             return false;

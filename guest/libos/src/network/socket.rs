@@ -243,8 +243,7 @@ impl File for Socket {
     }
 
     fn timeout_ns(&self, write: bool) -> Option<u64> {
-        let timeout_ns =
-            if write { &self.options.send_timeout_ns } else { &self.options.receive_timeout_ns };
+        let timeout_ns = if write { &self.options.send_timeout_ns } else { &self.options.receive_timeout_ns };
         Some(timeout_ns.load(Ordering::Relaxed)).filter(|timeout_ns| *timeout_ns != 0)
     }
 

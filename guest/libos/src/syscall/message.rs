@@ -131,7 +131,12 @@ impl Send {
         Self { description: description.clone(), ranges, flags, to: None, ancillary, sent: 0 }
     }
 
-    fn message(thread: &Arc<Thread>, description: &Arc<Description>, header: &Header, flags: u32) -> Result<Self> {
+    fn message(
+        thread: &Arc<Thread>,
+        description: &Arc<Description>,
+        header: &Header,
+        flags: u32,
+    ) -> Result<Self> {
         let mut send = Self::to(description, Ranges::read(thread, header.ranges, header.count)?, flags);
         if header.name != 0 && header.name_length != 0 {
             send.to = Some(AddressArgument::read(thread, header.name, header.name_length)?);
@@ -327,7 +332,12 @@ struct Receive {
 }
 
 impl Receive {
-    fn message(thread: &Arc<Thread>, description: &Arc<Description>, header: &Header, flags: u32) -> Result<Self> {
+    fn message(
+        thread: &Arc<Thread>,
+        description: &Arc<Description>,
+        header: &Header,
+        flags: u32,
+    ) -> Result<Self> {
         let ranges = Ranges::read(thread, header.ranges, header.count)?;
         let description = description.clone();
         Ok(Self { description, ranges, flags, beside: Beside::Message(*header), received: 0 })

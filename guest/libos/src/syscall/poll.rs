@@ -205,9 +205,7 @@ impl Poll {
 impl Polled {
     fn result(&self) -> u16 {
         let events = match &self.description {
-            Some(description) => {
-                description.file.events() & (self.events | event::ERROR | event::HANGUP)
-            }
+            Some(description) => description.file.events() & (self.events | event::ERROR | event::HANGUP),
             None if self.skipped => 0,
             None => event::INVALID,
         };
@@ -231,9 +229,9 @@ impl Waiting for Poll {
     }
 
     fn outside(&self) -> bool {
-        self.entries.iter().any(|entry| {
-            entry.description.as_ref().is_some_and(|description| description.file.outside())
-        })
+        self.entries
+            .iter()
+            .any(|entry| entry.description.as_ref().is_some_and(|description| description.file.outside()))
     }
 
     fn timed_out(&self, thread: &Arc<Thread>) -> Result<u64> {
@@ -261,8 +259,7 @@ pub fn ppoll(call: &mut Call<'_>) -> Outcome {
 // select
 
 /// What each of the three sets asks for, and what answers it (select(2), "Correspondence").
-const READ: u32 =
-    event::READ_NORMAL | event::READ_BAND | event::IN | event::HANGUP | event::ERROR;
+const READ: u32 = event::READ_NORMAL | event::READ_BAND | event::IN | event::HANGUP | event::ERROR;
 const WRITE: u32 = event::WRITE_BAND | event::WRITE_NORMAL | event::OUT | event::ERROR;
 const EXCEPT: u32 = event::PRIORITY;
 const ASKED: [u32; 3] = [READ, WRITE, EXCEPT];
@@ -366,9 +363,8 @@ pub fn select(call: &mut Call<'_>) -> Outcome {
             if seconds > i64::MAX as u64 || microseconds > i64::MAX as u64 {
                 return Err::<u64, _>(Errno::EINVAL).into();
             }
-            let time_ns = seconds
-                .saturating_mul(1_000_000_000)
-                .saturating_add(microseconds.saturating_mul(1000));
+            let time_ns =
+                seconds.saturating_mul(1_000_000_000).saturating_add(microseconds.saturating_mul(1000));
             let now_ns = call.kernel().machine.now().monotonic_ns;
             select.left = Some((address, now_ns.saturating_add(time_ns)));
             if time_ns == 0 { Timeout::None } else { Timeout::After(time_ns) }
@@ -566,8 +562,7 @@ pub fn timerfd_settime(call: &mut Call<'_>) -> Outcome {
     }
     let interval_ns = attempt!(user::read_time(call.thread, address));
     let time_ns = attempt!(user::read_time(call.thread, address.wrapping_add(16)));
-    let before =
-        attempt!(with_timer(call, |timer| timer.set(time_ns, interval_ns, flags & ABSOLUTE != 0)));
+    let before = attempt!(with_timer(call, |timer| timer.set(time_ns, interval_ns, flags & ABSOLUTE != 0)));
     match call.arguments[3] {
         0 => Ok(0).into(),
         place => put_setting(call.thread, place, before).into(),
@@ -613,10 +608,8 @@ fn create_pipe(call: &Call<'_>, flags: u32) -> Outcome {
     }
     let (reader, writer) = crate::file::pipe::pipe();
     let status = flags & NONBLOCK;
-    let ends = [
-        Description::new(reader, status, None),
-        Description::new(writer, flag::WRONLY | status, None),
-    ];
+    let ends =
+        [Description::new(reader, status, None), Description::new(writer, flag::WRONLY | status, None)];
     install_pair(call, call.arguments[0], ends, flags & CLOSE_ON_EXEC != 0).into()
 }
 

@@ -14,9 +14,7 @@ use crate::thread::Thread;
 use crate::user;
 use crate::wait::{self, Patience};
 
-pub use super::message::{
-    recvfrom, recvmmsg, recvmsg, sendmmsg, sendmsg, sendto,
-};
+pub use super::message::{recvfrom, recvmmsg, recvmsg, sendmmsg, sendmsg, sendto};
 
 const CLOSE_ON_EXEC: u32 = flag::CLOSE_ON_EXEC;
 const NONBLOCK: u32 = flag::NONBLOCK;
@@ -293,9 +291,7 @@ pub fn getsockopt(call: &mut Call<'_>) -> Outcome {
         (SOL_SOCKET, name::DOMAIN) => word(socket.domain),
         (SOL_SOCKET, name::PROTOCOL) => word(socket.protocol),
         (SOL_SOCKET, name::ACCEPTS) => word(socket.endpoint.listening().into()),
-        (SOL_SOCKET, name::ERROR) => {
-            word(socket.endpoint.take_error().map_or(0, |errno| u32::from(errno.0)))
-        }
+        (SOL_SOCKET, name::ERROR) => word(socket.endpoint.take_error().map_or(0, |errno| u32::from(errno.0))),
         (SOL_SOCKET, name::PEER_CREDENTIALS) => {
             // Nobody is process 0, and user and group -1.
             let unknown = network::message::Credentials { process: 0, user: u32::MAX, group: u32::MAX };

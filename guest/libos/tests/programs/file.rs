@@ -88,3 +88,15 @@ fn short_reads_are_gone_on_from() {
         assert_eq!(island.run(island.boot()).exit, Exit::Status(0), "seed {seed}");
     }
 }
+
+#[test]
+fn a_seed_tells_the_whole_run() {
+    for seed in 0..SEEDS {
+        let run = || {
+            let island = Island::new(reader(), seed, Faults { short: 300, ..Faults::HARMLESS });
+            with_file(&island);
+            (island.run(island.boot()), machine::Machine::now(island.machine.as_ref()))
+        };
+        assert_eq!(run(), run(), "seed {seed}");
+    }
+}

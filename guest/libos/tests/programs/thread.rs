@@ -85,3 +85,72 @@ fn a_wait_times_out() {
     };
     over_seeds(program, well);
 }
+
+/// Threads that count under a lock, as a C library's mutex works: 0 free, 1 taken.
+fn counters() -> Program {
+    const CALM: u64 = ENTRY + 0x100;
+    const WORKER: u64 = ENTRY + 0x400;
+    const TAKEN: u64 = ENTRY + 0x500;
+    const DONE: u64 = ENTRY + 0x600;
+    const COUNT: u64 = DATA + 16;
+    const GONE: u64 = DATA + 32;
+    const THREADS: u64 = 5;
+    const ROUNDS: u64 = 6;
+    // The main thread starts the others, each with a stack of its own, then waits for the last.
+    let program = Program::new().step(|step| {
+        let started = step.context.registers.rbx;
+        if started == THREADS {
+            return step.jump(CALM);
+        }
+        step.context.registers.rbx += 1;
+        let flags = FLAGS & !0x20_0000;
+        step.call(number::CLONE, [flags, STACK + started * 64, 0, 0, 0, 0])
+    });
+    let program = program.step(|step| {
+        assert!(step.result() >= 0, "clone gives {}", step.result());
+        let child = step.result() == 0;
+        step.context.registers.r12 = 0;
+        step.jump(if child { WORKER } else { ENTRY })
+    });
+    let program = program.at(CALM).step(|step| match step.read_u32(GONE) {
+        gone if u64::from(gone) == THREADS => step.jump(DONE),
+        gone => step.call(number::FUTEX, [GONE, WAIT, u64::from(gone), 0, 0, 0]),
+    });
+    let program = program.step(|step| step.jump(CALM));
+    let program = program.at(DONE).step(|step| {
+        assert_eq!(step.read_u64(COUNT), THREADS * ROUNDS);
+        step.go_on()
+    });
+    let program = exit(program, 0).at(WORKER).step(|step| {
+        if step.exchange(WORD, 0, 1) == 0 {
+            return step.jump(TAKEN);
+        }
+        step.call(number::FUTEX, [WORD, WAIT, 1, 0, 0, 0])
+    });
+    let program = program.step(|step| step.jump(WORKER)).at(TAKEN);
+    let program = program.step(|step| {
+        step.context.registers.r13 = step.read_u64(COUNT);
+        step.go_on()
+    });
+    let program = program.step(|step| {
+        let count = step.context.registers.r13 + 1;
+        step.write(COUNT, &count.to_le_bytes());
+        assert_eq!(step.exchange(WORD, 1, 0), 1);
+        step.call(number::FUTEX, [WORD, WAKE, 1, 0, 0, 0])
+    });
+    let program = program.step(|step| {
+        step.context.registers.r12 += 1;
+        if step.context.registers.r12 < ROUNDS {
+            return step.jump(WORKER);
+        }
+        let gone = step.read_u32(GONE) + 1;
+        step.write(GONE, &gone.to_le_bytes());
+        step.call(number::FUTEX, [GONE, WAKE, 1, 0, 0, 0])
+    });
+    program.call(number::EXIT, [0; 6])
+}
+
+#[test]
+fn a_lock_excludes() {
+    over_seeds(counters, well);
+}

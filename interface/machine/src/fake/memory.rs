@@ -88,7 +88,7 @@ pub struct Memory(BTreeMap<(Space, u64), Page>);
 
 fn checked(range: UserRange) -> Result<core::ops::Range<u64>, Code> {
     assert!(
-        range.address % PAGE == 0 && range.length % PAGE == 0,
+        range.address.is_multiple_of(PAGE) && range.length.is_multiple_of(PAGE),
         "broken rule: a range that is not aligned"
     );
     match range.address.checked_add(range.length) {
@@ -214,7 +214,7 @@ impl Memory {
     }
 
     pub fn compare_exchange(&mut self, space: Space, address: u64, old: u32, new: u32) -> Result<u32, Fault> {
-        assert!(address % 4 == 0, "broken rule: a word that is not aligned");
+        assert!(address.is_multiple_of(4), "broken rule: a word that is not aligned");
         let mut bytes = [0; 4];
         self.copy_in(space, address, &mut bytes)?;
         let found = u32::from_le_bytes(bytes);

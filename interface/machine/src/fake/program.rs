@@ -135,6 +135,12 @@ impl Step<'_> {
         self.machine.copy_out(Space(0), bytes, address).expect("the program writes where it may");
     }
 
+    /// The atomic step of locks: what was at `address`, replaced by `new` if it was `old`.
+    pub fn exchange(&self, address: u64, old: u32, new: u32) -> u32 {
+        let found = self.machine.compare_exchange(Space(0), address, old, new);
+        found.expect("the program locks where it may")
+    }
+
     pub fn read_u64(&self, address: u64) -> u64 {
         let bytes = self.read(address, 8).expect("the program reads where it may");
         u64::from_le_bytes(bytes.try_into().expect("invariant: eight bytes"))

@@ -8,7 +8,8 @@ impl Random {
         Self(seed)
     }
 
-    pub fn next(&mut self) -> u64 {
+    /// Any number.
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -18,7 +19,7 @@ impl Random {
 
     /// A number below `end`, which is not zero.
     pub fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
+        self.draw() % end
     }
 
     /// True in about `per_thousand` of 1000 cases.
@@ -27,6 +28,6 @@ impl Random {
     }
 
     pub fn fill(&mut self, to: &mut [u8]) {
-        to.iter_mut().for_each(|byte| *byte = self.next() as u8);
+        to.iter_mut().for_each(|byte| *byte = self.draw() as u8);
     }
 }

@@ -78,7 +78,7 @@ impl State {
     }
 
     pub fn later(&mut self, delay_ns: u64, coming: Coming) {
-        let tie = self.random.next();
+        let tie = self.random.draw();
         self.coming.insert((self.clock_ns + delay_ns, tie), coming);
     }
 
