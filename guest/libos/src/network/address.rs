@@ -131,11 +131,8 @@ pub fn local(bytes: &[u8]) -> Result<LocalName> {
 
 /// The wildcard of a domain.
 pub fn any(domain: u32) -> Address {
-    let ip = if domain == AF_INET {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
-    } else {
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED)
-    };
+    let ip =
+        if domain == AF_INET { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
     Address::new(ip, 0)
 }
 
@@ -150,5 +147,33 @@ pub fn concrete(ip: IpAddr) -> IpAddr {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
         ip => ip,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_come_back_as_they_went() {
+        for (domain, text) in
+            [(AF_INET, "10.1.2.3:80"), (AF_INET6, "[2001:db8::1]:443"), (AF_INET6, "127.0.0.1:1")]
+        {
+            let address: Address = text.parse().unwrap();
+            assert_eq!(internet(domain, Name::internet(domain, address).bytes()), Ok(address));
+        }
+        let mapped = Name::internet(AF_INET6, "127.0.0.1:1".parse().unwrap());
+        assert_eq!(mapped.bytes()[18..24], [0xff, 0xff, 127, 0, 0, 1]);
+        assert_eq!(internet(AF_INET, mapped.bytes()), Err(Errno::EAFNOSUPPORT));
+        assert_eq!(internet(AF_INET, &[2, 0, 0, 80]), Err(Errno::EINVAL));
+    }
+
+    #[test]
+    fn local_names_are_of_three_kinds() {
+        assert_eq!(local(&[1, 0]), Ok(LocalName::Unnamed));
+        assert_eq!(local(b"\x01\0\0ab"), Ok(LocalName::Abstract(b"ab".to_vec())));
+        assert_eq!(local(b"\x01\0/a\0junk"), Ok(LocalName::Path(b"/a".to_vec())));
+        assert_eq!(Name::local(&LocalName::Path(b"/a".to_vec())).bytes(), b"\x01\0/a\0");
+        assert_eq!(local(&[1]), Err(Errno::EINVAL));
     }
 }

@@ -113,7 +113,8 @@ impl Connection {
         let had_room = flow.ring.free() >= ROOM;
         let count = flow.ring.drain(&mut to, limit)?;
         let mut received = Received::bytes(count);
-        if at_mark && count > 0
+        if at_mark
+            && count > 0
             && let Some(mark) = flow.marks.pop_front()
         {
             received.ancillary = mark.ancillary;

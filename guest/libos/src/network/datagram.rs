@@ -238,7 +238,7 @@ impl Datagram {
             let before = state.direct.replace(host);
             drop(state);
             drop(before);
-            Ok(())
+            Ok(Progress::Done)
         })))
     }
 }
@@ -282,7 +282,8 @@ impl Endpoint for Datagram {
         let mut state = self.state.lock();
         state.peer = Some(to);
         if local.ip().is_unspecified() && address::is_own(to.ip()) {
-            let ip = if to.ip().is_loopback() && to.is_ipv4() { IpAddr::from([127, 0, 0, 1]) } else { to.ip() };
+            let ip =
+                if to.ip().is_loopback() && to.is_ipv4() { IpAddr::from([127, 0, 0, 1]) } else { to.ip() };
             state.local = Some(Address::new(ip, local.port()));
         }
         let direct = state.direct.take();

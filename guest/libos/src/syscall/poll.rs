@@ -120,6 +120,7 @@ fn look_or_wait(
     let thread = thread.clone();
     call.wait(async move {
         let result = {
+            let _waiting = wait.waiting();
             let _outside = wait.outside().then(|| thread.kernel().scheduler.wait_outside());
             let queues = wait.queues();
             let look = || match wait.look(&thread) {
@@ -153,6 +154,10 @@ trait Waiting: Send + Sync + 'static {
     fn look(&self, thread: &Arc<Thread>) -> Result<u64>;
     fn queues(&self) -> Vec<&WaitQueue>;
     fn outside(&self) -> bool;
+    /// Something to hold while waiting.
+    fn waiting(&self) -> Option<epoll::Waiting<'_>> {
+        None
+    }
     /// Writes the result of a call that found nothing.
     fn timed_out(&self, _thread: &Arc<Thread>) -> Result<u64> {
         Ok(0)
@@ -205,9 +210,7 @@ impl Poll {
 impl Polled {
     fn result(&self) -> u16 {
         let events = match &self.description {
-            Some(description) => {
-                description.file.events() & (self.events | event::ERROR | event::HANGUP)
-            }
+            Some(description) => description.file.events() & (self.events | event::ERROR | event::HANGUP),
             None if self.skipped => 0,
             None => event::INVALID,
         };
@@ -231,9 +234,9 @@ impl Waiting for Poll {
     }
 
     fn outside(&self) -> bool {
-        self.entries.iter().any(|entry| {
-            entry.description.as_ref().is_some_and(|description| description.file.outside())
-        })
+        self.entries
+            .iter()
+            .any(|entry| entry.description.as_ref().is_some_and(|description| description.file.outside()))
     }
 
     fn timed_out(&self, thread: &Arc<Thread>) -> Result<u64> {
@@ -261,8 +264,7 @@ pub fn ppoll(call: &mut Call<'_>) -> Outcome {
 // select
 
 /// What each of the three sets asks for, and what answers it (select(2), "Correspondence").
-const READ: u32 =
-    event::READ_NORMAL | event::READ_BAND | event::IN | event::HANGUP | event::ERROR;
+const READ: u32 = event::READ_NORMAL | event::READ_BAND | event::IN | event::HANGUP | event::ERROR;
 const WRITE: u32 = event::WRITE_BAND | event::WRITE_NORMAL | event::OUT | event::ERROR;
 const EXCEPT: u32 = event::PRIORITY;
 const ASKED: [u32; 3] = [READ, WRITE, EXCEPT];
@@ -366,9 +368,8 @@ pub fn select(call: &mut Call<'_>) -> Outcome {
             if seconds > i64::MAX as u64 || microseconds > i64::MAX as u64 {
                 return Err::<u64, _>(Errno::EINVAL).into();
             }
-            let time_ns = seconds
-                .saturating_mul(1_000_000_000)
-                .saturating_add(microseconds.saturating_mul(1000));
+            let time_ns =
+                seconds.saturating_mul(1_000_000_000).saturating_add(microseconds.saturating_mul(1000));
             let now_ns = call.kernel().machine.now().monotonic_ns;
             select.left = Some((address, now_ns.saturating_add(time_ns)));
             if time_ns == 0 { Timeout::None } else { Timeout::After(time_ns) }
@@ -477,6 +478,10 @@ impl Waiting for EpollWait {
     fn outside(&self) -> bool {
         self.description.file.outside()
     }
+
+    fn waiting(&self) -> Option<epoll::Waiting<'_>> {
+        Some(self.epoll().waiting())
+    }
 }
 
 fn epoll_wait_for(call: &Call<'_>, timeout: Timeout, masked: bool) -> Outcome {
@@ -566,8 +571,7 @@ pub fn timerfd_settime(call: &mut Call<'_>) -> Outcome {
     }
     let interval_ns = attempt!(user::read_time(call.thread, address));
     let time_ns = attempt!(user::read_time(call.thread, address.wrapping_add(16)));
-    let before =
-        attempt!(with_timer(call, |timer| timer.set(time_ns, interval_ns, flags & ABSOLUTE != 0)));
+    let before = attempt!(with_timer(call, |timer| timer.set(time_ns, interval_ns, flags & ABSOLUTE != 0)));
     match call.arguments[3] {
         0 => Ok(0).into(),
         place => put_setting(call.thread, place, before).into(),
@@ -613,10 +617,8 @@ fn create_pipe(call: &Call<'_>, flags: u32) -> Outcome {
     }
     let (reader, writer) = crate::file::pipe::pipe();
     let status = flags & NONBLOCK;
-    let ends = [
-        Description::new(reader, status, None),
-        Description::new(writer, flag::WRONLY | status, None),
-    ];
+    let ends =
+        [Description::new(reader, status, None), Description::new(writer, flag::WRONLY | status, None)];
     install_pair(call, call.arguments[0], ends, flags & CLOSE_ON_EXEC != 0).into()
 }
 
