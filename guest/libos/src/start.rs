@@ -52,6 +52,9 @@ fn shown(bytes: &[u8]) -> String {
 async fn start(thread: &Arc<Thread>) -> Result<Box<Context>, (NotStarted, String)> {
     let kernel = thread.kernel().clone();
     let boot = &kernel.boot;
+    kernel.file_systems.attach_trees(&kernel).await.map_err(|errno| {
+        (NotStarted::CannotRun, format!("a granted tree cannot be attached: {errno:?}"))
+    })?;
     let root = kernel.file_systems.root();
     let directory = walk(thread, &root, &boot.directory, Follow::Yes).await.map_err(|errno| {
         let message = format!("{}: cannot be the working directory: {errno:?}", shown(&boot.directory));

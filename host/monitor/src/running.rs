@@ -18,14 +18,16 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use crate::plan::{Plan, host_cpus};
 use crate::sandbox::{self, Guest, Launch, SpawnError, View, filter};
-use crate::serve::{Answer, Channel, Closed, Outcome, Sent, Served, Server, Workers};
+use crate::serve::{Answer, Channel, Closed, Granted, Outcome, Sent, Served, Server, Workers, window};
 use crate::signal::Signals;
 use crate::start::sealed_file;
+use crate::stream::{Kept, Pseudo, StreamError, Terminal};
 use crate::verdict::{Evidence, Verdict, judge};
 use crate::voice;
 
 /// Bytes of address space for the library OS's state; memory is used as it is touched.
 const STATE: u64 = 4 << 30;
+const SIGWINCH: u8 = 28;
 /// How long a guest may take to end after its last word.
 const FAREWELL: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
 /// Lines an island may have printed through the monitor.
@@ -43,6 +45,8 @@ pub enum StartError {
     Resources(#[from] Errno),
     #[error("the island's memory could not be made: {0}")]
     Memory(#[from] std::io::Error),
+    #[error("the terminal could not be set up: {0}")]
+    Terminal(#[from] StreamError),
     #[error(transparent)]
     Spawn(#[from] SpawnError),
 }
@@ -56,6 +60,7 @@ pub struct Running {
     disk: Workers,
     network: Workers,
     copying: Vec<JoinHandle<()>>,
+    terminal: Option<Terminal>,
     lines: u32,
     evidence: Evidence,
 }
@@ -65,7 +70,13 @@ impl Running {
     pub fn start(plan: Plan, signals: Signals) -> Result<Self, StartError> {
         let mut plan = plan;
         let granted = std::mem::take(&mut plan.granted);
+        let master = plan.streams.pseudo.as_ref().map(Pseudo::master).transpose()?;
+        let kept = plan.streams.pseudo.take().map(Pseudo::keep).transpose()?;
         let (channel, guest) = launch(&plan, &granted.descriptors)?;
+        // The monitor's copies would keep pipes and the terminal from ending with the island.
+        let Granted { descriptors, objects } = granted;
+        drop(descriptors);
+        let terminal = kept.map(Kept::begin).transpose()?;
         let mut copying = Vec::new();
         for copy in plan.streams.copying {
             copying.extend(copy.start()?);
@@ -73,15 +84,15 @@ impl Running {
         let server = Server {
             trees: plan.trees,
             identity: plan.identity,
-            objects: granted.objects,
+            objects,
             ports: plan.ports,
             destinations: Arc::new(RwLock::new(plan.destinations)),
-            terminal: None,
+            terminal: master,
             memory_objects: plan.boot.memory,
         };
         let evidence = Evidence { memory: plan.memory, ..Evidence::default() };
         let (disk, network) = (Workers::new(DISK_THREADS)?, Workers::new(NETWORK_THREADS)?);
-        Ok(Self { guest, channel, signals, server, disk, network, copying, lines: LINES, evidence })
+        Ok(Self { guest, channel, signals, server, disk, network, copying, terminal, lines: LINES, evidence })
     }
 
     /// Serves the island until it ends.
@@ -112,6 +123,11 @@ impl Running {
             PollFd::new(&self.signals, PollFlags::IN),
             PollFd::new(&self.disk, PollFlags::IN),
             PollFd::new(&self.network, PollFlags::IN),
+            // Without a terminal nothing is typed; the signals stand in.
+            self.terminal.as_ref().map_or_else(
+                || PollFd::new(&self.signals, PollFlags::IN),
+                |terminal| PollFd::new(terminal.typed(), PollFlags::IN),
+            ),
         ];
         // An interrupted wait is as good as any other.
         let _ = poll(&mut polled, None);
@@ -120,6 +136,17 @@ impl Running {
 
     fn pass_signals(&mut self) {
         while let Some(signal) = self.signals.take() {
+            match (signal, &self.terminal) {
+                (SIGWINCH, Some(terminal)) => {
+                    let window = terminal.follow_window().map(window);
+                    window.map(|window| self.channel.send(&ToGuest::Window(window), None));
+                }
+                (SIGWINCH, None) => {}
+                (signal, _) => drop(self.channel.send(&ToGuest::Signal(signal), None)),
+            }
+        }
+        let typed = self.terminal.as_ref().map(Terminal::take_typed).unwrap_or_default();
+        for signal in typed {
             self.channel.send(&ToGuest::Signal(signal), None);
         }
     }
@@ -232,8 +259,11 @@ impl Running {
             self.evidence.status = status.exit_status();
         }
         // The island's ends of the pipes are closed with its process, so the copies come to an end.
-        let Self { copying, server, evidence, .. } = self;
+        let Self { copying, server, evidence, terminal, .. } = self;
         drop(server);
+        if let Some(terminal) = terminal {
+            terminal.end();
+        }
         for thread in copying {
             // A thread that panicked has nothing more to copy.
             let _ = thread.join();

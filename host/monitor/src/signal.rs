@@ -47,6 +47,29 @@ impl AsFd for Signals {
     }
 }
 
+/// Signals that keys make, queued at a descriptor of the keeper's.
+pub struct Typed(SignalFd);
+
+impl Typed {
+    /// Blocks everything that could end the keeper before its time.
+    pub fn block() -> Result<Self, Errno> {
+        SigSet::all().thread_set_mask().map_err(errno)?;
+        let set: SigSet = [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTSTP].into_iter().collect();
+        SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).map(Self).map_err(errno)
+    }
+
+    /// The next typed signal.
+    pub fn take(&self) -> Option<u8> {
+        u8::try_from(self.0.read_signal().ok()??.ssi_signo).ok()
+    }
+}
+
+impl AsFd for Typed {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 fn errno(error: nix::errno::Errno) -> Errno {
     Errno::from_raw_os_error(error as i32)
 }

@@ -3,13 +3,23 @@
 //! Text of the guest is made harmless first: control characters could command the caller's terminal.
 
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The longest text of a guest that is printed, in characters.
 const LONGEST: usize = 1000;
 
+/// The caller's terminal is raw, and begins no line by itself.
+static RAW: AtomicBool = AtomicBool::new(false);
+
+/// Notes that the caller's terminal is raw, or no longer.
+pub fn set_raw(raw: bool) {
+    RAW.store(raw, Ordering::Relaxed);
+}
+
 /// Says one line. A standard error that is gone is no reason to fail.
 pub fn say(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "eyot: {text}");
+    let end = if RAW.load(Ordering::Relaxed) { "\r\n" } else { "\n" };
+    let _ = write!(std::io::stderr().lock(), "eyot: {text}{end}");
 }
 
 /// Text of a guest, on one line, without control characters and not endless.

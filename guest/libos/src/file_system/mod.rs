@@ -21,7 +21,11 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::boot::{Boot, MountKind};
+use abi::request::{Reply, Request};
 use spin::Mutex;
+
+use crate::errno::{Errno, Result};
+use crate::kernel::Kernel;
 
 pub use change::*;
 pub use content::MemoryFile;
@@ -120,14 +124,30 @@ impl FileSystems {
             let node = Node::new(meta(0o040555, 0, 0), Kind::Generated(generator));
             attach(&root, path, node, &meta);
         }
-        for mount in boot.mounts.iter().skip(1) {
-            let overlay = mount.kind == MountKind::Overlay;
-            let directory =
-                Directory::new(Some(Place::root(mount.tree)), overlay, mount.kind == MountKind::Writable);
-            let node = Node::new(meta(0o040755, boot.user, boot.group), Kind::Directory(directory));
-            attach(&root, &mount.path, node, &meta);
-        }
         Self { root, numbers, scratch: AtomicU64::new(boot.scratch), _reserved: Mutex::new(Vec::new()) }
+    }
+
+    /// Puts the granted trees behind the first where they belong; a tree may be a single file.
+    pub async fn attach_trees(&self, kernel: &Arc<Kernel>) -> Result<()> {
+        for mount in kernel.boot.mounts.iter().skip(1) {
+            let place = Place::root(mount.tree);
+            let Reply::Attributes(attributes) =
+                kernel.devices.request(kernel, Request::Attributes { at: place.at() }).await?
+            else {
+                return Err(Errno::EIO);
+            };
+            let overlay = mount.kind == MountKind::Overlay;
+            let writable = mount.kind == MountKind::Writable;
+            let kind = if attributes.mode & node::TYPE == node::DIRECTORY {
+                Kind::Directory(Directory::new(Some(place), overlay, writable))
+            } else {
+                Kind::Host(node::HostLeaf { place, attributes, overlay, writable })
+            };
+            let meta =
+                |mode, user, group| Meta::new(self.next_number(), mode, user, group, attributes.changed_ns);
+            attach(&self.root, &mount.path, Node::new(Meta::of(&attributes), kind), &meta);
+        }
+        Ok(())
     }
 
     pub fn root(&self) -> Location {

@@ -42,8 +42,6 @@ pub enum PlanError {
     Trace { path: String, error: Errno },
     #[error("the standard streams cannot be passed on: {0}")]
     Streams(#[from] crate::stream::StreamError),
-    #[error("-t needs a terminal, and standard input is none; leave -t out, or run it in a terminal")]
-    NoTerminal,
     #[error("no random bytes from /dev/urandom: {0}")]
     Random(Errno),
 }

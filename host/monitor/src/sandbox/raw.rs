@@ -83,6 +83,22 @@ pub fn close_from(first: u32) -> Result<(), Errno> {
         .map(drop)
 }
 
+/// Closes all descriptors but these, in a forked child that drops nothing of what it inherited.
+pub fn close_others(kept: &[BorrowedFd]) -> Result<(), Errno> {
+    let mut numbers: Vec<u32> = kept.iter().map(|each| each.as_raw_fd() as u32).collect();
+    numbers.sort_unstable();
+    let mut first = 0;
+    for number in numbers.into_iter().chain([u32::MAX]) {
+        if number > first {
+            // SAFETY: close_range touches no memory; that the objects owning these numbers are not used
+            // any more is for the forked child, which goes on with the kept ones alone.
+            check(unsafe { libc::syscall(libc::SYS_close_range, first, number - 1, 0) })?;
+        }
+        first = number.saturating_add(1);
+    }
+    Ok(())
+}
+
 /// Executes an opened file with one argument and an empty environment. Returns only if that fails.
 pub fn execute(image: BorrowedFd, name: &CStr) -> Errno {
     let arguments = [name.as_ptr(), std::ptr::null()];

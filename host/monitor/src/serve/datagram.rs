@@ -65,7 +65,9 @@ impl Datagrams {
             return Err(Errno::PERM);
         }
         let to = match plain.ip() {
-            IpAddr::V4(address) if self.wide => SocketAddr::new(address.to_ipv6_mapped().into(), plain.port()),
+            IpAddr::V4(address) if self.wide => {
+                SocketAddr::new(address.to_ipv6_mapped().into(), plain.port())
+            }
             _ => plain,
         };
         sendto(&self.socket, data, SendFlags::NOSIGNAL | SendFlags::DONTWAIT, &to)
@@ -107,7 +109,8 @@ impl Datagrams {
     /// Passes a packet on to the guest, and remembers who sent it. Errors of the socket are told by taking
     /// them; there is nobody to pass them to.
     fn inwards(&self, guest: &OwnedFd, buffer: &mut [u8]) {
-        let Ok((length, _, Some(peer))) = recvfrom(&self.socket, &mut buffer[DATAGRAM_HEADER..], RecvFlags::DONTWAIT)
+        let Ok((length, _, Some(peer))) =
+            recvfrom(&self.socket, &mut buffer[DATAGRAM_HEADER..], RecvFlags::DONTWAIT)
         else {
             return;
         };

@@ -36,7 +36,9 @@ impl Server {
             }
             Object::File { file, tree: None, .. } => describe(&fstat(file)?, self.identity),
             Object::Memory { file, .. } => describe(&fstat(file)?, self.identity),
-            Object::Socket | Object::Datagrams(_) | Object::Listener { .. } | Object::Terminal => return Err(Errno::INVAL),
+            Object::Socket | Object::Datagrams(_) | Object::Listener { .. } | Object::Terminal => {
+                return Err(Errno::INVAL);
+            }
         };
         Ok(Answer::Reply(Reply::Attributes(attributes)))
     }

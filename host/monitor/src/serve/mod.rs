@@ -31,6 +31,7 @@ use crate::tree::GrantedTree;
 pub use channel::{Channel, Closed, Sent};
 pub use network::Port;
 pub use object::{Granted, Object, Objects};
+pub use terminal::window;
 pub use worker::{Job, Workers};
 
 /// What a request is answered with; descriptors get their handles when the answer is sent.

@@ -66,7 +66,9 @@ fn reply(message: &[u8], code: RCODE, addresses: &[IpAddr]) -> Result<Vec<u8>, E
     for address in addresses {
         let data = match (address, asked.qtype) {
             (IpAddr::V4(address), QTYPE::TYPE(TYPE::A)) => RData::A(A { address: (*address).into() }),
-            (IpAddr::V6(address), QTYPE::TYPE(TYPE::AAAA)) => RData::AAAA(AAAA { address: (*address).into() }),
+            (IpAddr::V6(address), QTYPE::TYPE(TYPE::AAAA)) => {
+                RData::AAAA(AAAA { address: (*address).into() })
+            }
             _ => continue,
         };
         let record = ResourceRecord::new(asked.qname.clone(), CLASS::IN, KEPT, data);
@@ -103,7 +105,8 @@ mod tests {
 
     #[test]
     fn what_was_not_granted_does_not_exist() {
-        let Answer::Resolved { reply, addresses, .. } = refused(&question("x.test", TYPE::AAAA)).unwrap() else {
+        let Answer::Resolved { reply, addresses, .. } = refused(&question("x.test", TYPE::AAAA)).unwrap()
+        else {
             panic!("no reply");
         };
         assert_eq!(Packet::parse(&reply).unwrap().rcode(), RCODE::NameError);

@@ -45,13 +45,15 @@ impl Server {
         match request {
             Request::Listen { port, backlog } => Served::Now(self.listen(port, backlog)),
             Request::Datagram { port } => Served::Now(self.datagram(port)),
-            Request::SendDatagram { handle, destination, data } => Served::Now(match self.objects.get(handle) {
-                Ok(Object::Datagrams(socket)) => {
-                    socket.send(destination, data).map(|sent| Answer::Reply(Reply::Number(sent as u64)))
-                }
-                Ok(_) => Err(Errno::NOTSOCK),
-                Err(error) => Err(error),
-            }),
+            Request::SendDatagram { handle, destination, data } => {
+                Served::Now(match self.objects.get(handle) {
+                    Ok(Object::Datagrams(socket)) => {
+                        socket.send(destination, data).map(|sent| Answer::Reply(Reply::Number(sent as u64)))
+                    }
+                    Ok(_) => Err(Errno::NOTSOCK),
+                    Err(error) => Err(error),
+                })
+            }
             Request::Connect { protocol, destination } if self.granted().allows(destination) => {
                 Served::Network(Box::new(move || connect::connect(protocol, destination)))
             }

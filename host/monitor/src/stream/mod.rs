@@ -6,10 +6,11 @@
 //! stays with the monitor, behind a pipe and a copying thread.
 
 mod copy;
+mod keeper;
 mod pseudo;
 mod terminal;
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use abi::boot::Stream;
 use rustix::fs::{FileType, Mode, OFlags, fcntl_getfl, fstat, open};
@@ -19,13 +20,17 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use crate::serve::{Granted, Object};
 
 pub use copy::Copying;
-pub use pseudo::Pseudo;
+pub use pseudo::{Kept, Pseudo, Terminal};
 
 /// The standard streams cannot be connected.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
     #[error("{0}")]
     Host(#[from] Errno),
+    #[error("{0}")]
+    Thread(#[from] std::io::Error),
+    #[error("-it needs a terminal, and standard input is none; leave -t out, or run it in a terminal")]
+    NoTerminal,
 }
 
 /// The connected streams.
@@ -46,7 +51,12 @@ enum Direction {
 
 impl Streams {
     /// Connects the caller's standard streams.
-    pub fn connect(interactive: bool, _terminal: bool, granted: &mut Granted) -> Result<Self, StreamError> {
+    pub fn connect(interactive: bool, terminal: bool, granted: &mut Granted) -> Result<Self, StreamError> {
+        if terminal {
+            let (pseudo, handle) = Pseudo::open(interactive, granted)?;
+            let all = [Stream::Terminal(handle); 3];
+            return Ok(Self { granted: all, copying: Vec::new(), pseudo: Some(pseudo) });
+        }
         let mut copying = Vec::new();
         let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
         let input = if interactive {
@@ -104,4 +114,9 @@ fn one(
 /// Whether a character device is /dev/null.
 fn is_null(file: BorrowedFd) -> Result<bool, Errno> {
     Ok(fstat(file)?.st_rdev == rustix::fs::makedev(1, 3))
+}
+
+/// A duplicate of a descriptor, for a thread or a process of its own.
+fn duplicate(file: BorrowedFd) -> Result<OwnedFd, Errno> {
+    fcntl_dupfd_cloexec(file, 0)
 }
