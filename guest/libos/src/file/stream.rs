@@ -114,7 +114,8 @@ impl StreamFile {
         let length = to.length();
         let transfer = self.kernel.machine.read(watched.handle, None, to.for_machine())?;
         match transfer {
-            Transfer::Done(count) if count == length || count == 0 => {
+            // A terminal gives one line at a time, however many there are (termios(3)).
+            Transfer::Done(count) if count == length || count == 0 || self.is_terminal() => {
                 self.doubtful.store(generation(token), Ordering::SeqCst);
             }
             Transfer::Done(_) | Transfer::NotReady => watched.exhausted(token, Readiness::READ),
@@ -133,7 +134,9 @@ impl StreamFile {
             other => other?,
         };
         match transfer {
-            Transfer::Done(count) if count < from.length() => watched.exhausted(token, Readiness::WRITE),
+            Transfer::Done(count) if count < from.length() && !self.is_terminal() => {
+                watched.exhausted(token, Readiness::WRITE);
+            }
             Transfer::NotReady => watched.exhausted(token, Readiness::WRITE),
             _ => {}
         }
