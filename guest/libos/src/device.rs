@@ -19,6 +19,11 @@ use crate::kernel::Kernel;
 use crate::signal;
 use crate::wait::WaitQueue;
 
+/// The number of the report that a token of [`Watched::readiness`] follows.
+pub fn generation(token: u64) -> u64 {
+    token >> 8
+}
+
 /// A handle's readiness as last heard of.
 pub struct Watched {
     pub handle: Handle,

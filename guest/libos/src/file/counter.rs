@@ -17,9 +17,16 @@ use crate::wait::WaitQueue;
 /// The largest value a counter can have.
 const MAX: u64 = u64::MAX - 1;
 
+#[derive(Default)]
+struct State {
+    value: u64,
+    /// A write found no room: nobody is promised any until a read.
+    crowded: bool,
+}
+
 /// An event counter.
 pub struct Counter {
-    value: Mutex<u64>,
+    state: Mutex<State>,
     /// EFD_SEMAPHORE: reads take one at a time.
     semaphore: bool,
     queue: WaitQueue,
@@ -27,23 +34,25 @@ pub struct Counter {
 
 impl Counter {
     pub fn new(value: u64, semaphore: bool) -> Arc<Self> {
-        Arc::new(Self { value: Mutex::new(value), semaphore, queue: WaitQueue::new() })
+        let state = Mutex::new(State { value, crowded: false });
+        Arc::new(Self { state, semaphore, queue: WaitQueue::new() })
     }
 
     fn take(&self, to: &mut Sink<'_>) -> Result<Transfer> {
         if to.length() < 8 {
             return Err(Errno::EINVAL);
         }
-        let mut value = self.value.lock();
-        if *value == 0 {
+        let mut state = self.state.lock();
+        if state.value == 0 {
             return Ok(Transfer::NotReady);
         }
-        let taken = if self.semaphore { 1 } else { *value };
+        let taken = if self.semaphore { 1 } else { state.value };
         if to.copy(0, &taken.to_le_bytes())? < 8 {
             return Err(Errno::EFAULT);
         }
-        *value -= taken;
-        drop(value);
+        state.value -= taken;
+        state.crowded = false;
+        drop(state);
         self.queue.notify();
         Ok(Transfer::Done(8))
     }
@@ -60,12 +69,13 @@ impl Counter {
         if added > MAX {
             return Err(Errno::EINVAL);
         }
-        let mut value = self.value.lock();
-        if added > MAX - *value {
+        let mut state = self.state.lock();
+        if added > MAX - state.value {
+            state.crowded = true;
             return Ok(Transfer::NotReady);
         }
-        *value += added;
-        drop(value);
+        state.value += added;
+        drop(state);
         self.queue.notify();
         Ok(Transfer::Done(8))
     }
@@ -87,9 +97,9 @@ impl File for Counter {
     }
 
     fn events(&self) -> u32 {
-        let value = *self.value.lock();
-        let readable = if value > 0 { event::IN | event::READ_NORMAL } else { 0 };
-        let writable = if value < MAX { event::OUT | event::WRITE_NORMAL } else { 0 };
+        let state = self.state.lock();
+        let readable = if state.value > 0 { event::IN | event::READ_NORMAL } else { 0 };
+        let writable = if state.value < MAX && !state.crowded { event::OUT | event::WRITE_NORMAL } else { 0 };
         readable | writable
     }
 

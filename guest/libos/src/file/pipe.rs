@@ -27,6 +27,10 @@ const CAPACITY_MAX: usize = 1 << 20;
 /// ioctl(2): number of bytes that can be read.
 pub(crate) const FIONREAD: u32 = 0x541b;
 
+/// fcntl(2) commands that come as controls: F_SETPIPE_SZ and F_GETPIPE_SZ.
+const SET_CAPACITY: u32 = 1031;
+const GET_CAPACITY: u32 = 1032;
+
 struct State {
     ring: Ring,
     readers: usize,
@@ -75,6 +79,9 @@ impl Pipe {
 
     fn take(&self, to: &mut Sink<'_>) -> Result<Transfer> {
         let mut state = self.state.lock();
+        if to.length() == 0 {
+            return Ok(Transfer::Done(0));
+        }
         if state.ring.is_empty() {
             return Ok(if state.writers == 0 { Transfer::Done(0) } else { Transfer::NotReady });
         }
@@ -119,12 +126,12 @@ pub struct End {
 
 impl End {
     /// F_GETPIPE_SZ.
-    pub fn capacity(&self) -> usize {
+    fn capacity(&self) -> usize {
         self.pipe.state.lock().ring.capacity()
     }
 
     /// F_SETPIPE_SZ: rounded up to a power of two pages; returns what was set.
-    pub fn set_capacity(&self, bytes: usize) -> Result<usize> {
+    fn set_capacity(&self, bytes: usize) -> Result<usize> {
         if bytes > CAPACITY_MAX {
             return Err(Errno::EPERM);
         }
@@ -197,11 +204,15 @@ impl File for End {
     }
 
     fn control(&self, thread: &Arc<Thread>, command: u32, argument: u64) -> Promise<u64> {
-        if command != FIONREAD {
-            return kept(Err(Errno::ENOTTY));
+        match command {
+            SET_CAPACITY => kept(self.set_capacity(argument as u32 as usize).map(|bytes| bytes as u64)),
+            GET_CAPACITY => kept(Ok(self.capacity() as u64)),
+            FIONREAD => {
+                let length = self.pipe.state.lock().ring.length() as u32;
+                kept(put_word(thread, argument, length))
+            }
+            _ => kept(Err(Errno::ENOTTY)),
         }
-        let length = self.pipe.state.lock().ring.length() as u32;
-        kept(put_word(thread, argument, length))
     }
 
     fn closed(&self) {

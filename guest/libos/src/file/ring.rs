@@ -260,3 +260,45 @@ impl Ring {
         Ok(count)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fill(ring: &mut Ring, bytes: &[u8]) -> usize {
+        ring.fill(&Source::Kernel(bytes), usize::MAX).unwrap()
+    }
+
+    fn drain(ring: &mut Ring, length: usize) -> Vec<u8> {
+        let mut bytes = alloc::vec![0; length];
+        let count = ring.drain(&mut Sink::Kernel(&mut bytes), usize::MAX).unwrap();
+        bytes.truncate(count);
+        bytes
+    }
+
+    #[test]
+    fn keeps_order_around_the_end() {
+        let mut ring = Ring::new(10_000);
+        let bytes: Vec<u8> = (0..200_000_u32).map(|number| (number / 3) as u8).collect();
+        let (mut written, mut read) = (0, Vec::new());
+        while read.len() < bytes.len() {
+            written += fill(&mut ring, &bytes[written..(written + 7001).min(bytes.len())]);
+            assert!(ring.length() <= 10_000);
+            read.extend(drain(&mut ring, 4999));
+        }
+        assert!(ring.is_empty() && read == bytes);
+    }
+
+    #[test]
+    fn takes_what_fits_and_peeks_without_taking() {
+        let mut ring = Ring::new(5);
+        assert_eq!(fill(&mut ring, b"abcdefg"), 5);
+        assert_eq!(fill(&mut ring, b"x"), 0);
+        let mut seen = [0; 3];
+        assert_eq!(ring.peek(&mut Sink::Kernel(&mut seen), usize::MAX).unwrap(), 3);
+        assert_eq!((&seen, ring.length()), (b"abc", 5));
+        assert_eq!(drain(&mut ring, 2), b"ab");
+        assert_eq!(fill(&mut ring, b"12"), 2);
+        assert_eq!(drain(&mut ring, 9), b"cde12");
+    }
+}

@@ -19,7 +19,7 @@ use spin::Mutex;
 use super::pipe::{FIONREAD, anonymous, broken, put_word};
 use super::ring::{Sink, Source};
 use super::{File, Promise, event, kept};
-use crate::device::Watched;
+use crate::device::{Watched, generation};
 use crate::errno::{Errno, Result};
 use crate::kernel::Kernel;
 use crate::thread::Thread;
@@ -45,7 +45,7 @@ pub struct StreamFile {
     kernel: Arc<Kernel>,
     kind: Kind,
     ahead: Mutex<Ahead>,
-    /// Token of the readiness under which the last read got all it asked for.
+    /// Generation of the report under which the last read got all it asked for.
     doubtful: AtomicU64,
 }
 
@@ -72,7 +72,7 @@ impl StreamFile {
             Stream::Terminal(handle) => Kind::Terminal(kernel.devices.watch(handle)?),
         };
         let doubtful = match &kind {
-            Kind::Pipe(watched) | Kind::Terminal(watched) => watched.readiness().1,
+            Kind::Pipe(watched) | Kind::Terminal(watched) => generation(watched.readiness().1),
             _ => 0,
         };
         let ahead = Mutex::new(Ahead::Nothing);
@@ -114,8 +114,9 @@ impl StreamFile {
         let length = to.length();
         let transfer = self.kernel.machine.read(watched.handle, None, to.for_machine())?;
         match transfer {
-            Transfer::Done(count) if count == length || count == 0 => {
-                self.doubtful.store(token, Ordering::SeqCst);
+            // A terminal gives one line at a time, however many there are (termios(3)).
+            Transfer::Done(count) if count == length || count == 0 || self.is_terminal() => {
+                self.doubtful.store(generation(token), Ordering::SeqCst);
             }
             Transfer::Done(_) | Transfer::NotReady => watched.exhausted(token, Readiness::READ),
             Transfer::Later(_) => {}
@@ -133,7 +134,9 @@ impl StreamFile {
             other => other?,
         };
         match transfer {
-            Transfer::Done(count) if count < from.length() => watched.exhausted(token, Readiness::WRITE),
+            Transfer::Done(count) if count < from.length() && !self.is_terminal() => {
+                watched.exhausted(token, Readiness::WRITE);
+            }
             Transfer::NotReady => watched.exhausted(token, Readiness::WRITE),
             _ => {}
         }
@@ -150,7 +153,7 @@ impl StreamFile {
         if readiness.intersects(Readiness::READ_END | Readiness::HANGUP | Readiness::ERROR) {
             return true;
         }
-        if !readiness.contains(Readiness::READ) || token != self.doubtful.load(Ordering::SeqCst) {
+        if !readiness.contains(Readiness::READ) || generation(token) != self.doubtful.load(Ordering::SeqCst) {
             return readiness.contains(Readiness::READ);
         }
         let mut byte = [0];

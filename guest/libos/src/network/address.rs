@@ -149,3 +149,31 @@ pub fn concrete(ip: IpAddr) -> IpAddr {
         ip => ip,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_come_back_as_they_went() {
+        for (domain, text) in
+            [(AF_INET, "10.1.2.3:80"), (AF_INET6, "[2001:db8::1]:443"), (AF_INET6, "127.0.0.1:1")]
+        {
+            let address: Address = text.parse().unwrap();
+            assert_eq!(internet(domain, Name::internet(domain, address).bytes()), Ok(address));
+        }
+        let mapped = Name::internet(AF_INET6, "127.0.0.1:1".parse().unwrap());
+        assert_eq!(mapped.bytes()[18..24], [0xff, 0xff, 127, 0, 0, 1]);
+        assert_eq!(internet(AF_INET, mapped.bytes()), Err(Errno::EAFNOSUPPORT));
+        assert_eq!(internet(AF_INET, &[2, 0, 0, 80]), Err(Errno::EINVAL));
+    }
+
+    #[test]
+    fn local_names_are_of_three_kinds() {
+        assert_eq!(local(&[1, 0]), Ok(LocalName::Unnamed));
+        assert_eq!(local(b"\x01\0\0ab"), Ok(LocalName::Abstract(b"ab".to_vec())));
+        assert_eq!(local(b"\x01\0/a\0junk"), Ok(LocalName::Path(b"/a".to_vec())));
+        assert_eq!(Name::local(&LocalName::Path(b"/a".to_vec())).bytes(), b"\x01\0/a\0");
+        assert_eq!(local(&[1]), Err(Errno::EINVAL));
+    }
+}

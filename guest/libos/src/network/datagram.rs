@@ -238,7 +238,7 @@ impl Datagram {
             let before = state.direct.replace(host);
             drop(state);
             drop(before);
-            Ok(())
+            Ok(Progress::Done)
         })))
     }
 }

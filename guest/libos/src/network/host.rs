@@ -12,7 +12,7 @@ use machine::{Handle, Readiness, Transfer};
 
 use super::message::{Received, flag};
 use super::option::Options;
-use crate::device::Watched;
+use crate::device::{Watched, generation};
 use crate::errno::{Errno, Result};
 use crate::file::event;
 use crate::file::pipe::broken;
@@ -26,7 +26,7 @@ pub struct HostSocket {
     pub watched: Arc<Watched>,
     /// Whether bytes flow, rather than datagrams.
     stream: bool,
-    /// Token of the readiness under which the last read got all it asked for.
+    /// Generation of the report under which the last read got all it asked for.
     doubtful: AtomicU64,
 }
 
@@ -40,7 +40,7 @@ impl HostSocket {
                 return Err(errno);
             }
         };
-        let doubtful = AtomicU64::new(watched.readiness().1);
+        let doubtful = AtomicU64::new(generation(watched.readiness().1));
         let socket = Self { kernel: kernel.clone(), watched, stream, doubtful };
         for option in options.for_host() {
             // An option the host does not take is no reason to lose the connection.
@@ -107,7 +107,7 @@ impl HostSocket {
         match transfer {
             Transfer::Done(count) => {
                 if !self.stream || peek || count == length || count == 0 {
-                    self.doubtful.store(token, Ordering::SeqCst);
+                    self.doubtful.store(generation(token), Ordering::SeqCst);
                 } else {
                     self.watched.exhausted(token, Readiness::READ);
                 }
@@ -127,7 +127,7 @@ impl HostSocket {
         if readiness.intersects(Readiness::READ_END | Readiness::HANGUP | Readiness::ERROR) {
             return true;
         }
-        if !readiness.contains(Readiness::READ) || token != self.doubtful.load(Ordering::SeqCst) {
+        if !readiness.contains(Readiness::READ) || generation(token) != self.doubtful.load(Ordering::SeqCst) {
             return readiness.contains(Readiness::READ);
         }
         let peeked = self.kernel.machine.receive(self.watched.handle, machine::Sink::Kernel(&mut [0]), true);

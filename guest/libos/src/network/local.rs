@@ -3,6 +3,7 @@
 //! A connect makes the other end and puts it into the listener's backlog; from then on both ends are
 //! equal, and data may flow before the connection is accepted.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -11,11 +12,12 @@ use core::any::Any;
 use abi::network::Shutdown;
 use spin::{Mutex, Once};
 
-use super::address::{self, AF_UNIX, LocalName, Name};
+use super::address::{AF_UNIX, LocalName, Name};
 use super::connection::Connection;
 use super::mailbox::{Mailbox, Message, Posted};
 use super::message::{Credentials, Outgoing, Received, flag};
 use super::option::Options;
+use super::rendezvous::{self, Bound, Named};
 use super::socket::{Endpoint, Progress, SEQUENCED, STREAM, Socket};
 use crate::errno::{Errno, Result};
 use crate::file::pipe::broken;
@@ -50,6 +52,18 @@ struct Backlog {
     connectors: Vec<Weak<WaitQueue>>,
 }
 
+impl Backlog {
+    /// Whether there is no place; `connector` is told when there is.
+    fn is_full_for(&mut self, connector: &Arc<WaitQueue>) -> bool {
+        let full = self.waiting.len() >= self.limit;
+        let connector = Arc::downgrade(connector);
+        if full && !self.connectors.iter().any(|other| other.ptr_eq(&connector)) {
+            self.connectors.push(connector);
+        }
+        full
+    }
+}
+
 /// A connected, or connectable, local socket.
 pub struct LocalStream {
     this: Weak<LocalStream>,
@@ -57,8 +71,7 @@ pub struct LocalStream {
     packets: bool,
     options: Arc<Options>,
     queue: Arc<WaitQueue>,
-    /// Its name, and the key that binds it if it was bound itself.
-    name: Mutex<(LocalName, Option<Vec<u8>>)>,
+    bound: Mutex<Bound>,
     backlog: Mutex<Option<Backlog>>,
     link: Once<Link>,
 }
@@ -71,7 +84,7 @@ impl LocalStream {
             packets,
             options: options.clone(),
             queue: Arc::new(WaitQueue::new()),
-            name: Mutex::default(),
+            bound: Mutex::default(),
             backlog: Mutex::new(None),
             link: Once::new(),
         })
@@ -79,7 +92,7 @@ impl LocalStream {
 
     /// Connects two fresh sockets, given who is at each.
     pub fn join(one: &Self, other: &Self, one_is: Credentials, other_is: Credentials) {
-        let names = (one.name.lock().0.clone(), other.name.lock().0.clone());
+        let names = (one.bound.lock().name.clone(), other.bound.lock().name.clone());
         let (first, second) = if one.packets {
             let (here, there) = (Mailbox::new(&one.queue), Mailbox::new(&other.queue));
             let first = Carrier::Packets { incoming: here.clone(), outgoing: there.clone() };
@@ -100,6 +113,39 @@ impl LocalStream {
 
     fn kind(&self) -> u32 {
         if self.packets { SEQUENCED } else { STREAM }
+    }
+
+    fn connect_to(&self, thread: &Arc<Thread>, found: &Arc<dyn Endpoint>) -> Result<Progress> {
+        if self.link.is_completed() {
+            return Err(Errno::EISCONN);
+        }
+        let listener = found.as_any().downcast_ref::<LocalStream>().ok_or(Errno::EPROTOTYPE)?;
+        if listener.packets != self.packets {
+            return Err(Errno::EPROTOTYPE);
+        }
+        let name = listener.bound.lock().name.clone();
+        let mut place = listener.backlog.lock();
+        let backlog = place.as_mut().ok_or(Errno::ECONNREFUSED)?;
+        if backlog.is_full_for(&self.queue) {
+            drop(place);
+            let (listener, queue) = (listener.this.clone(), self.queue.clone());
+            return Ok(Progress::Busy(Box::new(move || {
+                let Some(listener) = listener.upgrade() else { return true };
+                listener.backlog.lock().as_mut().is_none_or(|backlog| !backlog.is_full_for(&queue))
+            })));
+        }
+        let credentials = backlog.credentials;
+        drop(place);
+        let end = LocalStream::new(&self.kernel, self.packets, &Arc::new(listener.options.inherit()));
+        *end.bound.lock() = Bound::named(name);
+        LocalStream::join(self, &end, Credentials::of(thread), credentials);
+        match listener.backlog.lock().as_mut() {
+            // Others may have come meanwhile: one too many does no harm.
+            Some(backlog) => backlog.waiting.push_back(end),
+            None => end.close(),
+        }
+        listener.queue.notify();
+        Ok(Progress::Done)
     }
 
     fn send_packet(
@@ -125,44 +171,19 @@ impl LocalStream {
     }
 }
 
-/// Binds a name for a local socket; the empty one is chosen here (unix(7), autobind).
-pub(super) fn bind(
-    thread: &Arc<Thread>,
-    place: &Mutex<(LocalName, Option<Vec<u8>>)>,
-    endpoint: Weak<dyn Endpoint>,
-    bytes: &[u8],
-) -> Result<()> {
-    let wanted = address::local(bytes)?;
-    let mut place = place.lock();
-    if place.1.is_some() {
-        return Err(Errno::EINVAL);
+impl Named for LocalStream {
+    fn bound(&self) -> &Mutex<Bound> {
+        &self.bound
     }
-    let network = &thread.kernel().network;
-    let (name, key) = match super::key(thread, &wanted) {
-        Some(key) => {
-            network.bind_local(key.clone(), endpoint)?;
-            (wanted, key)
-        }
-        None => {
-            let chosen = (0..0x10_0000_u32).find_map(|number| {
-                let name = LocalName::Abstract(alloc::format!("{number:05x}").into_bytes());
-                let key = super::key(thread, &name)?;
-                network.bind_local(key.clone(), endpoint.clone()).ok().map(|()| (name, key))
-            });
-            chosen.ok_or(Errno::EADDRINUSE)?
-        }
-    };
-    *place = (name, Some(key));
-    Ok(())
 }
 
 impl Endpoint for LocalStream {
     fn bind(&self, thread: &Arc<Thread>, address: &[u8]) -> Promise<()> {
-        kept(bind(thread, &self.name, self.this.clone(), address))
+        rendezvous::bind(thread, &self.this, address)
     }
 
     fn listen(&self, thread: &Arc<Thread>, backlog: u32) -> Promise<()> {
-        if self.name.lock().1.is_none() || self.link.is_completed() {
+        if !self.bound.lock().is_bound() || self.link.is_completed() {
             return kept(Err(Errno::EINVAL));
         }
         let limit = backlog.min(BACKLOG_MAX) as usize + 1;
@@ -197,27 +218,9 @@ impl Endpoint for LocalStream {
         if self.link.is_completed() {
             return Err(Errno::EISCONN);
         }
-        let key = super::key(thread, &address::local(bytes)?).ok_or(Errno::ECONNREFUSED)?;
-        let found = thread.kernel().network.find_local(&key)?;
-        let listener = found.as_any().downcast_ref::<LocalStream>().ok_or(Errno::EPROTOTYPE)?;
-        if listener.packets != self.packets {
-            return Err(Errno::EPROTOTYPE);
-        }
-        let name = listener.name.lock().0.clone();
-        let mut place = listener.backlog.lock();
-        let backlog = place.as_mut().ok_or(Errno::ECONNREFUSED)?;
-        if backlog.waiting.len() >= backlog.limit {
-            backlog.connectors.push(Arc::downgrade(&self.queue));
-            return Ok(Progress::Busy);
-        }
-        let end = LocalStream::new(&self.kernel, self.packets, &Arc::new(listener.options.inherit()));
-        *end.name.lock() = (name, None);
-        let credentials = backlog.credentials;
-        backlog.waiting.push_back(end.clone());
-        drop(place);
-        LocalStream::join(self, &end, Credentials::of(thread), credentials);
-        listener.queue.notify();
-        Ok(Progress::Done)
+        let this = self.this.upgrade().ok_or(Errno::EIO)?;
+        let (thread, found) = (thread.clone(), rendezvous::find(thread, bytes));
+        Ok(Progress::Promised(Box::pin(async move { this.connect_to(&thread, &found.await?) })))
     }
 
     fn send(&self, thread: &Arc<Thread>, outgoing: &mut Outgoing<'_>) -> Result<Option<usize>> {
@@ -260,7 +263,7 @@ impl Endpoint for LocalStream {
     }
 
     fn name(&self) -> Name {
-        Name::local(&self.name.lock().0)
+        Name::local(&self.bound.lock().name)
     }
 
     fn peer(&self) -> Result<Name> {
@@ -324,9 +327,7 @@ impl Endpoint for LocalStream {
     }
 
     fn close(&self) {
-        if let (_, Some(key)) = &*self.name.lock() {
-            self.kernel.network.forget_local(key);
-        }
+        self.bound.lock().release(&self.kernel.network.names);
         match self.link.get().map(|link| &link.carrier) {
             Some(Carrier::Bytes(connection)) => connection.close(),
             Some(Carrier::Packets { incoming, outgoing }) => {

@@ -2,9 +2,11 @@
 //!
 //! Unlike on a network nothing is lost: a sender waits while the receiver's mailbox is full.
 
+use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
-use alloc::vec::Vec;
 use core::any::Any;
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::task::{Context, Poll, Waker};
 
 use abi::network::Shutdown;
 use spin::Mutex;
@@ -12,11 +14,12 @@ use spin::Mutex;
 use super::address::{self, AF_UNSPEC, LocalName, Name};
 use super::mailbox::{Mailbox, Message, Posted};
 use super::message::{Credentials, Outgoing, Received, flag};
+use super::rendezvous::{self, Bound, Named};
 use super::socket::{Endpoint, Progress};
 use crate::errno::{Errno, Result};
 use crate::file::pipe::broken;
 use crate::file::ring::Sink;
-use crate::file::{Promise, event, kept};
+use crate::file::{Promise, event};
 use crate::kernel::Kernel;
 use crate::thread::Thread;
 use crate::wait::WaitQueue;
@@ -30,10 +33,10 @@ pub struct LocalDatagram {
     kernel: Arc<Kernel>,
     queue: Arc<WaitQueue>,
     mailbox: Arc<Mailbox>,
-    name: Mutex<(LocalName, Option<Vec<u8>>)>,
+    bound: Mutex<Bound>,
     peer: Mutex<Option<Weak<LocalDatagram>>>,
     /// shutdown(2) for writing.
-    silent: core::sync::atomic::AtomicBool,
+    silent: AtomicBool,
 }
 
 impl LocalDatagram {
@@ -44,9 +47,9 @@ impl LocalDatagram {
             kernel: kernel.clone(),
             mailbox: Mailbox::new(&queue),
             queue,
-            name: Mutex::default(),
+            bound: Mutex::default(),
             peer: Mutex::new(None),
-            silent: core::sync::atomic::AtomicBool::new(false),
+            silent: AtomicBool::new(false),
         })
     }
 
@@ -56,11 +59,19 @@ impl LocalDatagram {
         *other.peer.lock() = Some(one.this.clone());
     }
 
-    fn find(&self, thread: &Arc<Thread>, bytes: &[u8]) -> Result<Arc<LocalDatagram>> {
-        let key = super::key(thread, &address::local(bytes)?).ok_or(Errno::EINVAL)?;
-        let found = thread.kernel().network.find_local(&key)?;
+    /// A socket that was found by name, if it is of this kind.
+    fn checked(found: &Arc<dyn Endpoint>) -> Result<Arc<LocalDatagram>> {
         let datagram = found.as_any().downcast_ref::<LocalDatagram>().ok_or(Errno::EPROTOTYPE)?;
         datagram.this.upgrade().ok_or(Errno::ECONNREFUSED)
+    }
+
+    /// Who has a name, if that can be said without waiting. Only sendmmsg comes here: other senders have
+    /// resolved the name before.
+    fn find_now(thread: &Arc<Thread>, bytes: &[u8]) -> Result<Arc<LocalDatagram>> {
+        match rendezvous::find(thread, bytes).as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(found) => Self::checked(&found?),
+            Poll::Pending => Err(Errno::EAGAIN),
+        }
     }
 
     /// Whether another socket's datagrams are welcome: a connected socket hears its peer only.
@@ -69,9 +80,15 @@ impl LocalDatagram {
     }
 }
 
+impl Named for LocalDatagram {
+    fn bound(&self) -> &Mutex<Bound> {
+        &self.bound
+    }
+}
+
 impl Endpoint for LocalDatagram {
     fn bind(&self, thread: &Arc<Thread>, address: &[u8]) -> Promise<()> {
-        kept(super::local::bind(thread, &self.name, self.this.clone(), address))
+        rendezvous::bind(thread, &self.this, address)
     }
 
     fn connect(&self, thread: &Arc<Thread>, bytes: &[u8]) -> Result<Progress> {
@@ -79,23 +96,32 @@ impl Endpoint for LocalDatagram {
             *self.peer.lock() = None;
             return Ok(Progress::Done);
         }
-        let peer = self.find(thread, bytes)?;
-        if !peer.hears(&self.this) {
-            return Err(Errno::EPERM);
-        }
-        *self.peer.lock() = Some(Arc::downgrade(&peer));
-        self.queue.notify();
-        Ok(Progress::Done)
+        let this = self.this.upgrade().ok_or(Errno::EIO)?;
+        let found = rendezvous::find(thread, bytes);
+        Ok(Progress::Promised(Box::pin(async move {
+            let peer = Self::checked(&found.await?)?;
+            if !peer.hears(&this.this) {
+                return Err(Errno::EPERM);
+            }
+            *this.peer.lock() = Some(Arc::downgrade(&peer));
+            this.queue.notify();
+            Ok(Progress::Done)
+        })))
+    }
+
+    fn resolve(&self, thread: &Arc<Thread>, bytes: &[u8]) -> Option<Promise<Arc<dyn Endpoint>>> {
+        Some(rendezvous::find(thread, bytes))
     }
 
     fn send(&self, thread: &Arc<Thread>, outgoing: &mut Outgoing<'_>) -> Result<Option<usize>> {
-        if self.silent.load(core::sync::atomic::Ordering::SeqCst) {
+        if self.silent.load(Ordering::SeqCst) {
             let quiet = outgoing.flags & flag::NO_SIGNAL != 0;
             return Err(if quiet { Errno::EPIPE } else { broken(thread) });
         }
-        let peer = match outgoing.to {
-            Some(bytes) => self.find(thread, bytes)?,
-            None => {
+        let peer = match (&outgoing.target, outgoing.to) {
+            (Some(target), _) => Self::checked(target)?,
+            (None, Some(bytes)) => Self::find_now(thread, bytes)?,
+            (None, None) => {
                 let peer = self.peer.lock().clone().ok_or(Errno::ENOTCONN)?;
                 peer.upgrade().ok_or(Errno::ECONNREFUSED)?
             }
@@ -110,7 +136,7 @@ impl Endpoint for LocalDatagram {
         let length = data.len();
         let mut ancillary = core::mem::take(&mut outgoing.ancillary);
         ancillary.credentials.get_or_insert_with(|| Credentials::of(thread));
-        let from = Some(Name::local(&self.name.lock().0));
+        let from = Some(self.name());
         match peer.mailbox.post(Message { data, from, ancillary }) {
             Posted::Refused => Err(Errno::ECONNREFUSED),
             _ => Ok(Some(length)),
@@ -124,7 +150,7 @@ impl Endpoint for LocalDatagram {
 
     fn shutdown(&self, how: Shutdown) -> Result<()> {
         if how != Shutdown::Read {
-            self.silent.store(true, core::sync::atomic::Ordering::SeqCst);
+            self.silent.store(true, Ordering::SeqCst);
         }
         if how != Shutdown::Write {
             self.mailbox.end();
@@ -133,7 +159,7 @@ impl Endpoint for LocalDatagram {
     }
 
     fn name(&self) -> Name {
-        Name::local(&self.name.lock().0)
+        Name::local(&self.bound.lock().name)
     }
 
     fn peer(&self) -> Result<Name> {
@@ -165,9 +191,7 @@ impl Endpoint for LocalDatagram {
     }
 
     fn close(&self) {
-        if let (_, Some(key)) = &*self.name.lock() {
-            self.kernel.network.forget_local(key);
-        }
+        self.bound.lock().release(&self.kernel.network.names);
         self.mailbox.refuse();
     }
 

@@ -81,10 +81,6 @@ impl Mailbox {
         false
     }
 
-    pub fn is_refused(&self) -> bool {
-        self.mail.lock().refused
-    }
-
     /// Adds a message. Look for room first: here a full mailbox drops it.
     pub fn post(&self, message: Message) -> Posted {
         let mut mail = self.mail.lock();
@@ -161,5 +157,42 @@ impl Mailbox {
         drop(messages);
         senders.iter().filter_map(Weak::upgrade).for_each(|sender| sender.notify());
         self.queue.notify();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(data: &[u8]) -> Message {
+        Message { data: data.to_vec(), from: None, ancillary: Ancillary::default() }
+    }
+
+    #[test]
+    fn cuts_messages_and_tells_their_length() {
+        let mailbox = Mailbox::new(&Arc::new(WaitQueue::new()));
+        mailbox.post(message(b"hello"));
+        mailbox.post(message(b"world"));
+        let mut bytes = [0; 3];
+        let peeked = mailbox.take(Sink::Kernel(&mut bytes), flag::PEEK).unwrap().unwrap();
+        assert_eq!((peeked.length, peeked.full), (3, 5));
+        let taken = mailbox.take(Sink::Kernel(&mut bytes), 0).unwrap().unwrap();
+        assert_eq!((&bytes, taken.length, taken.full), (b"hel", 3, 5));
+        assert_eq!(mailbox.next_length(), 5);
+        mailbox.end();
+        assert_eq!(mailbox.take(Sink::Kernel(&mut bytes), 0).unwrap().unwrap().full, 5);
+        assert_eq!(mailbox.take(Sink::Kernel(&mut bytes), 0).unwrap().unwrap().full, 0);
+        assert!(matches!(mailbox.post(message(b"late")), Posted::Refused));
+    }
+
+    #[test]
+    fn is_full_until_something_is_taken() {
+        let mailbox = Mailbox::new(&Arc::new(WaitQueue::new()));
+        while mailbox.has_room(None) {
+            mailbox.post(message(&[0; 1000]));
+        }
+        assert!(matches!(mailbox.post(message(b"x")), Posted::Full));
+        mailbox.take(Sink::Kernel(&mut [0; 1000]), 0).unwrap();
+        assert!(mailbox.has_room(None));
     }
 }

@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::address::Name;
+use super::socket::Endpoint;
 use crate::file::Description;
 use crate::file::ring::Source;
 use crate::thread::Thread;
@@ -68,6 +69,8 @@ pub struct Outgoing<'a> {
     pub flags: u32,
     /// `struct sockaddr` of the destination, if one was given.
     pub to: Option<&'a [u8]>,
+    /// Who that is, if it had to be looked up (AF_UNIX).
+    pub target: Option<Arc<dyn Endpoint>>,
     pub ancillary: Ancillary,
 }
 

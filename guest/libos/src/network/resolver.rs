@@ -66,3 +66,20 @@ fn question_end(query: &[u8]) -> Option<usize> {
     }
     (at + 4 <= query.len()).then_some(at + 4)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failure_answers_the_question_and_nothing_else() {
+        let mut query = alloc::vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1];
+        query.extend_from_slice(b"\x02ab\x00\x00\x01\x00\x01");
+        let length = query.len();
+        query.extend_from_slice(&[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
+        let answer = failure(&query);
+        assert_eq!(answer.len(), length);
+        assert_eq!(answer[..12], [0x12, 0x34, 0x81, 0x82, 0, 1, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(question_end(&query[..14]), None);
+    }
+}

@@ -1,5 +1,6 @@
 //! The socket as a file, and what every kind of socket can be asked for.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::any::Any;
 use core::sync::atomic::Ordering;
@@ -36,10 +37,10 @@ pub enum Progress {
     Done,
     /// Under way: [`Endpoint::connected`] has the outcome when the queue was told.
     Started,
-    /// To be tried again when the queue was told.
-    Busy,
+    /// To be tried again when this says so; look whenever the queue was told.
+    Busy(Box<dyn FnMut() -> bool + Send>),
     /// To be waited for even if the socket is non-blocking: it is soon over.
-    Promised(Promise<()>),
+    Promised(Promise<Progress>),
 }
 
 /// One kind of socket.
@@ -56,6 +57,11 @@ pub trait Endpoint: Send + Sync + 'static {
     }
 
     fn connect(&self, thread: &Arc<Thread>, address: &[u8]) -> Result<Progress>;
+
+    /// Looks up whom an address names, if that may take time.
+    fn resolve(&self, _thread: &Arc<Thread>, _address: &[u8]) -> Option<Promise<Arc<dyn Endpoint>>> {
+        None
+    }
 
     /// The outcome of a connect under way, once.
     fn connected(&self) -> Option<Result<()>> {
@@ -141,7 +147,8 @@ impl Socket {
     }
 
     fn put(&self, thread: &Arc<Thread>, from: Source<'_>) -> Result<Transfer> {
-        let mut outgoing = Outgoing { from, flags: 0, to: None, ancillary: Ancillary::default() };
+        let mut outgoing =
+            Outgoing { from, flags: 0, to: None, target: None, ancillary: Ancillary::default() };
         Ok(self.endpoint.send(thread, &mut outgoing)?.map_or(Transfer::NotReady, Transfer::Done))
     }
 
@@ -256,7 +263,7 @@ impl File for Socket {
             FIONREAD if self.endpoint.listening() => kept(Err(Errno::EINVAL)),
             FIONREAD => kept(put_word(thread, argument, self.endpoint.unread() as u32)),
             SIOCOUTQ => kept(put_word(thread, argument, self.endpoint.unsent() as u32)),
-            _ => kept(Err(Errno::ENOTTY)),
+            _ => kept(super::interface::control(thread, command, argument)),
         }
     }
 

@@ -136,8 +136,16 @@ impl Transferring {
         let wanted = crate::file::event::ERROR
             | crate::file::event::HANGUP
             | if self.way == Way::Read { crate::file::event::IN } else { crate::file::event::OUT };
-        let _outside = thread.kernel().scheduler.wait_outside();
-        wait::until(thread, &[queue], Patience::Forever, || (file.events() & wanted != 0).then_some(())).await
+        let _outside = file.outside().then(|| thread.kernel().scheduler.wait_outside());
+        let timeout_ns = file.timeout_ns(self.way == Way::Write);
+        let patience = timeout_ns.map_or(Patience::Forever, |timeout_ns| {
+            Patience::Until(thread.kernel().machine.now().monotonic_ns.saturating_add(timeout_ns))
+        });
+        let ready = || (file.events() & wanted != 0).then_some(());
+        match wait::until(thread, &[queue], patience, ready).await {
+            Err(Errno::ETIMEDOUT) => Err(Errno::EAGAIN),
+            other => other,
+        }
     }
 }
 

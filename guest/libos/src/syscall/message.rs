@@ -16,6 +16,7 @@ use super::{Call, Outcome, range};
 use crate::errno::{Errno, Result};
 use crate::file::Description;
 use crate::file::ring::{Sink, Source};
+use crate::network::Endpoint;
 use crate::network::message::{Ancillary, Credentials, Outgoing, Received, flag};
 use crate::thread::Thread;
 use crate::user::{self, TRANSFER_MAX};
@@ -121,6 +122,8 @@ struct Send {
     ranges: Ranges,
     flags: u32,
     to: Option<AddressArgument>,
+    /// Who that is, if it had to be looked up.
+    target: Option<Arc<dyn Endpoint>>,
     ancillary: Ancillary,
     sent: u64,
 }
@@ -128,7 +131,7 @@ struct Send {
 impl Send {
     fn to(description: &Arc<Description>, ranges: Ranges, flags: u32) -> Self {
         let ancillary = Ancillary::default();
-        Self { description: description.clone(), ranges, flags, to: None, ancillary, sent: 0 }
+        Self { description: description.clone(), ranges, flags, to: None, target: None, ancillary, sent: 0 }
     }
 
     fn message(
@@ -156,6 +159,7 @@ impl Operation for Send {
                 from: Source::user(thread, self.ranges.all()),
                 flags: self.flags,
                 to: self.to.as_ref().map(AddressArgument::bytes),
+                target: self.target.clone(),
                 ancillary: core::mem::take(&mut self.ancillary),
             };
             let sent = socket.endpoint.send(thread, &mut outgoing);
@@ -231,7 +235,20 @@ pub fn sendto(call: &mut Call<'_>) -> Outcome {
     if call.arguments[4] != 0 && call.word(5) != 0 {
         send.to = Some(attempt!(AddressArgument::read(call.thread, call.arguments[4], call.word(5))));
     }
-    waiting::run(call, &description, manner(&description, flags, true), send)
+    send_to(call, description, send)
+}
+
+/// Sends, after looking the destination up if that takes time.
+fn send_to(call: &Call<'_>, description: Arc<Description>, mut send: Send) -> Outcome {
+    let manner = manner(&description, send.flags, true);
+    let endpoint = &of(&description).endpoint;
+    let sought = send.to.as_ref().and_then(|to| endpoint.resolve(call.thread, to.bytes()));
+    let Some(sought) = sought else { return waiting::run(call, &description, manner, send) };
+    let thread = call.thread.clone();
+    call.wait(async move {
+        send.target = Some(sought.await?);
+        waiting::run_later(&thread, &description, manner, send).await
+    })
 }
 
 pub fn sendmsg(call: &mut Call<'_>) -> Outcome {
@@ -242,7 +259,7 @@ pub fn sendmsg(call: &mut Call<'_>) -> Outcome {
     }
     let header = attempt!(Header::read(call.thread, call.arguments[1]));
     let send = attempt!(Send::message(call.thread, &description, &header, flags));
-    waiting::run(call, &description, manner(&description, flags, true), send)
+    send_to(call, description, send)
 }
 
 /// Several messages, one after the other.
@@ -438,7 +455,7 @@ fn put_control(
     }
     let room = if header.control == 0 { 0 } else { header.control_length.min(CONTROL_MAX) as usize };
     let mut bytes: Vec<u8> = Vec::new();
-    let mut add = |bytes: &mut Vec<u8>, kind: u32, data: &[u8]| {
+    let add = |bytes: &mut Vec<u8>, kind: u32, data: &[u8]| {
         bytes.extend_from_slice(&((CONTROL_HEADER + data.len()) as u64).to_le_bytes());
         bytes.extend_from_slice(&SOL_SOCKET.to_le_bytes());
         bytes.extend_from_slice(&kind.to_le_bytes());

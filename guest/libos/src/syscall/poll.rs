@@ -120,6 +120,7 @@ fn look_or_wait(
     let thread = thread.clone();
     call.wait(async move {
         let result = {
+            let _waiting = wait.waiting();
             let _outside = wait.outside().then(|| thread.kernel().scheduler.wait_outside());
             let queues = wait.queues();
             let look = || match wait.look(&thread) {
@@ -153,6 +154,10 @@ trait Waiting: Send + Sync + 'static {
     fn look(&self, thread: &Arc<Thread>) -> Result<u64>;
     fn queues(&self) -> Vec<&WaitQueue>;
     fn outside(&self) -> bool;
+    /// Something to hold while waiting.
+    fn waiting(&self) -> Option<epoll::Waiting<'_>> {
+        None
+    }
     /// Writes the result of a call that found nothing.
     fn timed_out(&self, _thread: &Arc<Thread>) -> Result<u64> {
         Ok(0)
@@ -472,6 +477,10 @@ impl Waiting for EpollWait {
 
     fn outside(&self) -> bool {
         self.description.file.outside()
+    }
+
+    fn waiting(&self) -> Option<epoll::Waiting<'_>> {
+        Some(self.epoll().waiting())
     }
 }
 

@@ -182,17 +182,10 @@ pub fn connect(call: &mut Call<'_>) -> Outcome {
     let manner = manner(&description, 0, true);
     match progress {
         Progress::Done => Ok(0).into(),
-        Progress::Promised(promise) => promised(call, promise),
-        Progress::Started if !manner.blocking => match of(&description).endpoint.connected() {
-            Some(result) => result.into(),
-            None => Err::<u64, _>(Errno::EINPROGRESS).into(),
-        },
-        Progress::Busy if !manner.blocking => Err::<u64, _>(Errno::EAGAIN).into(),
         progress => {
-            let busy = matches!(progress, Progress::Busy);
             let thread = call.thread.clone();
             call.wait(async move {
-                finish_connect(&thread, &description, address, busy, manner.timeout_ns).await.map(|()| 0)
+                finish_connect(&thread, &description, address, progress, manner).await.map(|()| 0)
             })
         }
     }
@@ -202,30 +195,40 @@ async fn finish_connect(
     thread: &Arc<Thread>,
     description: &Arc<Description>,
     address: AddressArgument,
-    busy: bool,
-    timeout_ns: Option<u64>,
+    mut progress: Progress,
+    manner: Manner,
 ) -> Result<()> {
-    let socket = of(description);
+    let endpoint = &of(description).endpoint;
+    let queues = [endpoint.queue()];
     let _outside = description.file.outside().then(|| thread.kernel().scheduler.wait_outside());
-    let patience = timeout_ns.map_or(Patience::Forever, |timeout_ns| {
+    let patience = manner.timeout_ns.map_or(Patience::Forever, |timeout_ns| {
         Patience::Until(thread.kernel().machine.now().monotonic_ns.saturating_add(timeout_ns))
     });
-    let attempt = || {
-        if !busy {
-            return socket.endpoint.connected();
-        }
-        match socket.endpoint.connect(thread, address.bytes()) {
-            Ok(Progress::Busy) => None,
-            Ok(_) => Some(Ok(())),
-            Err(errno) => Some(Err(errno)),
-        }
-    };
-    match wait::until(thread, &[socket.endpoint.queue()], patience, attempt).await {
-        Ok(result) => result,
-        Err(Errno::ETIMEDOUT) => Err(if busy { Errno::EAGAIN } else { Errno::EINPROGRESS }),
-        // The connect goes on; begun anew it would be found under way.
-        Err(Errno::ERESTARTSYS) if !busy => Err(Errno::EINTR),
-        Err(errno) => Err(errno),
+    loop {
+        progress = match progress {
+            Progress::Done => return Ok(()),
+            Progress::Promised(promise) => promise.await?,
+            Progress::Started if !manner.blocking => {
+                return endpoint.connected().unwrap_or(Err(Errno::EINPROGRESS));
+            }
+            Progress::Started => {
+                return match wait::until(thread, &queues, patience, || endpoint.connected()).await {
+                    Ok(result) => result,
+                    Err(Errno::ETIMEDOUT) => Err(Errno::EINPROGRESS),
+                    // The connect goes on; begun anew it would be found under way.
+                    Err(Errno::ERESTARTSYS) => Err(Errno::EINTR),
+                    Err(errno) => Err(errno),
+                };
+            }
+            Progress::Busy(_) if !manner.blocking => return Err(Errno::EAGAIN),
+            Progress::Busy(mut has_place) => {
+                match wait::until(thread, &queues, patience, || has_place().then_some(())).await {
+                    Ok(()) => endpoint.connect(thread, address.bytes())?,
+                    Err(Errno::ETIMEDOUT) => return Err(Errno::EAGAIN),
+                    Err(errno) => return Err(errno),
+                }
+            }
+        };
     }
 }
 

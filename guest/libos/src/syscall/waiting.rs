@@ -43,6 +43,20 @@ pub fn run(
     call.wait(async move { wait_for(&thread, &description, manner.timeout_ns, operation).await })
 }
 
+/// The same, from within a future.
+pub async fn run_later(
+    thread: &Arc<Thread>,
+    description: &Arc<Description>,
+    manner: Manner,
+    mut operation: impl Operation,
+) -> Result<u64> {
+    match operation.attempt(thread)? {
+        Some(value) => Ok(value),
+        None if !manner.blocking => operation.partial().ok_or(Errno::EAGAIN),
+        None => wait_for(thread, description, manner.timeout_ns, operation).await,
+    }
+}
+
 async fn wait_for(
     thread: &Arc<Thread>,
     description: &Arc<Description>,
