@@ -208,16 +208,17 @@ impl Kernel {
     /// Sleeps until there may be something to run.
     fn idle(&self, cpu: Cpu) {
         let collects = self.scheduler.fall_asleep(cpu);
-        let patience = if self.scheduler.contended() {
-            Patience::None
-        } else {
-            match self.timers.earliest_ns() {
-                Some(time_ns) if collects => Patience::Until(time_ns),
-                _ => Patience::Forever,
-            }
+        let kept_ns = self.timers.earliest_ns().filter(|time_ns| self.scheduler.keep_time(*time_ns));
+        let patience = match kept_ns {
+            _ if self.scheduler.contended() => Patience::None,
+            Some(time_ns) => Patience::Until(time_ns),
+            None => Patience::Forever,
         };
         let mut events = Vec::new();
         self.machine.wait(cpu, patience, collects, &mut events);
+        if let Some(time_ns) = kept_ns {
+            self.scheduler.end_keeping(time_ns);
+        }
         self.scheduler.wake_up(cpu, collects);
         self.scheduler.serve(|| {
             self.hand_out(events);

@@ -29,6 +29,8 @@ pub struct Scheduler {
     running: Vec<Mutex<Option<Arc<Thread>>>>,
     /// Number of threads that wait for something outside (readiness, completion).
     outside: AtomicUsize,
+    /// When the sleeping CPUs will look at the timers by themselves; `u64::MAX` for never.
+    asleep_until_ns: AtomicU64,
     /// Number of CPUs that hand out events now and will look at the queue right after.
     serving: AtomicUsize,
 }
@@ -45,6 +47,7 @@ impl Scheduler {
             running: (0..cpus).map(|_| Mutex::new(None)).collect(),
             outside: AtomicUsize::new(0),
             serving: AtomicUsize::new(0),
+            asleep_until_ns: AtomicU64::new(u64::MAX),
         }
     }
 
@@ -130,7 +133,7 @@ impl Scheduler {
         let collected = self.collecting.load(Ordering::Relaxed) != 0;
         let tick = self.contended() || (!collected && self.outside.load(Ordering::Relaxed) > 0);
         match timer_ns {
-            Some(time_ns) if !collected => Slice::Until(time_ns),
+            Some(time_ns) if time_ns < self.asleep_until_ns.load(Ordering::SeqCst) => Slice::Until(time_ns),
             _ if tick => Slice::Tick,
             _ => Slice::Unlimited,
         }
@@ -143,6 +146,16 @@ impl Scheduler {
         let set = if collects { &self.collecting } else { &self.asleep };
         set.fetch_or(1 << cpu.0, Ordering::SeqCst);
         collects
+    }
+
+    /// Whether this CPU has to wake up for the earliest timer, because no sleeping one will.
+    pub(crate) fn keep_time(&self, time_ns: u64) -> bool {
+        self.asleep_until_ns.fetch_min(time_ns, Ordering::SeqCst) > time_ns
+    }
+
+    /// The CPU that kept time until then is awake.
+    pub(crate) fn end_keeping(&self, time_ns: u64) {
+        let _ = self.asleep_until_ns.compare_exchange(time_ns, u64::MAX, Ordering::SeqCst, Ordering::SeqCst);
     }
 
     pub(crate) fn wake_up(&self, cpu: Cpu, collected: bool) {

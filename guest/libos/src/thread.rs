@@ -84,7 +84,7 @@ impl Thread {
     /// Whether a wait of this thread has to end: a signal is deliverable, or the process is ending.
     pub fn interrupted(&self) -> bool {
         self.attention.load(Ordering::SeqCst)
-            && (self.process.ending() || self.signals.deliverable(&self.process.signals))
+            && (self.process.must_end(self) || self.signals.deliverable(&self.process.signals))
     }
 
     /// Makes the thread look around before it runs application code again.

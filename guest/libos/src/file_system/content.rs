@@ -48,6 +48,11 @@ impl MemoryFile {
         })
     }
 
+    /// Holds these few bytes from the start.
+    pub fn hold(&self, bytes: &[u8]) {
+        *self.content.lock() = Content::Heap(bytes.to_vec());
+    }
+
     /// Tells the content which node it belongs to.
     pub fn belong_to(&self, node: &Arc<Node>) {
         *self.node.lock() = Arc::downgrade(node);

@@ -127,8 +127,16 @@ impl FileSystems {
         Self { root, numbers, scratch: AtomicU64::new(boot.scratch), _reserved: Mutex::new(Vec::new()) }
     }
 
-    /// Puts the granted trees behind the first where they belong; a tree may be a single file.
+    /// Puts the granted trees behind the first where they belong; a tree may be a single file. The name
+    /// server is the island's own.
     pub async fn attach_trees(&self, kernel: &Arc<Kernel>) -> Result<()> {
+        let resolver = MemoryFile::new(kernel);
+        resolver.hold(b"nameserver 127.0.0.53\n");
+        let now_ns = kernel.machine.now().realtime_ns as i64;
+        let meta = |mode, user, group| Meta::new(self.next_number(), mode, user, group, now_ns);
+        let node = Node::new(meta(0o100644, 0, 0), Kind::Memory(resolver.clone()));
+        resolver.belong_to(&node);
+        attach(&self.root, b"/etc/resolv.conf", node, &meta);
         for mount in kernel.boot.mounts.iter().skip(1) {
             let place = Place::root(mount.tree);
             let Reply::Attributes(attributes) =
