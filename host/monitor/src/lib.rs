@@ -11,8 +11,11 @@
 #![deny(unsafe_code)]
 
 mod caller;
+mod cgroup;
+mod doctor;
 mod grant;
 mod identity;
+mod launch;
 mod plan;
 mod running;
 mod sandbox;
@@ -23,11 +26,11 @@ mod stream;
 mod tree;
 mod verdict;
 mod voice;
+mod watch;
 
 use std::process::ExitCode;
 
-use api::report::Report;
-
+pub use doctor::examine;
 #[doc(hidden)]
 pub use sandbox::filter;
 pub use start::{become_monitor, called};
@@ -64,10 +67,5 @@ enum Error {
     #[error(transparent)]
     Plan(#[from] plan::PlanError),
     #[error(transparent)]
-    Start(#[from] running::StartError),
-}
-
-/// Says what this machine can do for islands.
-pub fn examine() -> Report {
-    Report { able: true, checks: Vec::new() }
+    Start(#[from] launch::StartError),
 }

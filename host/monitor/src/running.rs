@@ -8,25 +8,23 @@ use std::sync::{Arc, RwLock};
 use std::thread::JoinHandle;
 
 use abi::message::{ToGuest, ToMonitor, decode};
-use abi::pico::Start;
 use abi::request::Reply;
 use abi::{Code, Handle, MESSAGE_MAX};
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, poll};
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
-use rustix::io::Errno;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, read};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
-use crate::plan::{Plan, host_cpus};
-use crate::sandbox::{self, Guest, Launch, SpawnError, View, filter};
+use crate::cgroup::Group;
+use crate::launch::{StartError, launch};
+use crate::plan::Plan;
+use crate::sandbox::Guest;
 use crate::serve::{Answer, Channel, Closed, Granted, Outcome, Sent, Served, Server, Workers, window};
 use crate::signal::Signals;
-use crate::start::sealed_file;
-use crate::stream::{Kept, Pseudo, StreamError, Terminal};
+use crate::stream::{Kept, Pseudo, Terminal};
 use crate::verdict::{Evidence, Verdict, judge};
 use crate::voice;
+use crate::watch::{self, Watch};
 
-/// Bytes of address space for the library OS's state; memory is used as it is touched.
-const STATE: u64 = 4 << 30;
 const SIGWINCH: u8 = 28;
 /// How long a guest may take to end after its last word.
 const FAREWELL: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
@@ -35,21 +33,6 @@ const LINES: u32 = 10_000;
 /// Threads that wait for disks, and for the network.
 const DISK_THREADS: usize = 8;
 const NETWORK_THREADS: usize = 64;
-
-/// Why an island could not be started.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    #[error("this eyot was built without a guest image; build it again from a complete source tree")]
-    NoImage,
-    #[error("the island's memory and channels could not be made: {0}")]
-    Resources(#[from] Errno),
-    #[error("the island's memory could not be made: {0}")]
-    Memory(#[from] std::io::Error),
-    #[error("the terminal could not be set up: {0}")]
-    Terminal(#[from] StreamError),
-    #[error(transparent)]
-    Spawn(#[from] SpawnError),
-}
 
 /// A living island.
 pub struct Running {
@@ -61,6 +44,8 @@ pub struct Running {
     network: Workers,
     copying: Vec<JoinHandle<()>>,
     terminal: Option<Terminal>,
+    group: Option<Group>,
+    watch: Option<Watch>,
     lines: u32,
     evidence: Evidence,
 }
@@ -72,7 +57,8 @@ impl Running {
         let granted = std::mem::take(&mut plan.granted);
         let master = plan.streams.pseudo.as_ref().map(Pseudo::master).transpose()?;
         let kept = plan.streams.pseudo.take().map(Pseudo::keep).transpose()?;
-        let (channel, guest) = launch(&plan, &granted.descriptors)?;
+        let group = plan.memory.and_then(Group::with_memory);
+        let (channel, guest) = launch(&plan, &granted.descriptors, group.as_ref())?;
         // The monitor's copies would keep pipes and the terminal from ending with the island.
         let Granted { descriptors, objects } = granted;
         drop(descriptors);
@@ -91,8 +77,23 @@ impl Running {
             memory_objects: plan.boot.memory,
         };
         let evidence = Evidence { memory: plan.memory, ..Evidence::default() };
+        let limit = plan.memory.filter(|_| group.is_none());
+        let watch = limit.map(|limit| Watch { process: guest.process, limit });
         let (disk, network) = (Workers::new(DISK_THREADS)?, Workers::new(NETWORK_THREADS)?);
-        Ok(Self { guest, channel, signals, server, disk, network, copying, terminal, lines: LINES, evidence })
+        Ok(Self {
+            guest,
+            channel,
+            signals,
+            server,
+            disk,
+            network,
+            copying,
+            terminal,
+            group,
+            watch,
+            lines: LINES,
+            evidence,
+        })
     }
 
     /// Serves the island until it ends.
@@ -104,6 +105,10 @@ impl Running {
             self.take_results();
             self.channel.flush();
             self.take_messages(&mut buffer);
+            if self.watch.as_ref().is_some_and(Watch::is_exceeded) {
+                self.evidence.out_of_memory = true;
+                break;
+            }
             if ended {
                 break;
             }
@@ -130,7 +135,7 @@ impl Running {
             ),
         ];
         // An interrupted wait is as good as any other.
-        let _ = poll(&mut polled, None);
+        let _ = poll(&mut polled, self.watch.as_ref().map(|_| &watch::INTERVAL));
         polled[0].revents().contains(PollFlags::IN)
     }
 
@@ -247,8 +252,8 @@ impl Running {
     /// Ends the guest if it still lives, and judges.
     fn end(mut self) -> Verdict {
         let mut polled = [PollFd::new(&self.guest.descriptor, PollFlags::IN)];
-        let patience =
-            if self.evidence.closed.is_some() { Timespec { tv_sec: 0, tv_nsec: 0 } } else { FAREWELL };
+        let condemned = self.evidence.closed.is_some() || self.evidence.out_of_memory;
+        let patience = if condemned { Timespec { tv_sec: 0, tv_nsec: 0 } } else { FAREWELL };
         if !matches!(poll(&mut polled, Some(&patience)), Ok(1)) {
             // It fails only for a process that has ended.
             let _ = pidfd_send_signal(&self.guest.descriptor, Signal::KILL);
@@ -258,6 +263,10 @@ impl Running {
             self.evidence.signal = status.terminating_signal();
             self.evidence.status = status.exit_status();
         }
+        let mut words = [0; 1024];
+        let length = read(&self.guest.words, &mut words).unwrap_or(0);
+        self.evidence.words = String::from_utf8_lossy(&words[..length]).into_owned();
+        self.evidence.out_of_memory |= self.group.as_ref().is_some_and(Group::has_killed);
         // The island's ends of the pipes are closed with its process, so the copies come to an end.
         let Self { copying, server, evidence, terminal, .. } = self;
         drop(server);
@@ -274,53 +283,4 @@ impl Running {
 
 fn code(error: Errno) -> Code {
     Code(u16::try_from(error.raw_os_error()).unwrap_or(5))
-}
-
-/// Makes the guest's process, with the best view that this machine allows.
-fn launch(plan: &Plan, granted: &[OwnedFd]) -> Result<(Channel, Guest), StartError> {
-    if sandbox::code().is_empty() {
-        return Err(StartError::NoImage);
-    }
-    let mut last = None;
-    for view in &plan.views {
-        let (channel, control) = Channel::new()?;
-        let own = [
-            control,
-            sealed_file("eyot-boot", &start_page(plan, view)?, false)?,
-            state()?,
-            epoll::create(epoll::CreateFlags::CLOEXEC)?,
-            eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
-        ];
-        let descriptors: Vec<_> = own.iter().chain(granted).map(AsFd::as_fd).collect();
-        let launch = Launch { caller: plan.caller, view, descriptors: &descriptors, memory: plan.memory };
-        match sandbox::spawn(launch) {
-            Ok(guest) => return Ok((channel, guest)),
-            Err(error) if error.is_for_namespaces() => last = Some(error),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Err(last.map_or(StartError::NoImage, StartError::Spawn))
-}
-
-fn start_page(plan: &Plan, view: &View) -> Result<Vec<u8>, StartError> {
-    let direct = view.direct();
-    let start = Start {
-        boot: plan.boot.clone(),
-        state_length: STATE,
-        filter: filter::compile(sandbox::code(), !direct.is_empty()),
-        direct,
-        host_cpus: host_cpus(),
-    };
-    postcard::to_allocvec(&start).map_err(|error| StartError::Memory(std::io::Error::other(error)))
-}
-
-/// The library OS's memory: its length can never change, so that no access can fail for that.
-fn state() -> Result<OwnedFd, Errno> {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    // Executable: the stubs of the gate live in it.
-    let file = memfd_create("eyot-state", flags | MemfdFlags::EXEC)
-        .or_else(|_| memfd_create("eyot-state", flags))?;
-    ftruncate(&file, STATE)?;
-    fcntl_add_seals(&file, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW)?;
-    Ok(file)
 }

@@ -44,6 +44,8 @@ pub struct Evidence {
     pub signal: Option<i32>,
     /// Its exit status, if it ended by itself.
     pub status: Option<i32>,
+    /// What it said before it could speak to the monitor.
+    pub words: String,
     /// The host found the memory limit reached.
     pub out_of_memory: bool,
     /// The limit, for the sentence.
@@ -72,6 +74,9 @@ pub fn judge(evidence: Evidence) -> Verdict {
             BY_SIGNAL.wrapping_add(signal as u8),
             format!("the island ended by signal {signal} without a last word: its library OS was broken"),
         ),
+        (None, None) if !evidence.words.is_empty() => {
+            Verdict::with(FAILED, format!("the library OS could not start: {}", harmless(&evidence.words)))
+        }
         (None, None) => Verdict::with(
             FAILED,
             format!("the island ended without a last word (status {})", evidence.status.unwrap_or(0)),

@@ -10,7 +10,7 @@ use super::raw;
 /// Numbers below this are the guest's; ours are moved above it before the fork.
 const ABOVE: i32 = 512;
 
-/// The first agreed number; those below are /dev/null.
+/// The first agreed number. Those below are /dev/null, but for standard error, which the monitor reads.
 const FIRST: u32 = abi::pico::descriptor::CONTROL;
 
 /// Everything the child needs, out of the way of the guest's numbers and closed by execution.
@@ -19,18 +19,25 @@ pub struct Table {
     /// Where the child reports a failure.
     pub failure: OwnedFd,
     null: OwnedFd,
+    stderr: OwnedFd,
     granted: Vec<OwnedFd>,
 }
 
 impl Table {
     /// Duplicates everything above the guest's numbers.
-    pub fn gather(image: &OwnedFd, failure: &OwnedFd, granted: &[BorrowedFd]) -> Result<Self, Errno> {
+    pub fn gather(
+        image: &OwnedFd,
+        failure: &OwnedFd,
+        stderr: &OwnedFd,
+        granted: &[BorrowedFd],
+    ) -> Result<Self, Errno> {
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
         let aside = |descriptor: BorrowedFd| fcntl_dupfd_cloexec(descriptor, ABOVE);
         Ok(Self {
             image: aside(image.as_fd())?,
             failure: aside(failure.as_fd())?,
             null: aside(null.as_fd())?,
+            stderr: aside(stderr.as_fd())?,
             granted: granted.iter().copied().map(aside).collect::<Result<_, _>>()?,
         })
     }
@@ -38,7 +45,8 @@ impl Table {
     /// Puts the granted descriptors at their numbers, in the child, and marks all others to be closed.
     pub fn arrange(&self) -> Result<(), Errno> {
         for number in 0..FIRST {
-            raw::place(self.null.as_fd(), number)?;
+            let standard = if number == 2 { &self.stderr } else { &self.null };
+            raw::place(standard.as_fd(), number)?;
         }
         let mut next = FIRST;
         for descriptor in &self.granted {

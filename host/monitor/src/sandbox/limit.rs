@@ -9,13 +9,13 @@ const DESCRIPTORS: u64 = 1 << 20;
 /// this is no fair share but the end of a fork bomb.
 const THREADS: u64 = 8192;
 
-/// Sets the limits. None can be raised again later: hard and soft are the same.
-pub fn set(memory: Option<u64>) -> Result<(), Errno> {
+/// Sets the limits; `data` bounds private memory. None can be raised again later: hard and soft are the same.
+pub fn set(data: Option<u64>) -> Result<(), Errno> {
     lower(Resource::Core, 0)?;
     lower(Resource::Nofile, DESCRIPTORS)?;
     lower(Resource::Nproc, THREADS)?;
-    if let Some(memory) = memory {
-        lower(Resource::Data, memory)?;
+    if let Some(data) = data {
+        lower(Resource::Data, data)?;
     }
     Ok(())
 }

@@ -18,5 +18,5 @@ mod wall;
 
 pub use image::code;
 pub use limit::raise_descriptors;
-pub use spawn::{Guest, Launch, SpawnError, spawn};
+pub use spawn::{Guest, Launch, SpawnError, rehearse, spawn};
 pub use view::View;

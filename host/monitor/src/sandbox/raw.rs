@@ -30,11 +30,12 @@ pub fn fork(namespaces: i32) -> Result<Forked, Errno> {
         return Err(Errno::DEADLK);
     }
     let mut descriptor: RawFd = -1;
-    // clone and not clone3: container engines' filters answer ENOSYS to the latter.
-    let flags = namespaces | libc::CLONE_PIDFD | libc::SIGCHLD;
-    // SAFETY: without CLONE_VM this is fork(2): the child goes on in a copy of this address space, and
-    // being the only thread it holds every lock itself. `descriptor` is a live integer.
-    let result = unsafe { libc::syscall(libc::SYS_clone, flags, 0, &raw mut descriptor, 0, 0) };
+    let flags = namespaces as libc::c_long | libc::c_long::from(libc::CLONE_PIDFD | libc::SIGCHLD);
+    let none: libc::c_long = 0;
+    // SAFETY: without CLONE_VM and with no stack this is fork(2): the child goes on in a copy of this
+    // address space, and being the only thread it holds every lock itself. The third argument points to a
+    // live integer. (clone3 would do as well, but container engines refuse it.)
+    let result = unsafe { libc::syscall(libc::SYS_clone, flags, none, &raw mut descriptor, none, none) };
     match check(result)? {
         0 => Ok(Forked::Child),
         child => {
@@ -128,6 +129,15 @@ pub fn set_mounts(mount: BorrowedFd, attributes: u64) -> Result<(), Errno> {
         )
     };
     check(result).map(drop)
+}
+
+/// The kernel's version of Landlock, if it is enabled.
+pub fn landlock_version() -> Option<i32> {
+    const VERSION: libc::c_ulong = 1;
+    let none: libc::c_ulong = 0;
+    // SAFETY: with this flag and no structure the call only answers a number.
+    let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, none, none, VERSION) };
+    i32::try_from(version).ok().filter(|&version| version > 0)
 }
 
 /// Removes every capability from the bounding set, as far as this process may.

@@ -1,5 +1,6 @@
 //! Forking the guest's process and walking it through the wall.
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,15 +20,22 @@ use crate::signal::Signals;
 pub struct Launch<'a> {
     pub caller: Caller,
     pub view: &'a View,
+    /// What the process is called in lists of processes.
+    pub name: &'a CStr,
     /// What it is granted, at the numbers from [`abi::pico::descriptor::CONTROL`] on.
     pub descriptors: &'a [BorrowedFd<'a>],
-    pub memory: Option<u64>,
+    /// A limit of private memory, where nothing better bounds it.
+    pub data: Option<u64>,
+    /// The control group's door.
+    pub group: Option<&'a OwnedFd>,
 }
 
 /// The guest's first process.
 pub struct Guest {
     pub process: Pid,
     pub descriptor: OwnedFd,
+    /// What it says before it can speak to the monitor.
+    pub words: OwnedFd,
 }
 
 /// Where the way through the wall ended.
@@ -35,6 +43,7 @@ pub struct Guest {
 #[repr(u8)]
 pub enum Step {
     Fork,
+    Group,
     UserMap,
     View,
     Limits,
@@ -46,8 +55,9 @@ pub enum Step {
     Execute,
 }
 
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 11] = [
     Step::Fork,
+    Step::Group,
     Step::UserMap,
     Step::View,
     Step::Limits,
@@ -82,8 +92,10 @@ pub fn spawn(launch: Launch) -> Result<Guest, SpawnError> {
     let image = image::image()
         .map_err(|error| at(Step::Execute)(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
     let (report, failure) = pipe_with(PipeFlags::CLOEXEC).map_err(at(Step::Fork))?;
-    let table = Table::gather(&image, &failure, launch.descriptors).map_err(at(Step::Descriptors))?;
-    drop(failure);
+    let (words, stderr) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(at(Step::Fork))?;
+    let table =
+        Table::gather(&image, &failure, &stderr, launch.descriptors).map_err(at(Step::Descriptors))?;
+    drop((failure, stderr));
     match raw::fork(launch.view.namespaces()).map_err(at(Step::Fork))? {
         Forked::Child => {
             let Err(error) = child(&launch, &table);
@@ -93,7 +105,7 @@ pub fn spawn(launch: Launch) -> Result<Guest, SpawnError> {
         Forked::Parent { child, descriptor } => {
             drop(table);
             match told(report) {
-                None => Ok(Guest { process: child, descriptor }),
+                None => Ok(Guest { process: child, descriptor, words }),
                 Some(error) => {
                     // It has ended by itself; this takes it off the list of processes.
                     let _ = waitid(WaitId::Pid(child), WaitIdOptions::EXITED);
@@ -108,11 +120,14 @@ fn child(launch: &Launch, table: &Table) -> Result<std::convert::Infallible, Spa
     let at = |step| move |errno| SpawnError { step, errno };
     let view = launch.view;
     Signals::unblock_all();
+    if let Some(door) = launch.group {
+        rustix::io::write(door, b"0").map_err(at(Step::Group))?;
+    }
     if view.in_user_namespace() {
         map_caller(launch.caller.user, launch.caller.group).map_err(at(Step::UserMap))?;
     }
     view.enter().map_err(at(Step::View))?;
-    limit::set(launch.memory).map_err(at(Step::Limits))?;
+    limit::set(launch.data).map_err(at(Step::Limits))?;
     wall::drop_bounding_set();
     if launch.caller.is_root() && !view.in_user_namespace() {
         wall::become_nobody().map_err(at(Step::User))?;
@@ -122,7 +137,30 @@ fn child(launch: &Launch, table: &Table) -> Result<std::convert::Infallible, Spa
     orphaned(table.failure.as_fd()).map_err(at(Step::Tie))?;
     wall::restrict(*view != View::Nothing).map_err(at(Step::Restrict))?;
     table.arrange().map_err(at(Step::Descriptors))?;
-    Err(at(Step::Execute)(raw::execute(table.image.as_fd(), c"eyot-island")))
+    Err(at(Step::Execute)(raw::execute(table.image.as_fd(), launch.name)))
+}
+
+/// Makes the name spaces of a view and enters it, and nothing more.
+pub fn rehearse(view: &View, caller: Caller) -> Result<(), SpawnError> {
+    let at = |step| move |errno| SpawnError { step, errno };
+    let (report, failure) = pipe_with(PipeFlags::CLOEXEC).map_err(at(Step::Fork))?;
+    match raw::fork(view.namespaces()).map_err(at(Step::Fork))? {
+        Forked::Child => {
+            let map = if view.in_user_namespace() { map_caller(caller.user, caller.group) } else { Ok(()) };
+            let outcome = map.map_err(at(Step::UserMap)).and_then(|()| view.enter().map_err(at(Step::View)));
+            if let Err(error) = outcome {
+                tell(failure, error);
+            }
+            raw::exit(0)
+        }
+        Forked::Parent { child, .. } => {
+            drop(failure);
+            let outcome = told(report).map_or(Ok(()), Err);
+            // It ends by itself.
+            let _ = waitid(WaitId::Pid(child), WaitIdOptions::EXITED);
+            outcome
+        }
+    }
 }
 
 /// An error if the monitor died before the guest was tied to it: then nobody reads the report.

@@ -93,7 +93,8 @@ impl Kept {
                 let _ = write(&self.typed, &[signal]);
             }
             if !life.is_empty() {
-                return Ok(self.end(life.contains(PollFlags::IN)));
+                self.end(life.contains(PollFlags::IN));
+                return Ok(());
             }
         }
     }

@@ -1,0 +1,150 @@
+//! The memory limit's backstop: a control group of the island's own, outside of what it can overwrite.
+//!
+//! Made only for a limit, below the nearest group of ours that allows it, of either version. The guest's
+//! first process joins through a descriptor opened here, before it gives up its rights. The group goes with
+//! the monitor; one that a killed monitor left behind is removed by the next.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+
+const PREFIX: &str = "eyot-";
+const MOUNT: &str = "/sys/fs/cgroup";
+
+/// A group with a memory limit.
+#[derive(Debug)]
+pub struct Group {
+    path: PathBuf,
+    version: Version,
+}
+
+/// Which of the two interfaces a group has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    One,
+    Two,
+}
+
+impl Group {
+    /// Makes a group with this limit; nothing if this machine lets us have none.
+    pub fn with_memory(bytes: u64) -> Option<Self> {
+        let own = fs::read_to_string("/proc/self/cgroup").ok()?;
+        candidates(&own).into_iter().find_map(|(parent, version)| Self::below(&parent, version, bytes))
+    }
+
+    fn below(parent: &Path, version: Version, bytes: u64) -> Option<Self> {
+        if version == Version::Two && !has_word(&parent.join("cgroup.subtree_control"), "memory") {
+            return None;
+        }
+        sweep(parent);
+        let group = Self { path: parent.join(format!("{PREFIX}{}", std::process::id())), version };
+        fs::create_dir(&group.path).ok()?;
+        // From here on dropping the group removes it.
+        group.limit(bytes).then_some(group)
+    }
+
+    fn limit(&self, bytes: u64) -> bool {
+        let write = |file: &str, text: &str| fs::write(self.path.join(file), text).is_ok();
+        let bytes = bytes.to_string();
+        let (limited, _swap) = match self.version {
+            // Swap is part of the limit where it is accounted for.
+            Version::One => {
+                (write("memory.limit_in_bytes", &bytes), write("memory.memsw.limit_in_bytes", &bytes))
+            }
+            Version::Two => {
+                (write("memory.max", &bytes) && write("memory.oom.group", "1"), write("memory.swap.max", "0"))
+            }
+        };
+        limited
+    }
+
+    /// A descriptor that the guest's first process joins by writing `0` to it.
+    pub fn door(&self) -> Option<OwnedFd> {
+        openat(CWD, self.path.join("cgroup.procs"), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).ok()
+    }
+
+    /// Whether the limit has killed.
+    pub fn has_killed(&self) -> bool {
+        let file = match self.version {
+            Version::One => "memory.oom_control",
+            Version::Two => "memory.events",
+        };
+        let events = fs::read_to_string(self.path.join(file)).unwrap_or_default();
+        events.lines().filter_map(|line| line.strip_prefix("oom_kill ")).any(|count| count.trim() != "0")
+    }
+
+    pub fn version(&self) -> Version {
+        self.version
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        for _ in 0..100 {
+            // Its processes have ended, but the kernel may still be at it.
+            if fs::remove_dir(&self.path).is_ok() || !self.path.exists() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Groups below which ours may be made, nearest first.
+fn candidates(own: &str) -> Vec<(PathBuf, Version)> {
+    let mut found = Vec::new();
+    for line in own.lines() {
+        let mut fields = line.splitn(3, ':');
+        let (Some(_), Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next()) else {
+            continue;
+        };
+        let (mounts, version) = match controllers {
+            "" => ([MOUNT.to_owned(), format!("{MOUNT}/unified")], Version::Two),
+            _ if controllers.split(',').any(|each| each == "memory") => {
+                ([format!("{MOUNT}/memory"), format!("{MOUNT}/{controllers}")], Version::One)
+            }
+            _ => continue,
+        };
+        let Some(mount) = mounts.iter().map(PathBuf::from).find(|mount| mount.join("cgroup.procs").exists())
+        else {
+            continue;
+        };
+        let inside = path.trim_start_matches('/');
+        let levels = Path::new(inside).ancestors().map(|level| (mount.join(level), version));
+        found.extend(levels);
+    }
+    found.sort_by_key(|(_, version)| *version == Version::One);
+    found
+}
+
+fn has_word(file: &Path, word: &str) -> bool {
+    fs::read_to_string(file).is_ok_and(|text| text.split_whitespace().any(|each| each == word))
+}
+
+/// Removes groups of monitors that were killed. A group with processes in it cannot be removed.
+fn sweep(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let number = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(PREFIX))
+            .and_then(|rest| rest.parse::<u32>().ok());
+        if number.is_some_and(|number| !Path::new("/proc").join(number.to_string()).exists()) {
+            // Somebody else may have been faster.
+            let _ = fs::remove_dir(entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_other_controllers_are_no_candidates() {
+        assert!(candidates("3:cpu,cpuacct:/a\n1:name=systemd:/b\nnonsense\n").is_empty());
+    }
+}
