@@ -184,8 +184,10 @@ pub struct Description {
     pub location: Option<Location>,
     /// For directories: the listing under way.
     pub listing: Mutex<Option<crate::file_system::Listing>>,
-    /// Who owns its record locks is found by this.
+    /// Who owns its locks is found by this.
     pub number: u64,
+    /// The locks of its file, once it has asked for one.
+    pub locks: spin::Once<Arc<crate::file_system::lock::FileLocks>>,
 }
 
 impl Description {
@@ -198,6 +200,7 @@ impl Description {
             location,
             listing: Mutex::new(None),
             number: NUMBERS.fetch_add(1, Ordering::Relaxed),
+            locks: spin::Once::new(),
         })
     }
 
@@ -233,8 +236,8 @@ impl Description {
 impl Drop for Description {
     fn drop(&mut self) {
         self.file.closed();
-        if let Some(location) = &self.location {
-            location.forget_locks(self.number);
+        if let Some(locks) = self.locks.get() {
+            locks.forget(self.number);
         }
     }
 }

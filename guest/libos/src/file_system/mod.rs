@@ -10,6 +10,7 @@ mod change;
 mod content;
 mod generated;
 mod listing;
+pub mod lock;
 mod node;
 mod open;
 mod process;
@@ -77,9 +78,6 @@ impl Entry {
         }
         path
     }
-
-    /// Ends the record locks that an open file held.
-    pub fn forget_locks(&self, _description: u64) {}
 }
 
 /// All file systems of an island.
@@ -88,6 +86,7 @@ pub struct FileSystems {
     numbers: AtomicU64,
     /// Bytes the guest's own files may hold yet.
     scratch: AtomicU64,
+    pub locks: lock::Locks,
     /// Named sockets and the like find each other through nodes; nodes are kept by their entries.
     _reserved: Mutex<Vec<Weak<Node>>>,
 }
@@ -124,7 +123,7 @@ impl FileSystems {
             let node = Node::new(meta(0o040555, 0, 0), Kind::Generated(generator));
             attach(&root, path, node, &meta);
         }
-        Self { root, numbers, scratch: AtomicU64::new(boot.scratch), _reserved: Mutex::new(Vec::new()) }
+        Self { root, numbers, scratch: AtomicU64::new(boot.scratch), locks: Default::default(), _reserved: Mutex::new(Vec::new()) }
     }
 
     /// Puts the granted trees behind the first where they belong; a tree may be a single file. The name

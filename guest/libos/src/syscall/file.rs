@@ -8,6 +8,7 @@ use machine::{Transfer, UserRange};
 use super::{Call, Outcome, range};
 use crate::errno::{Errno, Result};
 use crate::file::{Description, Slot, flag};
+use crate::process::Process;
 use crate::thread::Thread;
 use crate::user::{self, TRANSFER_MAX};
 use crate::wait::{self, Patience};
@@ -261,8 +262,13 @@ pub fn pwritev2(call: &mut Call<'_>) -> Outcome {
     if call.arguments[3] == u64::MAX { writev(call) } else { pwritev(call) }
 }
 
+/// Closes a descriptor that was taken out of the table.
+pub fn let_go(process: &Process, slot: Slot) {
+    process.kernel.file_systems.locks.closing(process.number, &slot.description);
+}
+
 pub fn close(call: &mut Call<'_>) -> Outcome {
-    call.process().files.remove(call.arguments[0]).map(drop).into()
+    call.process().files.remove(call.arguments[0]).map(|slot| let_go(call.process(), slot)).into()
 }
 
 pub fn close_range(call: &mut Call<'_>) -> Outcome {
@@ -274,8 +280,8 @@ pub fn close_range(call: &mut Call<'_>) -> Outcome {
     for number in files.numbers().into_iter().filter(|number| (first..=last).contains(number)) {
         if flags & 4 != 0 {
             let _ = files.set_close_on_exec(number, true);
-        } else {
-            let _ = files.remove(number);
+        } else if let Ok(slot) = files.remove(number) {
+            let_go(call.process(), slot);
         }
     }
     Ok(0).into()
@@ -291,7 +297,9 @@ fn duplicate_to(call: &Call<'_>, flags: u32, same_is_error: bool) -> Result<u64>
         return if same_is_error { Err(Errno::EINVAL) } else { Ok(to) };
     }
     let slot = Slot { description, close_on_exec: flags & flag::CLOSE_ON_EXEC != 0 };
-    drop(files.replace(to, slot, call.process().limit(7))?);
+    if let Some(replaced) = files.replace(to, slot, call.process().limit(7))? {
+        let_go(call.process(), replaced);
+    }
     Ok(to)
 }
 
@@ -334,16 +342,8 @@ pub fn fcntl(call: &mut Call<'_>) -> Outcome {
             description.set_flags(kept | argument as u32 & flag::CHANGEABLE);
             Ok(0).into()
         }
-        // F_GETLK, F_OFD_GETLK: one process holds all locks of an island, so nothing is in the way.
-        5 | 36 => {
-            let mut lock = attempt!(user::read::<2>(call.thread, argument));
-            lock[0] = 2;
-            user::write(call.thread, argument, &lock).into()
-        }
-        // F_SETLK, F_SETLKW and their OFD forms.
-        6 | 7 | 37 | 38 => {
-            attempt!(user::read::<32>(call.thread, argument).map(|_| Ok::<u64, Errno>(0))).into()
-        }
+        // F_GETLK, F_SETLK, F_SETLKW and their forms for open file descriptions
+        5..=7 | 36..=38 => super::locking::record(call, description, command),
         // F_SETOWN, F_GETOWN, F_SETSIG, F_GETSIG, F_NOTIFY
         8 | 10 => Ok(0).into(),
         9 | 11 => Ok(0).into(),
@@ -357,14 +357,6 @@ pub fn fcntl(call: &mut Call<'_>) -> Outcome {
         // F_ADD_SEALS, F_GET_SEALS
         1033 => Err::<u64, _>(Errno::EPERM).into(),
         1034 => Ok(1).into(),
-        _ => Err::<u64, _>(Errno::EINVAL).into(),
-    }
-}
-
-pub fn flock(call: &mut Call<'_>) -> Outcome {
-    attempt!(call.process().files.get(call.arguments[0]));
-    match call.arguments[1] & !4 {
-        1 | 2 | 8 => Ok(0).into(),
         _ => Err::<u64, _>(Errno::EINVAL).into(),
     }
 }

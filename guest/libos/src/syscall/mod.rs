@@ -6,6 +6,7 @@
 mod copying;
 mod file;
 mod identity;
+mod locking;
 mod memory;
 mod message;
 mod misc;

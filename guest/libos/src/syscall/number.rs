@@ -3,7 +3,7 @@
 //! A number without an entry answers ENOSYS. Absent on purpose: io_uring and rseq (programs fall back),
 //! keyrings, and 32-bit leftovers.
 
-use super::{Call, Outcome, file, identity, memory, misc, path, poll, process, signal, socket, thread, time};
+use super::{Call, Outcome, file, identity, locking, memory, misc, path, poll, process, signal, socket, thread, time};
 
 type Function = fn(&mut Call<'_>) -> Outcome;
 
@@ -77,7 +77,7 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[62] = Some(signal::kill);
     table[63] = Some(misc::uname);
     table[72] = Some(file::fcntl);
-    table[73] = Some(file::flock);
+    table[73] = Some(locking::flock);
     table[74] = Some(file::fsync);
     table[75] = Some(file::fdatasync);
     table[76] = Some(path::truncate);

@@ -86,7 +86,9 @@ fn execute(call: &mut Call<'_>, path: Vec<u8>, arguments: u64, environment: u64)
             let _ = wait::sleep(&thread, soon).await;
         }
         process.sole_survivor.store(0, Ordering::SeqCst);
-        drop(process.files.take_close_on_exec());
+        for slot in process.files.take_close_on_exec() {
+            super::file::let_go(process, slot);
+        }
         process.signals.reset_handlers();
         *thread.signals.stack.lock() = Default::default();
         process.timers.clear_posix();
