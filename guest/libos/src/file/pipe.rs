@@ -147,6 +147,40 @@ impl End {
     }
 }
 
+/// For splice(2) and tee(2).
+impl End {
+    pub fn same_pipe(&self, other: &End) -> bool {
+        Arc::ptr_eq(&self.pipe, &other.pipe)
+    }
+
+    /// Bytes that can be written now; 0 until the end counts as writable, so that waiting for it ends.
+    pub fn room(&self, thread: &Arc<Thread>) -> Result<usize> {
+        let state = self.pipe.state.lock();
+        let (readers, free) = (state.readers, state.ring.free());
+        drop(state);
+        if readers == 0 {
+            return Err(broken(thread));
+        }
+        Ok(if free < ATOMIC { 0 } else { free })
+    }
+
+    /// Copies from the front without taking; EAGAIN if there is nothing yet.
+    pub fn peek(&self, to: &mut [u8]) -> Result<usize> {
+        let state = self.pipe.state.lock();
+        if state.ring.is_empty() && state.writers > 0 {
+            return Err(Errno::EAGAIN);
+        }
+        let limit = to.len();
+        state.ring.peek(&mut Sink::Kernel(to), limit)
+    }
+
+    /// Returns to the front what was taken from there, even beyond the capacity.
+    pub fn put_back(&self, bytes: &[u8]) {
+        self.pipe.state.lock().ring.put_back(bytes);
+        self.pipe.readers.notify();
+    }
+}
+
 impl File for End {
     fn read(&self, thread: &Arc<Thread>, to: &[UserRange], offset: Option<u64>) -> Result<Transfer> {
         match offset {

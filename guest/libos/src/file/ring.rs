@@ -214,6 +214,15 @@ impl Ring {
         }
     }
 
+    /// Puts bytes before the first; the ring may hold more than its capacity then.
+    pub fn put_back(&mut self, bytes: &[u8]) {
+        let (first, second) = self.held();
+        let all = [bytes, first, second].concat();
+        self.length = all.len();
+        self.data = all;
+        self.head = 0;
+    }
+
     /// Adds as much of `from` as there is room for, at most `limit` bytes.
     pub fn fill(&mut self, from: &Source<'_>, limit: usize) -> Result<usize> {
         let wanted = from.length().min(self.free()).min(limit);

@@ -146,6 +146,10 @@ pub fn flock(call: &mut Call<'_>) -> Outcome {
         return Err::<u64, _>(Errno::EBADF).into();
     }
     let operation = call.word(1);
+    // LOCK_MAND: Linux takes it for granted since it has no such locks any more.
+    if operation & 32 != 0 {
+        return Ok(0).into();
+    }
     let exclusive = match operation & !4 {
         1 => false,
         2 => true,

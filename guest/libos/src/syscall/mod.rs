@@ -16,6 +16,7 @@ mod path;
 mod poll;
 mod process;
 mod signal;
+mod splicing;
 mod socket;
 mod thread;
 mod time;

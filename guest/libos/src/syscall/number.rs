@@ -3,7 +3,7 @@
 //! A number without an entry answers ENOSYS. Absent on purpose: io_uring and rseq (programs fall back),
 //! keyrings, and 32-bit leftovers.
 
-use super::{Call, Outcome, file, identity, locking, memory, misc, path, poll, process, signal, socket, thread, time};
+use super::{Call, Outcome, file, identity, locking, memory, misc, path, poll, process, signal, splicing, socket, thread, time};
 
 type Function = fn(&mut Call<'_>) -> Outcome;
 
@@ -235,6 +235,9 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[273] = Some(thread::set_robust_list);
     table[274] = Some(thread::get_robust_list);
     table[277] = Some(misc::nothing);
+    table[275] = Some(splicing::splice);
+    table[276] = Some(splicing::tee);
+    table[278] = Some(splicing::vmsplice);
     table[280] = Some(path::utimensat);
     table[281] = Some(poll::epoll_pwait);
     table[282] = Some(poll::signalfd);
