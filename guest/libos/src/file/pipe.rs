@@ -126,7 +126,7 @@ pub struct End {
 
 impl End {
     /// F_GETPIPE_SZ.
-    fn capacity(&self) -> usize {
+    pub fn capacity(&self) -> usize {
         self.pipe.state.lock().ring.capacity()
     }
 

@@ -154,7 +154,10 @@ fn join(records: &mut Vec<Lock>, mut added: Lock) {
 /// What makes two opens the same file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Identity {
-    Host { device: u64, inode: u64 },
+    Host {
+        device: u64,
+        inode: u64,
+    },
     /// The address of the node, or of a nameless file. Whoever holds locks keeps it in its place.
     Own(usize),
 }

@@ -123,7 +123,13 @@ impl FileSystems {
             let node = Node::new(meta(0o040555, 0, 0), Kind::Generated(generator));
             attach(&root, path, node, &meta);
         }
-        Self { root, numbers, scratch: AtomicU64::new(boot.scratch), locks: Default::default(), _reserved: Mutex::new(Vec::new()) }
+        Self {
+            root,
+            numbers,
+            scratch: AtomicU64::new(boot.scratch),
+            locks: Default::default(),
+            _reserved: Mutex::new(Vec::new()),
+        }
     }
 
     /// Puts the granted trees behind the first where they belong; a tree may be a single file. The name

@@ -3,7 +3,10 @@
 //! A number without an entry answers ENOSYS. Absent on purpose: io_uring and rseq (programs fall back),
 //! keyrings, and 32-bit leftovers.
 
-use super::{Call, Outcome, file, identity, locking, memory, misc, path, poll, process, signal, splicing, socket, thread, time};
+use super::{
+    Call, Outcome, file, identity, locking, memory, misc, path, poll, process, signal, socket, splicing,
+    thread, time,
+};
 
 type Function = fn(&mut Call<'_>) -> Outcome;
 

@@ -51,7 +51,11 @@ impl Side {
             0 => *description.position.lock(),
             _ => user::read_u64(thread, address)?,
         };
-        if position > i64::MAX as u64 { Err(Errno::EINVAL) } else { Ok(Self { description, address, position }) }
+        if position > i64::MAX as u64 {
+            Err(Errno::EINVAL)
+        } else {
+            Ok(Self { description, address, position })
+        }
     }
 
     fn pipe(&self) -> Option<&End> {
@@ -193,9 +197,7 @@ async fn deliver(thread: &Arc<Thread>, target: &Side, from: &[u8], waits: bool) 
         let next = match target.write(thread, &from[done..], done).await {
             Ok(Transfer::Done(0)) => Err(Errno::EIO),
             Ok(Transfer::Done(count)) => Ok(count),
-            Ok(Transfer::NotReady) => {
-                ready(thread, &target.description, event::OUT, waits).await.map(|()| 0)
-            }
+            Ok(Transfer::NotReady) => ready(thread, &target.description, event::OUT, waits).await.map(|()| 0),
             Ok(Transfer::Later(_)) => Err(Errno::EIO),
             Err(errno) => Err(errno),
         };
