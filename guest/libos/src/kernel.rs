@@ -110,8 +110,23 @@ impl Kernel {
                 return;
             }
             let slice = self.scheduler.slice(self.timers.earliest_ns());
-            let finish = match self.machine.enter(cpu, &mut body.context, slice) {
-                Trap::Syscall => syscall::dispatch(&thread, &mut body.context, cpu),
+            // What the calls left that could not be answered on the spot.
+            let mut left = None;
+            let trap = self.machine.enter(cpu, &mut body.context, slice, &mut |context| {
+                left = Some(match syscall::dispatch(&thread, context, cpu) {
+                    Outcome::Now(Finish::Return(result)) => {
+                        syscall::set_result(&thread, context, result);
+                        if !thread.has_attention() && self.scheduler.slice(self.timers.earliest_ns()) == slice {
+                            return true;
+                        }
+                        Outcome::Now(Finish::Keep)
+                    }
+                    outcome => outcome,
+                });
+                false
+            });
+            let finish = match trap {
+                Trap::Syscall => left.expect("invariant: a call that ends the entry leaves something"),
                 Trap::Exception(exception) => {
                     signal::raise_exception(&thread, exception);
                     continue;

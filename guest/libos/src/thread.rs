@@ -95,6 +95,10 @@ impl Thread {
     }
 
     /// Whether there is something to look at; forgets it.
+    pub(crate) fn has_attention(&self) -> bool {
+        self.attention.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn take_attention(&self) -> bool {
         self.attention.load(Ordering::SeqCst) && self.attention.swap(false, Ordering::SeqCst)
     }

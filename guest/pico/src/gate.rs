@@ -2,7 +2,7 @@
 //!
 //! Exit: `pico_enter` pushes what the caller may want back, then loads the application's registers and
 //! jumps. Entry: a patched call site comes through its stub to `pico_gate`, which saves the registers
-//! and returns from `pico_enter`; a trap comes as a signal, whose handler saves the registers from the
+//! and asks the library OS to answer the call; mostly it does, and the exit follows. A trap comes as a signal, whose handler saves the registers from the
 //! frame and goes on at `pico_finish`. Nothing is ever pushed on the application's stack: it has a red
 //! zone, and may not exist.
 //!
@@ -44,19 +44,21 @@ const fn register(offset: usize) -> usize {
     offset_of!(Context, registers) + offset
 }
 
-// The extended state comes first, so its parts are at their own offsets.
-const _: () = assert!(offset_of!(Context, extended) == 0);
+/// A part of the extended state, by its offset in the XSAVE area.
+const fn extended(offset: usize) -> usize {
+    offset_of!(Context, extended) + offset
+}
 
 global_asm!(
     r#"
 .macro pico_load_vectors base
     .irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15
-    movaps xmm\n, [\base + 160 + 16 * \n]
+    movaps xmm\n, [\base + {XMM} + 16 * \n]
     .endr
 .endm
 .macro pico_store_vectors base
     .irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15
-    movaps [\base + 160 + 16 * \n], xmm\n
+    movaps [\base + {XMM} + 16 * \n], xmm\n
     .endr
 .endm
 
@@ -72,6 +74,7 @@ pico_enter:
     push r13
     push r14
     push r15
+    sub rsp, 8
     mov gs:[{KERNEL_STACK}], rsp
     mov gs:[{CONTEXT}], rdi
 pico_exit_begin:
@@ -80,7 +83,7 @@ pico_exit_begin:
     cmp qword ptr [rdi + {LIVE}], 0
     je 3f
     pico_load_vectors rdi
-    cmp dword ptr [rdi + 24], 0x1f80
+    cmp dword ptr [rdi + {MXCSR}], 0x1f80
     jne 4f
 2:  mov dword ptr gs:[{INSIDE}], 1
     // The stub that continues after a patched site, or the address itself.
@@ -88,9 +91,17 @@ pico_exit_begin:
     test rax, rax
     cmovz rax, [rdi + {RIP}]
     mov gs:[{TARGET}], rax
-    push qword ptr [rdi + {RFLAGS}]
-    popfq
-    mov r15, [rdi + {R15}]
+    // Arithmetic flags without POPF, which is slow; any other flag takes it.
+    mov eax, [rdi + {RFLAGS}]
+    test eax, 0xfffff528
+    jnz 6f
+    mov ecx, eax
+    shr ecx, 11
+    and ecx, 1
+    add cl, 0x7f
+    mov ah, al
+    sahf
+7:  mov r15, [rdi + {R15}]
     mov r14, [rdi + {R14}]
     mov r13, [rdi + {R13}]
     mov r12, [rdi + {R12}]
@@ -107,22 +118,25 @@ pico_exit_begin:
     mov rsp, [rdi + {RSP}]
     mov rdi, [rdi + {RDI}]
     jmp qword ptr gs:[{TARGET}]
-4:  ldmxcsr [rdi + 24]
+4:  ldmxcsr [rdi + {MXCSR}]
     jmp 2b
+6:  push rax
+    popfq
+    jmp 7b
     // Nothing is in the processor: load all of it. A component this processor lacks would fault. The
     // lower halves must be in the area even where the header calls them initial, because from here on
     // the context is live and they alone are reloaded.
-3:  test dword ptr [rdi + 512], 2
+3:  test dword ptr [rdi + {HEADER}], 2
     jnz 5f
     pxor xmm0, xmm0
     .irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15
-    movaps [rdi + 160 + 16 * \n], xmm0
+    movaps [rdi + {XMM} + 16 * \n], xmm0
     .endr
-    or dword ptr [rdi + 512], 2
+    or dword ptr [rdi + {HEADER}], 2
 5:  mov rax, gs:[{COMPONENTS}]
-    and [rdi + 512], rax
+    and [rdi + {HEADER}], rax
     xor edx, edx
-    xrstor64 [rdi]
+    xrstor64 [rdi + {AREA}]
     mov rax, [rdi + {FS_BASE}]
     wrfsbase rax
     mov qword ptr [rdi + {LIVE}], 1
@@ -174,14 +188,21 @@ pico_gate:
     mov [rdi + {RDI}], rax
     mov [rdi + {RSP}], rdx
     pico_store_vectors rdi
-    stmxcsr [rdi + 24]
-    cmp dword ptr [rdi + 24], 0x1f80
+    stmxcsr [rdi + {MXCSR}]
+    cmp dword ptr [rdi + {MXCSR}], 0x1f80
     jne 4f
     // Trap, direction, nested-task and alignment flags are not for the library OS.
 2:  test r11d, 0x44500
     jnz 5f
-6:  xor eax, eax
+    // The stack is where `pico_enter` left it, aligned for a call.
+6:  mov dword ptr gs:[{INSIDE}], 0
+    call {ANSWER}
+    mov rdi, gs:[{CONTEXT}]
+    test al, al
+    jnz pico_exit_begin
+    xor eax, eax
 3:  mov dword ptr gs:[{INSIDE}], 0
+    add rsp, 8
     pop r15
     pop r14
     pop r13
@@ -198,10 +219,10 @@ pico_gate:
 .p2align 4
 pico_leave:
     pico_load_vectors rdi
-    ldmxcsr [rdi + 24]
+    ldmxcsr [rdi + {MXCSR}]
     mov rax, gs:[{COMPONENTS}]
     xor edx, edx
-    xsave64 [rdi]
+    xsave64 [rdi + {AREA}]
     ldmxcsr gs:[{DEFAULT_MXCSR}]
     rdfsbase rax
     mov [rdi + {FS_BASE}], rax
@@ -218,6 +239,10 @@ pico_leave:
     KICKED = const offset_of!(Local, kicked),
     INSIDE = const offset_of!(Local, inside),
     DEFAULT_MXCSR = const offset_of!(Local, default_mxcsr),
+    AREA = const extended(0),
+    MXCSR = const extended(24),
+    XMM = const extended(160),
+    HEADER = const extended(512),
     LIVE = const offset_of!(Context, live),
     RESUME = const offset_of!(Context, resume),
     R15 = const register(offset_of!(Registers, r15)),
@@ -240,5 +265,6 @@ pico_leave:
     RSP = const register(offset_of!(Registers, rsp)),
     FS_BASE = const register(offset_of!(Registers, fs_base)),
     INTERRUPT = const INTERRUPT,
+    ANSWER = sym crate::pico::answer,
     DISTANCE = const gate::LOGICAL - gate::CONTINUATION,
 );

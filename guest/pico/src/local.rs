@@ -29,6 +29,8 @@ pub struct Local {
     pub inside: AtomicU32,
     pub default_mxcsr: AtomicU32,
 
+    /// The address of the current entry's `&mut dyn FnMut(&mut Context) -> bool`.
+    pub call: AtomicU64,
     /// How this CPU idles: see `idle.rs`.
     pub idle: AtomicU32,
     /// How far its slice has aged: see `ticker.rs`.
@@ -66,6 +68,7 @@ impl Local {
             kicked: AtomicU32::new(0),
             inside: AtomicU32::new(0),
             default_mxcsr: AtomicU32::new(0),
+            call: AtomicU64::new(0),
             idle: AtomicU32::new(0),
             slice: AtomicU32::new(0),
             thread: AtomicI32::new(0),

@@ -26,6 +26,7 @@ static TRAPS: [AtomicU8; 4096] = [const { AtomicU8::new(0) }; 4096];
 static PATCHING: Mutex<()> = Mutex::new(());
 
 /// Patches the site of the system call that has just trapped, if it may be and is worth it.
+#[cold]
 pub fn consider(local: &Local, context: &Context) {
     let site = context.registers.rip - 2;
     let traps = &TRAPS[(site.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 52) as usize];

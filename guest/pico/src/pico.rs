@@ -3,7 +3,9 @@
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::arch::asm;
 use core::fmt::Arguments;
+use core::mem::offset_of;
 use core::sync::atomic::Ordering::*;
 
 use abi::Code;
@@ -17,7 +19,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::device::{self, Trees};
-use crate::local::LOCALS;
+use crate::local::{LOCALS, Local};
 use crate::lock::Mutex;
 use crate::{gate, hold, host, idle, memory, patch, stub, thread, ticker, user_memory, vdso};
 
@@ -35,28 +37,37 @@ impl Pico {
 }
 
 impl Machine for Pico {
-    #[inline]
-    fn enter(&self, cpu: Cpu, context: &mut Context, slice: Slice) -> Trap {
+    fn enter(
+        &self,
+        cpu: Cpu,
+        context: &mut Context,
+        slice: Slice,
+        mut call: &mut dyn FnMut(&mut Context) -> bool,
+    ) -> Trap {
         let local = &LOCALS[cpu.0 as usize];
         ticker::begin(local, slice);
-        hold::pass();
-        if context.resume == 0 {
-            context.resume = stub::continuation(context.registers.rip);
-        }
-        // SAFETY: the library OS lends the context until this returns; we are on this CPU's kernel stack.
-        match unsafe { gate::pico_enter(context) } {
-            gate::SYSCALL => Trap::Syscall,
-            gate::TRAPPED => {
-                if local.patchable.load(Relaxed) != 0 {
-                    patch::consider(local, context);
+        local.call.store(&raw mut call as u64, Relaxed);
+        loop {
+            hold::pass();
+            stub::resume(context);
+            // SAFETY: the library OS lends the context and `call` until this returns; we are on this CPU's
+            // kernel stack.
+            match unsafe { gate::pico_enter(context) } {
+                gate::SYSCALL => return Trap::Syscall,
+                gate::TRAPPED => {
+                    if local.patchable.load(Relaxed) != 0 {
+                        patch::consider(local, context);
+                    }
+                    if !call(context) {
+                        return Trap::Syscall;
+                    }
                 }
-                Trap::Syscall
-            }
-            // SAFETY: this CPU's own cell; its handler has finished.
-            gate::EXCEPTION => Trap::Exception(unsafe { *local.exception.get() }),
-            _ => {
-                local.kicked.swap(0, AcqRel);
-                Trap::Interrupt
+                // SAFETY: this CPU's own cell; its handler has finished.
+                gate::EXCEPTION => return Trap::Exception(unsafe { *local.exception.get() }),
+                _ => {
+                    local.kicked.swap(0, AcqRel);
+                    return Trap::Interrupt;
+                }
             }
         }
     }
@@ -134,6 +145,21 @@ impl Machine for Pico {
     fn halt(&self, exit: Exit) -> ! {
         halt(exit)
     }
+}
+
+/// From the gate: lets the library OS answer the system call in this context; false if it wants it to
+/// be returned from `enter`.
+pub extern "C" fn answer(context: &mut Context) -> bool {
+    let call: u64;
+    // SAFETY: GS points to this CPU's `Local`.
+    unsafe {
+        asm!("mov {}, gs:[{}]", out(reg) call, const offset_of!(Local, call), options(nostack, preserves_flags, readonly))
+    };
+    // SAFETY: `enter` put it there, which lives as long as the application's code that it runs.
+    let call = unsafe { &mut *(call as *mut &mut dyn FnMut(&mut Context) -> bool) };
+    let answered = call(context);
+    stub::resume(context);
+    answered
 }
 
 fn halt(exit: Exit) -> ! {

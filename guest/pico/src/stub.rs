@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicUsize, Ordering::*};
 
 use abi::pico::{GATE_TABLE, GATE_TABLE_END, STATE_BASE, descriptor};
 use linux_raw_sys::general as linux;
-use machine::UserRange;
+use machine::{Context, UserRange};
 
 use crate::layout::{STUB, STUBS, STUBS_END, STUBS_OFFSET, TABLE_OFFSET};
 use crate::lock::Mutex;
@@ -77,8 +77,17 @@ pub fn forget(range: UserRange) {
     COUNT.store(patches.len(), Relaxed);
 }
 
+/// Before an entry: lets a context whose address has been overwritten go on in the stub.
+#[inline]
+pub fn resume(context: &mut Context) {
+    if context.resume == 0 {
+        context.resume = continuation(context.registers.rip);
+    }
+}
+
 /// Where to go on for an address whose bytes have been overwritten; zero if they have not.
-pub fn continuation(rip: u64) -> u64 {
+#[cold]
+fn continuation(rip: u64) -> u64 {
     if COUNT.load(Relaxed) == 0 {
         return 0;
     }

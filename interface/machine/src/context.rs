@@ -10,30 +10,33 @@ pub const EXTENDED_LENGTH: usize = 2688;
 /// applications must ask for, and are refused).
 pub const EXTENDED_MASK: u64 = 0xe7;
 
-/// General registers, in the order that machines save them.
+/// General registers.
+///
+/// Those that carry a call's arguments are not neighbours: the gate stores them one by one, and a
+/// compiler that then loads two at once waits until the stores have left the processor.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Registers {
-    pub r15: u64,
-    pub r14: u64,
-    pub r13: u64,
-    pub r12: u64,
-    pub r11: u64,
-    pub r10: u64,
-    pub r9: u64,
-    pub r8: u64,
-    pub rbp: u64,
-    pub rdi: u64,
-    pub rsi: u64,
-    pub rdx: u64,
-    pub rcx: u64,
-    pub rbx: u64,
     pub rax: u64,
+    pub rbx: u64,
+    pub rdi: u64,
+    pub rbp: u64,
+    pub rsi: u64,
+    pub r12: u64,
+    pub rdx: u64,
+    pub r13: u64,
+    pub r10: u64,
+    pub r14: u64,
+    pub r8: u64,
+    pub r15: u64,
+    pub r9: u64,
+    pub rcx: u64,
+    pub r11: u64,
     pub rip: u64,
     pub rflags: u64,
     pub rsp: u64,
     /// Thread pointer. Complete after [`crate::Machine::leave`]; a value written here by the library OS
-    /// takes effect once `Context::replace_thread_pointer` has been called.
+    /// takes effect at the next entry, if `leave` came before.
     pub fs_base: u64,
 }
 
@@ -76,13 +79,13 @@ impl ExtendedState {
 #[repr(C, align(64))]
 #[derive(Clone)]
 pub struct Context {
-    pub extended: ExtendedState,
     pub registers: Registers,
     /// The machine's note on how to resume (pico: the stub that continues after the call site). Zero:
     /// by `registers` alone. Whoever changes `rip`, `rcx` or `r11` calls [`Context::divert`].
     pub resume: u64,
     /// Nonzero while vector registers and thread pointer are still in the CPU's registers.
     pub live: u64,
+    pub extended: ExtendedState,
 }
 
 impl Context {

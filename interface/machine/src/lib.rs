@@ -76,7 +76,18 @@ pub trait Machine: Device + Send + Sync + 'static {
 
     /// Runs application code in this context until it traps. The context is the machine's while it runs
     /// and holds the complete user state afterwards, except what [`Machine::leave`] adds.
-    fn enter(&self, cpu: Cpu, context: &mut Context, slice: Slice) -> Trap;
+    ///
+    /// A system call is given to `call` first: `true` goes on with the application at once, `false` ends
+    /// in [`Trap::Syscall`]. That way the calls that are answered at once, which are most, neither
+    /// return from here nor come back: a function that application code interrupts and resumes would
+    /// spoil the processor's prediction of returns both times. `call` must not enter.
+    fn enter(
+        &self,
+        cpu: Cpu,
+        context: &mut Context,
+        slice: Slice,
+        call: &mut dyn FnMut(&mut Context) -> bool,
+    ) -> Trap;
 
     /// Completes a context: state that the last `enter` left in registers of this CPU is written into it.
     /// Must be called before another context is entered on this CPU, before this one is entered on
