@@ -116,7 +116,8 @@ impl Kernel {
                 left = Some(match syscall::dispatch(&thread, context, cpu) {
                     Outcome::Now(Finish::Return(result)) => {
                         syscall::set_result(&thread, context, result);
-                        if !thread.has_attention() && self.scheduler.slice(self.timers.earliest_ns()) == slice {
+                        if !thread.has_attention() && self.scheduler.slice(self.timers.earliest_ns()) == slice
+                        {
                             return true;
                         }
                         Outcome::Now(Finish::Keep)
