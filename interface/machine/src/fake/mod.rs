@@ -169,8 +169,9 @@ impl Fake {
     }
 }
 
-impl Machine for Fake {
-    fn enter(&self, cpu: Cpu, context: &mut Context, slice: Slice) -> Trap {
+impl Fake {
+    /// Runs application code until its next trap.
+    fn run_on(&self, cpu: Cpu, context: &mut Context, slice: Slice) -> Trap {
         assert_eq!(cpu, Cpu(0), "broken rule: a CPU that was not started");
         let mut state = self.turn();
         let chance = state.faults.interrupt;
@@ -212,6 +213,23 @@ impl Machine for Fake {
             state.clock_ns += TICK_NS;
         }
         trap
+    }
+}
+
+impl Machine for Fake {
+    fn enter(
+        &self,
+        cpu: Cpu,
+        context: &mut Context,
+        slice: Slice,
+        call: &mut dyn FnMut(&mut Context) -> bool,
+    ) -> Trap {
+        loop {
+            match self.run_on(cpu, context, slice) {
+                Trap::Syscall if call(context) => {}
+                trap => return trap,
+            }
+        }
     }
 
     fn leave(&self, _cpu: Cpu, context: &mut Context) {
