@@ -26,6 +26,8 @@ use crate::tree::{GrantedTree, open_named};
 use crate::voice;
 
 pub use error::PlanError;
+#[cfg(test)]
+pub(crate) use port::bind;
 
 /// Names at the machine's root that no island sees.
 pub const MASKED: &[&str] = &["home", "root", "run", "tmp", "proc", "sys", "dev"];

@@ -12,7 +12,7 @@ use super::PlanError;
 use crate::serve::Port;
 
 /// Binds one port. Without an address it is bound on all IPv4 addresses.
-pub fn bind(publication: &Publication) -> Result<Port, PlanError> {
+pub(crate) fn bind(publication: &Publication) -> Result<Port, PlanError> {
     let address = publication.address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let port = publication.host_port;
     let socket =

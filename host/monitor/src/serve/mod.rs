@@ -12,6 +12,7 @@ mod handle;
 mod name;
 mod network;
 mod object;
+mod session;
 mod terminal;
 mod worker;
 
@@ -28,11 +29,12 @@ use crate::grant::Destinations;
 use crate::identity::Identity;
 use crate::tree::GrantedTree;
 
-pub use channel::{Channel, Closed, Sent};
+pub use channel::Channel;
 pub use network::Port;
 pub use object::{Granted, Object, Objects};
+pub use session::{End, Session};
 pub use terminal::window;
-pub use worker::{Job, Workers};
+use worker::Job;
 
 /// What a request is answered with; descriptors get their handles when the answer is sent.
 #[derive(Debug)]

@@ -14,6 +14,8 @@ use super::{Answer, Outcome, Served, Server};
 
 /// Seconds an answer may be kept.
 const KEPT: u32 = 30;
+/// Bytes in the longest question; names have 255.
+const QUESTION: usize = 1024;
 
 impl Server {
     pub(super) fn resolve(&mut self, message: &[u8]) -> Served {
@@ -29,6 +31,9 @@ impl Server {
 
 /// The name a message asks for, if it is a question for one.
 fn questioned(message: &[u8]) -> Option<String> {
+    if message.len() > QUESTION {
+        return None;
+    }
     let packet = Packet::parse(message).ok()?;
     match &packet.questions[..] {
         [question] if !packet.has_flags(PacketFlag::RESPONSE) => Some(question.qname.to_string()),

@@ -82,4 +82,4 @@ impl GrantedTree {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

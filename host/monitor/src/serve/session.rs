@@ -1,0 +1,203 @@
+//! The conversation with one guest: messages in, answers out.
+//!
+//! A guest that asks more than it listens, or more at once than anybody needs, is read no further until
+//! that changes: it holds up nobody but itself.
+
+use std::os::fd::OwnedFd;
+
+use abi::exit::Exit;
+use abi::message::{ToGuest, ToMonitor, decode};
+use abi::request::Reply;
+use abi::{Code, Handle, MESSAGE_MAX};
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+
+use super::channel::{Channel, Closed, Sent};
+use super::worker::Workers;
+use super::{Answer, Outcome, Served, Server};
+use crate::voice;
+
+/// Requests that may be under way at once.
+const UNDER_WAY: usize = 4096;
+/// Messages taken before anything else gets its turn.
+const TURN: usize = 64;
+/// Lines a guest may have printed.
+const LINES: u32 = 10_000;
+/// Threads that wait for disks, and for the network.
+const DISK_THREADS: usize = 8;
+const NETWORK_THREADS: usize = 64;
+
+/// How a conversation ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The guest's last word.
+    Claim(Exit),
+    /// It said something that is no message; the sentence says what.
+    Refused(String),
+    /// It has closed its side.
+    Gone,
+}
+
+/// A conversation.
+pub struct Session {
+    channel: Channel,
+    server: Server,
+    disk: Workers,
+    network: Workers,
+    under_way: usize,
+    lines: u32,
+    end: Option<End>,
+    /// There but while messages are taken.
+    buffer: Option<Box<[u8; MESSAGE_MAX + 1]>>,
+}
+
+impl Session {
+    pub fn new(channel: Channel, server: Server) -> Result<Self, Errno> {
+        Ok(Self {
+            channel,
+            server,
+            disk: Workers::new(DISK_THREADS)?,
+            network: Workers::new(NETWORK_THREADS)?,
+            under_way: 0,
+            lines: LINES,
+            end: None,
+            buffer: Some(Box::new([0; MESSAGE_MAX + 1])),
+        })
+    }
+
+    /// What to wait for on its behalf.
+    pub fn polled(&self) -> [PollFd<'_>; 3] {
+        let mut wanted = if self.is_listening() { PollFlags::IN } else { PollFlags::empty() };
+        if self.channel.is_waiting() {
+            wanted |= PollFlags::OUT;
+        }
+        [
+            PollFd::new(&self.channel, wanted),
+            PollFd::new(&self.disk, PollFlags::IN),
+            PollFd::new(&self.network, PollFlags::IN),
+        ]
+    }
+
+    /// Does what can be done now, and says how the conversation ended if it did.
+    pub fn go_on(&mut self) -> Option<&End> {
+        for (ticket, outcome) in [self.disk.finished(), self.network.finished()].into_iter().flatten() {
+            self.under_way = self.under_way.saturating_sub(1);
+            self.answer(ticket, outcome);
+        }
+        self.channel.flush();
+        if let Some(mut buffer) = self.buffer.take() {
+            self.take_turn(&mut buffer);
+            self.buffer = Some(buffer);
+        }
+        self.end.as_ref()
+    }
+
+    /// Takes all that is left of a guest that has ended.
+    pub fn finish(&mut self) -> Option<&End> {
+        for _ in 0..UNDER_WAY {
+            if self.go_on().is_some() {
+                break;
+            }
+        }
+        self.end.as_ref()
+    }
+
+    fn take_turn(&mut self, buffer: &mut [u8; MESSAGE_MAX + 1]) {
+        for _ in 0..TURN {
+            if self.end.is_some() || !self.is_listening() {
+                return;
+            }
+            match self.channel.receive(buffer) {
+                Ok(Some(length)) => self.take(&buffer[..length]),
+                Ok(None) => return,
+                Err(Closed) => self.end = Some(End::Gone),
+            }
+        }
+    }
+
+    /// Tells the guest something.
+    pub fn tell(&mut self, message: &ToGuest) {
+        // Signals and windows are short.
+        let _ = self.channel.send(message, None);
+    }
+
+    pub(super) fn is_listening(&self) -> bool {
+        self.channel.is_open_for_requests() && self.under_way < UNDER_WAY
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        let message = if bytes.len() > MESSAGE_MAX { None } else { decode::<ToMonitor>(bytes).ok() };
+        match message {
+            Some(ToMonitor::Request { ticket, request }) => {
+                let served = self.server.serve(request);
+                self.follow(ticket, served);
+            }
+            Some(ToMonitor::Exit(exit)) => self.end = Some(End::Claim(exit)),
+            None => {
+                let sentence =
+                    format!("the island was closed: it sent {} bytes that are no message", bytes.len());
+                self.end = Some(End::Refused(sentence));
+            }
+        }
+    }
+
+    fn follow(&mut self, ticket: u64, served: Served) {
+        let started = match served {
+            Served::Now(outcome) => return self.answer(ticket, outcome),
+            Served::Disk(job) => self.disk.start(ticket, job),
+            Served::Network(job) => self.network.start(ticket, job),
+            Served::Silent => return,
+            Served::Say(text) => return self.say(&text),
+        };
+        match started {
+            Ok(()) => self.under_way += 1,
+            Err(error) => self.answer(ticket, Err(error)),
+        }
+    }
+
+    fn say(&mut self, text: &str) {
+        if let Some(left) = self.lines.checked_sub(1) {
+            self.lines = left;
+            voice::say(&voice::harmless(text));
+        }
+    }
+
+    /// Sends an answer. One that is too long for a packet becomes an error.
+    fn answer(&mut self, ticket: u64, outcome: Outcome) {
+        let (result, descriptor) = match outcome.and_then(|answer| self.hand_over(answer)) {
+            Ok((reply, descriptor)) => (Ok(reply), descriptor),
+            Err(error) => (Err(code(error)), None),
+        };
+        if ticket == 0 {
+            return;
+        }
+        if self.channel.send(&ToGuest::Reply { ticket, result }, descriptor) == Sent::TooLong {
+            let result = Err(code(Errno::MSGSIZE));
+            let _ = self.channel.send(&ToGuest::Reply { ticket, result }, None);
+        }
+    }
+
+    /// Numbers what the monitor keeps.
+    fn hand_over(&mut self, answer: Answer) -> Result<(Reply, Option<OwnedFd>), Errno> {
+        let objects = &mut self.server.objects;
+        Ok(match answer {
+            Answer::Reply(reply) => (reply, None),
+            Answer::Opened { descriptor, object, attributes } => {
+                let handle = Handle::new(u32::MAX, objects.keep(object)?);
+                (Reply::Opened { handle, attributes }, descriptor)
+            }
+            Answer::Socket { descriptor, object, local, peer } => {
+                let handle = Handle::new(u32::MAX, objects.keep(object)?);
+                (Reply::Socket { handle, local, peer }, Some(descriptor))
+            }
+            Answer::Resolved { reply, name, addresses } => {
+                self.server.hand_out(&name, &addresses);
+                (Reply::Bytes(reply), None)
+            }
+        })
+    }
+}
+
+fn code(error: Errno) -> Code {
+    Code(u16::try_from(error.raw_os_error()).unwrap_or(5))
+}
