@@ -43,6 +43,8 @@ pub enum Tail {
     Return,
     /// An unconditional jump to this address.
     Jump(u64),
+    /// A call of this address, which returns behind the overwritten bytes.
+    Call(u64),
     /// A conditional jump (condition code as in the opcode) to this address.
     Conditional(u8, u64),
 }
@@ -58,6 +60,16 @@ pub enum Refusal {
     Target,
     /// Instruction boundaries before the site are not clear.
     Unclear,
+}
+
+impl Tail {
+    /// Where it leads, if not back.
+    pub fn target(self) -> Option<u64> {
+        match self {
+            Self::None | Self::Return => None,
+            Self::Jump(target) | Self::Call(target) | Self::Conditional(_, target) => Some(target),
+        }
+    }
 }
 
 impl Plan {
@@ -144,10 +156,11 @@ fn forward(code: Code<'_>, site: u64, number: u32) -> Result<Plan, Refusal> {
                 let from = (instruction.ip() - logical) as usize;
                 moved.extend_from_slice(&rest[from..from + instruction.len()]);
             }
-        } else if !is_padding(&instruction) || instruction.ip().is_multiple_of(16) {
-            // Behind an unconditional end only padding may give way; a conditional one must be the last.
-            return Err(Refusal::Immovable);
-        } else if matches!(tail, Tail::Conditional(..)) {
+        } else if matches!(tail, Tail::Conditional(..) | Tail::Call(_))
+            || !is_padding(&instruction)
+            || instruction.ip().is_multiple_of(16)
+        {
+            // Behind what comes back nothing may give way, behind a final end only padding.
             return Err(Refusal::Immovable);
         }
     }
@@ -155,9 +168,7 @@ fn forward(code: Code<'_>, site: u64, number: u32) -> Result<Plan, Refusal> {
         return Err(Refusal::Immovable);
     }
     let inside = site + 1..site + length as u64;
-    if let Tail::Jump(target) | Tail::Conditional(_, target) = tail
-        && (inside.contains(&target) || target == site)
-    {
+    if tail.target().is_some_and(|target| inside.contains(&target)) {
         return Err(Refusal::Target);
     }
     let before = neighbour::before(code, site);
@@ -177,6 +188,7 @@ fn tail_of(instruction: &Instruction) -> Tail {
     match instruction.code() {
         Kind::Retnq => return Tail::Return,
         Kind::Jmp_rel8_64 | Kind::Jmp_rel32_64 => return Tail::Jump(instruction.near_branch_target()),
+        Kind::Call_rel32_64 => return Tail::Call(instruction.near_branch_target()),
         _ => {}
     }
     match neighbour::condition(instruction) {

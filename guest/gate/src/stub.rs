@@ -48,6 +48,13 @@ impl Plan {
             Tail::None => jump(&mut at, &mut put, BACK),
             Tail::Return => put(&mut at, &[0xc3]),
             Tail::Jump(_) => jump(&mut at, &mut put, TARGET),
+            Tail::Call(_) => {
+                // The return address is the one the program knows.
+                put(&mut at, &[0xff, 0x35]);
+                let behind = at + 4;
+                put(&mut at, &displacement(behind, BACK));
+                jump(&mut at, &mut put, TARGET);
+            }
             Tail::Conditional(condition, _) => {
                 // Over the jump back, which is 6 bytes.
                 put(&mut at, &[0x70 | condition, 6]);
@@ -55,10 +62,7 @@ impl Plan {
                 jump(&mut at, &mut put, TARGET);
             }
         }
-        let target = match self.tail {
-            Tail::Jump(target) | Tail::Conditional(_, target) => target,
-            Tail::None | Tail::Return => 0,
-        };
+        let target = self.tail.target().unwrap_or(0);
         for (mut at, value) in [(TARGET, target), (BACK, self.end()), (LOGICAL, self.logical), (GATE, gate)] {
             put(&mut at, &value.to_le_bytes());
         }

@@ -83,6 +83,17 @@ fn conditional_tail() {
 }
 
 #[test]
+fn call_tail() {
+    // syscall; mov %rax,%rdi; call +0x100
+    let bytes = code(&[0x0f, 0x05, 0x48, 0x89, 0xc7, 0xe8, 0, 1, 0, 0]);
+    let plan = try_plan(&bytes, 256, 0).unwrap();
+    assert_eq!((plan.tail, plan.length), (Tail::Call(START + 266 + 0x100), 10));
+    let stub = plan.stub(0);
+    assert_eq!(logical(&stub, CONTINUATION + 3), Some(plan.logical + 3));
+    assert_eq!(logical(&stub, CONTINUATION + 9), Some(START + 266 + 0x100));
+}
+
+#[test]
 fn return_and_padding() {
     let bytes = code(&[0x0f, 0x05, 0xc3, 0x66, 0x0f, 0x1f, 0x44, 0, 0]);
     let plan = try_plan(&bytes, 256, 0).unwrap();
@@ -94,7 +105,11 @@ fn return_and_padding() {
 
 #[test]
 fn relative_and_calls_are_not_moved() {
-    for next in [&[0x48, 0x8b, 0x05, 1, 0, 0, 0][..], &[0xe8, 1, 0, 0, 0], &[0x0f, 0x05, 0x90, 0x90, 0x90]] {
+    for next in [
+        &[0x48, 0x8b, 0x05, 1, 0, 0, 0][..],
+        &[0xff, 0xd0, 0x90, 0x90, 0x90],
+        &[0x0f, 0x05, 0x90, 0x90, 0x90],
+    ] {
         let site = [&[0x0f, 0x05], next].concat();
         assert_eq!(try_plan(&code(&site), 256, 0), Err(Refusal::Immovable));
     }
