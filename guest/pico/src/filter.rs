@@ -31,7 +31,7 @@ pub fn install(filter: &[u64]) {
         host::call(linux::__NR_seccomp, [linux_seccomp::SET_MODE_FILTER, flags, program.as_ptr() as u64])
     };
     if result != Ok(0) {
-        crate::fatal(b"eyot: the seccomp filter was refused");
+        crate::fatal("the seccomp filter was refused");
     }
 }
 

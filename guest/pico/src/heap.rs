@@ -1,5 +1,7 @@
 //! The library OS's heap, on the part of the shared state behind the stacks.
 
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use talc::TalcLock;
 use talc::source::Manual;
 
@@ -7,6 +9,8 @@ use crate::lock;
 
 #[global_allocator]
 static HEAP: TalcLock<lock::Raw, Manual> = TalcLock::new(Manual);
+
+static THERE: AtomicBool = AtomicBool::new(false);
 
 /// Gives the heap its memory.
 ///
@@ -16,6 +20,12 @@ pub unsafe fn claim(start: u64, end: u64) {
     // SAFETY: the caller's promise.
     let claimed = unsafe { HEAP.lock().claim(start as *mut u8, (end - start) as usize) };
     if claimed.is_none() {
-        crate::fatal(b"eyot: the state memory is too small");
+        crate::fatal("the state memory is too small");
     }
+    THERE.store(true, Relaxed);
+}
+
+/// Whether the heap has its memory.
+pub fn is_there() -> bool {
+    THERE.load(Relaxed)
 }

@@ -169,7 +169,7 @@ pub unsafe extern "C" fn strlen(text: *const u8) -> usize {
 /// Never called: panics abort.
 #[unsafe(no_mangle)]
 extern "C" fn _Unwind_Resume() -> ! {
-    crate::fatal(b"eyot: unwound")
+    crate::fatal("unwound")
 }
 
 /// Never called: there are no unwind tables.

@@ -41,9 +41,15 @@ mod ticker;
 mod user_memory;
 mod vdso;
 
-/// Ends the process with a word on standard error; for start-up, before the monitor can be told.
-fn fatal(text: &[u8]) -> ! {
-    host::say(text);
+/// Ends the process during start-up. Once there is a heap the monitor is told why; before, standard error.
+fn fatal(text: &str) -> ! {
+    if heap::is_there() {
+        pico::halt(abi::exit::Exit::NotStarted {
+            reason: abi::exit::NotStarted::CannotRun,
+            message: text.into(),
+        });
+    }
+    host::say(text.as_bytes());
     host::exit_group(125)
 }
 

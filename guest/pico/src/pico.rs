@@ -162,7 +162,8 @@ pub extern "C" fn answer(context: &mut Context) -> bool {
     answered
 }
 
-fn halt(exit: Exit) -> ! {
+/// Ends the guest, the monitor being told how.
+pub fn halt(exit: Exit) -> ! {
     let status = match exit {
         Exit::Status(status) => status,
         Exit::Signal(signal) => 128 + signal,

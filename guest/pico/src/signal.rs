@@ -67,7 +67,7 @@ fn action(signal: u32, handler: u64) {
     let result =
         unsafe { host::call(linux::__NR_rt_sigaction, [signal as u64, action.as_ptr() as u64, 0, 8]) };
     if result.is_err() {
-        crate::fatal(b"eyot: a signal handler was refused");
+        crate::fatal("a signal handler was refused");
     }
 }
 
@@ -79,7 +79,7 @@ pub fn set_stack(cpu: usize) {
     // SAFETY: the kernel reads `stack_t`; the range is mapped by `start.rs` and used for nothing else.
     let result = unsafe { host::call(linux::__NR_sigaltstack, [stack.as_ptr() as u64, 0]) };
     if result.is_err() {
-        crate::fatal(b"eyot: a signal stack was refused");
+        crate::fatal("a signal stack was refused");
     }
 }
 

@@ -62,7 +62,7 @@ unsafe extern "C" fn share() -> u64 {
         (start as u64, end.offset_from_unsigned(start) as u64)
     };
     if length > layout::DATA_MAX {
-        crate::fatal(b"eyot: the image's data does not fit");
+        crate::fatal("the image's data does not fit");
     }
     map(start, length, linux::PROT_READ | linux::PROT_WRITE, Some((state, layout::DATA_OFFSET)));
     layout::stack_top(0)
@@ -73,7 +73,7 @@ fn length(file: u32) -> u64 {
     // SAFETY: no memory is named.
     match unsafe { host::call(linux::__NR_lseek, [file as u64, 0, linux::SEEK_END as u64]) } {
         Ok(length) => length,
-        Err(_) => crate::fatal(b"eyot: a start-up descriptor is missing"),
+        Err(_) => crate::fatal("a start-up descriptor is missing"),
     }
 }
 
@@ -84,7 +84,7 @@ fn boot_page() -> &'static [u8] {
     // SAFETY: a new mapping at an address of the kernel's choice.
     let mapped =
         unsafe { host::call(linux::__NR_mmap, [0, length, protection, flags, descriptor::BOOT as u64, 0]) };
-    let Ok(address) = mapped else { crate::fatal(b"eyot: the boot page cannot be mapped") };
+    let Ok(address) = mapped else { crate::fatal("the boot page cannot be mapped") };
     // SAFETY: just mapped with this length and never unmapped; the monitor has sealed the file.
     unsafe { core::slice::from_raw_parts(address as *const u8, length as usize) }
 }
@@ -102,7 +102,7 @@ pub fn map(address: u64, length: u64, protection: u32, file: Option<(u32, u64)>)
         host::call(linux::__NR_mmap, [address, length, protection as u64, flags, descriptor, offset])
     };
     if result.is_err() {
-        crate::fatal(b"eyot: a start-up mapping was refused");
+        crate::fatal("a start-up mapping was refused");
     }
 }
 
@@ -111,7 +111,7 @@ fn guard(address: u64) {
     // SAFETY: the page belongs to a range of `layout` as its guard and holds nothing.
     let result = unsafe { host::call(linux::__NR_mprotect, [address, PAGE, 0]) };
     if result.is_err() {
-        crate::fatal(b"eyot: a guard page was refused");
+        crate::fatal("a guard page was refused");
     }
 }
 
@@ -140,13 +140,13 @@ unsafe fn auxiliary(stack: *const u64, key: u64) -> Option<u64> {
 unsafe extern "C" fn main(stack: *const u64) -> ! {
     // SAFETY: `_start` passes the initial stack pointer.
     let (capabilities, vdso) = unsafe { (auxiliary(stack, AT_HWCAP2), auxiliary(stack, AT_SYSINFO_EHDR)) };
-    if capabilities.unwrap_or(0) & FSGSBASE == 0 {
-        crate::fatal(b"eyot: this processor or kernel lacks FSGSBASE (Linux 5.9 or newer is needed)");
-    }
     // SAFETY: the range behind the last stack is the rest of the state, which `share` has mapped.
     unsafe { heap::claim(layout::HEAP, STATE_BASE + length(descriptor::STATE)) };
+    if capabilities.unwrap_or(0) & FSGSBASE == 0 {
+        crate::fatal("this processor or kernel lacks FSGSBASE (Linux 5.9 or newer is needed)");
+    }
     let Ok(start) = abi::message::decode::<Start>(boot_page()) else {
-        crate::fatal(b"eyot: the boot page is malformed");
+        crate::fatal("the boot page is malformed");
     };
     let cpus = (start.boot.cpus as u64).clamp(1, layout::CPUS_MAX as u64);
     for thread in 0..thread::total(cpus) {

@@ -78,7 +78,7 @@ fn spawn(thread: u64) {
     };
     // SAFETY: the new thread returns from the call on its own stack, to `enter`.
     if unsafe { host::call(linux::__NR_clone, [FLAGS as u64, stack as u64]) }.is_err() {
-        crate::fatal(b"eyot: a thread was refused");
+        crate::fatal("a thread was refused");
     }
 }
 

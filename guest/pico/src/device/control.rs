@@ -6,7 +6,7 @@
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use abi::exit::Exit;
 use abi::message::{ToGuest, ToMonitor, decode, encode};
@@ -25,7 +25,6 @@ const DATAGRAM: u64 = 1 << 63;
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
 static QUEUE: Mutex<VecDeque<Vec<u8>>> = Mutex::new(VecDeque::new());
-static WAITING: AtomicBool = AtomicBool::new(false);
 static BUFFER: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
 /// A ticket nobody has.
@@ -48,22 +47,23 @@ pub fn send(request: &Request<'_>) -> Started {
     };
     let mut queue = QUEUE.lock();
     if !queue.is_empty() || !deliver(&message) {
+        if queue.is_empty() {
+            super::await_room(true);
+        }
         queue.push_back(message);
-        WAITING.store(true, Relaxed);
     }
     if quiet { Started::Ready(Ok(Reply::Done)) } else { Started::Later(Ticket(ticket)) }
 }
 
 /// Sends what waits, as far as it fits.
-pub fn flush() {
-    if !WAITING.load(Relaxed) {
-        return;
-    }
+fn flush() {
     let mut queue = QUEUE.lock();
     while queue.front().is_some_and(|message| deliver(message)) {
         queue.pop_front();
     }
-    WAITING.store(!queue.is_empty(), Relaxed);
+    if queue.is_empty() {
+        super::await_room(false);
+    }
 }
 
 /// Tells the monitor how the guest ends, as far as it listens.
@@ -89,23 +89,28 @@ fn deliver(message: &[u8]) -> bool {
     }
 }
 
-/// Takes all messages that have come.
-pub fn receive(events: &mut Vec<Event>) {
-    flush();
+/// Does what the control channel is ready for. One message at a time: if there are more, it stays ready.
+pub fn attend(ready: u32, events: &mut Vec<Event>) {
+    if ready & linux::EPOLLOUT != 0 {
+        flush();
+    }
+    if ready & !linux::EPOLLOUT != 0 {
+        receive(events);
+    }
+}
+
+fn receive(events: &mut Vec<Event>) {
     let mut buffer = BUFFER.lock();
-    buffer.resize(MESSAGE_MAX, 0);
-    loop {
-        let (length, file) = match socket::receive_message(descriptor::CONTROL, &mut buffer) {
-            Ok((0, _)) => host::exit_group(1),
-            Ok(received) => received,
-            Err(Code(code)) if code as u32 == errno::EINTR => continue,
-            Err(Code(code)) if code as u32 == errno::EAGAIN => return,
-            Err(_) => host::exit_group(1),
-        };
-        match decode::<ToGuest>(&buffer[..length]) {
-            Ok(message) => events.push(event(message, file)),
-            Err(_) => pico::broken(format_args!("the monitor sent {length} bytes that are no message")),
-        }
+    buffer.reserve(MESSAGE_MAX);
+    let file = match socket::receive_message(descriptor::CONTROL, &mut buffer) {
+        Ok(_) if buffer.is_empty() => host::exit_group(1),
+        Ok(file) => file,
+        Err(Code(code)) if matches!(code as u32, errno::EAGAIN | errno::EINTR) => return,
+        Err(_) => host::exit_group(1),
+    };
+    match decode::<ToGuest>(&buffer) {
+        Ok(message) => events.push(event(message, file)),
+        Err(_) => pico::broken(format_args!("the monitor sent {} bytes that are no message", buffer.len())),
     }
 }
 

@@ -19,8 +19,10 @@ use crate::host;
 const HERE: u64 = linux::AT_FDCWD as u64;
 const OPEN: u32 =
     linux::O_RDONLY | linux::O_NOFOLLOW | linux::O_CLOEXEC | linux::O_NONBLOCK | linux::O_NOCTTY;
-/// Linux's PATH_MAX, and room for the tree's prefix.
-const PATH: usize = 4096 + 256;
+/// Linux's PATH_MAX.
+const PATH_MAX: usize = 4096;
+/// Room for the tree's prefix, too.
+const PATH: usize = PATH_MAX + 256;
 
 /// The overflow owner, which a user namespace shows for owners it does not map.
 const NOBODY: u32 = 65534;
@@ -150,19 +152,18 @@ fn open(path: &Path, of_root: bool) -> Result<Reply, Code> {
 }
 
 fn read_link(path: &Path, _of_root: bool) -> Result<Reply, Code> {
-    let mut target = vec![0; 4096];
+    let mut target = [0; PATH_MAX];
     let arguments = [HERE, path.pointer(), target.as_mut_ptr() as u64, target.len() as u64];
     // SAFETY: the kernel reads the string and writes the buffer.
     let length = unsafe { host::call(linux::__NR_readlinkat, arguments) }?;
-    target.truncate(length as usize);
-    Ok(Reply::Bytes(target))
+    Ok(Reply::Bytes(target[..length as usize].into()))
 }
 
 /// All entries at once: the guest may not seek in a directory.
 fn list(path: &Path, _of_root: bool) -> Result<Reply, Code> {
     let file = open_as(path, OPEN | linux::O_DIRECTORY)?;
     let mut entries = Vec::new();
-    let mut page = vec![0u8; 32 * 1024];
+    let mut page = vec![0u8; 16 * 1024];
     let outcome = loop {
         let arguments = [file as u64, page.as_mut_ptr() as u64, page.len() as u64];
         // SAFETY: the kernel writes the buffer.

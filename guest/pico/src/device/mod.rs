@@ -39,10 +39,10 @@ static COMPLETED: Mutex<Vec<Event>> = Mutex::new(Vec::new());
 pub fn begin() {
     // SAFETY: no memory is named.
     PROCESS.store(unsafe { host::call(linux::__NR_getpid, []) }.unwrap_or(0), Relaxed);
-    let control = add(descriptor::CONTROL, linux::EPOLLIN | linux::EPOLLOUT | linux::EPOLLET, CONTROL);
+    let control = add(descriptor::CONTROL, linux::EPOLLIN, CONTROL);
     let wake = add(descriptor::WAKE, linux::EPOLLIN | linux::EPOLLET, WAKE);
     if control.and(wake).is_err() {
-        crate::fatal(b"eyot: the event descriptors are missing");
+        crate::fatal("the event descriptors are missing");
     }
 }
 
@@ -59,7 +59,6 @@ pub fn complete(event: Event) {
 
 /// Adds what is finished, without asking the host; answers whether there was something.
 pub fn collect(events: &mut Vec<Event>) -> bool {
-    control::flush();
     let mut completed = COMPLETED.lock();
     let any = !completed.is_empty();
     events.append(&mut completed);
@@ -79,7 +78,7 @@ pub fn poll(timeout_ns: Option<u64>, events: &mut Vec<Event>) {
     };
     for event in &found[..count.unwrap_or(0) as usize] {
         match event.data {
-            CONTROL => control::receive(events),
+            CONTROL => control::attend(event.events, events),
             WAKE => {}
             handle => {
                 events.push(Event::Ready { handle: Handle(handle), readiness: readiness(event.events) })
@@ -102,14 +101,20 @@ fn readiness(bits: u32) -> Readiness {
 }
 
 fn add(file: u32, bits: u32, data: u64) -> Result<(), Code> {
+    epoll_control(linux::EPOLL_CTL_ADD, file, bits, data)
+}
+
+/// Says whether room on the control channel is an event, too.
+fn await_room(wanted: bool) {
+    let bits = linux::EPOLLIN | if wanted { linux::EPOLLOUT } else { 0 };
+    let _ = epoll_control(linux::EPOLL_CTL_MOD, descriptor::CONTROL, bits, CONTROL);
+}
+
+fn epoll_control(operation: u32, file: u32, bits: u32, data: u64) -> Result<(), Code> {
     let event = linux::epoll_event { events: bits, data };
+    let arguments = [descriptor::EPOLL as u64, operation as u64, file as u64, &raw const event as u64];
     // SAFETY: the kernel reads the local.
-    let added = unsafe {
-        let arguments =
-            [descriptor::EPOLL as u64, linux::EPOLL_CTL_ADD as u64, file as u64, &raw const event as u64];
-        host::call(linux::__NR_epoll_ctl, arguments)
-    };
-    added.map(drop)
+    unsafe { host::call(linux::__NR_epoll_ctl, arguments) }.map(drop)
 }
 
 impl Device for Pico {

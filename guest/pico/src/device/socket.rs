@@ -1,5 +1,6 @@
 //! Sockets: what preadv2 and pwritev2 cannot say.
 
+use alloc::vec::Vec;
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -59,9 +60,11 @@ struct Header {
 /// A `struct sockaddr_storage`.
 type Storage = [u64; 16];
 
-/// Receives one message and at most one descriptor.
-pub fn receive_message(file: u32, buffer: &mut [u8]) -> Result<(usize, Option<u32>), Code> {
-    let part = [buffer.as_mut_ptr() as u64, buffer.len() as u64];
+/// Receives one message of at most the buffer's capacity, and at most one descriptor. The buffer is not
+/// zeroed before, so that only the pages of what is received are touched.
+pub fn receive_message(file: u32, buffer: &mut Vec<u8>) -> Result<Option<u32>, Code> {
+    buffer.clear();
+    let part = [buffer.as_mut_ptr() as u64, buffer.capacity() as u64];
     let mut control = [0u64; 4];
     let header = Header {
         name: 0,
@@ -73,13 +76,17 @@ pub fn receive_message(file: u32, buffer: &mut [u8]) -> Result<(usize, Option<u3
         flags: 0,
     };
     let flags = MSG_DONTWAIT | MSG_CMSG_CLOEXEC;
-    // SAFETY: the header names the buffer and locals, which the kernel writes.
-    let length =
-        unsafe { host::call(linux::__NR_recvmsg, [file as u64, &raw const header as u64, flags as u64]) }?;
+    // SAFETY: the header names the buffer's capacity and locals, which the kernel writes; it answers how
+    // much of the buffer that was.
+    unsafe {
+        let arguments = [file as u64, &raw const header as u64, flags as u64];
+        let length = host::call(linux::__NR_recvmsg, arguments)?;
+        buffer.set_len(length as usize);
+    }
     // `struct cmsghdr`: length, level and type, then the descriptor.
     let rights = u64::from(SCM_RIGHTS) << 32 | u64::from(SOL_SOCKET);
     let granted = header.control_length >= 20 && control[0] >= 20 && control[1] == rights;
-    Ok((length as usize, granted.then_some(control[2] as u32)))
+    Ok(granted.then_some(control[2] as u32))
 }
 
 /// See [`machine::Device::receive`].

@@ -1,4 +1,4 @@
-//! Addresses in the guest image: its code, its symbols, its instructions.
+//! Addresses in the guest image: its code, the gate, instructions.
 
 use std::ops::Range;
 
@@ -10,10 +10,6 @@ fn word(at: usize) -> u64 {
     u64::from_le_bytes(*IMAGE[at..].first_chunk().expect("inside the image"))
 }
 
-fn half(at: usize) -> usize {
-    u16::from_le_bytes([IMAGE[at], IMAGE[at + 1]]).into()
-}
-
 /// The executable segment, which is the first: addresses, and where it starts in the file.
 pub fn code() -> (Range<u64>, usize) {
     let header = word(32) as usize;
@@ -21,19 +17,12 @@ pub fn code() -> (Range<u64>, usize) {
     (start..start + length, offset as usize)
 }
 
-/// The address of a symbol.
-pub fn symbol(name: &str) -> u64 {
-    const SYMBOLS: u64 = 2;
-    let (sections, count) = (word(40) as usize, half(60));
-    let section = |index: usize| sections + index * 64;
-    let table = (0..count).map(section).find(|&at| word(at) >> 32 == SYMBOLS).expect("the image has symbols");
-    let names = word(section((word(table + 40) as u32) as usize) + 24) as usize;
-    let (start, length) = (word(table + 24) as usize, word(table + 32) as usize);
-    (start..start + length)
-        .step_by(24)
-        .find(|&at| IMAGE[names + (word(at) as u32) as usize..].starts_with(format!("{name}\0").as_bytes()))
-        .map(|at| word(at + 8))
-        .unwrap_or_else(|| panic!("the image has no symbol {name}"))
+/// The ways out of the library OS and into it: the addresses of their code.
+pub fn ways() -> [Range<u64>; 2] {
+    const MARK: &[u8] = b"EYOTGATE";
+    let places = IMAGE.windows(MARK.len()).position(|window| window == MARK).expect("the image has a mark");
+    let place = |index: usize| word(places + index * 8);
+    [place(1)..place(2), place(3)..place(4)]
 }
 
 /// The image's bytes between two addresses of its code.

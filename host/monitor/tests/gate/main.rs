@@ -61,9 +61,8 @@ fn everywhere(form: Form) {
     let stub = gate.tracee.word(slot) & !0x7f;
     let mut addresses = program_addresses(&gate, from, site, end);
     addresses.extend(stub_addresses(&gate, stub));
-    for (first, last) in [("pico_enter", "pico_finish"), ("pico_gate", "pico_leave")] {
-        let range = image::symbol(first)..image::symbol(last);
-        addresses.extend(image::instructions(image::bytes(range.clone()), range.start));
+    for way in image::ways() {
+        addresses.extend(image::instructions(image::bytes(way.clone()), way.start));
     }
     let reached = addresses.iter().filter(|&&address| gate.fire(address)).count();
     println!("{form:?}: {reached} of {} instructions reached", addresses.len());
