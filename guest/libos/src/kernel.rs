@@ -85,27 +85,30 @@ impl Kernel {
     /// What a CPU does for ever.
     pub fn run_cpu(self: &Arc<Self>, cpu: Cpu) -> ! {
         loop {
-            match self.scheduler.next(cpu) {
-                Some(thread) => {
-                    self.run_thread(cpu, thread);
-                    self.scheduler.release(cpu);
-                }
-                None => self.idle(cpu),
+            let mut now_ns = self.machine.now().monotonic_ns;
+            while let Some(thread) = self.scheduler.next(cpu) {
+                thread.begin_metering(now_ns);
+                let since_ns = now_ns;
+                self.run_thread(cpu, &thread);
+                self.scheduler.release(cpu);
+                now_ns = self.machine.now().monotonic_ns;
+                thread.meter(now_ns.saturating_sub(since_ns));
             }
+            self.idle(cpu);
         }
     }
 
     /// Runs one thread until it blocks, ends or gives way.
-    fn run_thread(self: &Arc<Self>, cpu: Cpu, thread: Arc<Thread>) {
+    fn run_thread(self: &Arc<Self>, cpu: Cpu, thread: &Arc<Thread>) {
         let mut body = thread.begin();
         loop {
             if body.pending.is_some() {
-                match self.resume_call(cpu, &thread, body) {
+                match self.resume_call(cpu, thread, body) {
                     Some(continued) => body = continued,
                     None => return,
                 }
             }
-            if thread.take_attention() && signal::deliver(&thread, &mut body, &self.machine, cpu).is_break() {
+            if thread.take_attention() && signal::deliver(thread, &mut body, &self.machine, cpu).is_break() {
                 self.machine.leave(cpu, &mut body.context);
                 return;
             }
@@ -113,9 +116,9 @@ impl Kernel {
             // What the calls left that could not be answered on the spot.
             let mut left = None;
             let trap = self.machine.enter(cpu, &mut body.context, slice, &mut |context| {
-                left = Some(match syscall::dispatch(&thread, context, cpu) {
+                left = Some(match syscall::dispatch(thread, context, cpu) {
                     Outcome::Now(Finish::Return(result)) => {
-                        syscall::set_result(&thread, context, result);
+                        syscall::set_result(thread, context, result);
                         if !thread.has_attention() && self.scheduler.slice(self.timers.earliest_ns()) == slice
                         {
                             return true;
@@ -129,7 +132,7 @@ impl Kernel {
             let finish = match trap {
                 Trap::Syscall => left.expect("invariant: a call that ends the entry leaves something"),
                 Trap::Exception(exception) => {
-                    signal::raise_exception(&thread, exception);
+                    signal::raise_exception(thread, exception);
                     continue;
                 }
                 Trap::Interrupt => {
@@ -144,13 +147,13 @@ impl Kernel {
             };
             match finish {
                 Outcome::Now(Finish::Yield) => {
-                    syscall::set_result(&thread, &mut body.context, Ok(0));
+                    syscall::set_result(thread, &mut body.context, Ok(0));
                     self.machine.leave(cpu, &mut body.context);
                     thread.give_way(body);
                     return;
                 }
                 Outcome::Now(finish) => {
-                    if self.finish_call(cpu, &thread, &mut body, finish) {
+                    if self.finish_call(cpu, thread, &mut body, finish) {
                         return;
                     }
                 }

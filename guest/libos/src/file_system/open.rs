@@ -220,7 +220,7 @@ pub async fn open_entry(thread: &Arc<Thread>, entry: &Location, flags: u32) -> R
             let file = generator.open(thread)?;
             Ok(Description::new(file, flags, Some(entry.clone())))
         }
-        Kind::Fifo(shared) => crate::file::fifo::open(shared, entry, flags),
+        Kind::Fifo(shared) => crate::file::fifo::open(thread, shared, entry, flags).await,
         Kind::Socket => Err(Errno::ENXIO),
         Kind::Directory(_) | Kind::Link(_) => Err(Errno::EIO),
     }

@@ -334,8 +334,7 @@ impl Endpoint for Datagram {
         let (peer, direct) = (state.peer, state.direct.clone());
         drop(state);
         if self.mailbox.has_mail() {
-            let received = self.mailbox.take(to, flags)?;
-            return Ok(received.map(|received| Received { record: false, ..received }));
+            return self.mailbox.take(to, flags);
         }
         if let Some(direct) = direct
             && let Some(mut received) = direct.receive(to.again(), flags)?

@@ -51,9 +51,10 @@ fn dispositions(process: &Process) -> (u64, u64) {
 
 /// Processor time of one thread, or of all, in nanoseconds.
 fn time_ns(process: &Process, thread: u32) -> u64 {
-    let threads = process.threads.lock();
-    let chosen = threads.values().filter(|other| thread == 0 || other.number == thread);
-    chosen.map(|thread| thread.cpu_time_ns.load(Ordering::Relaxed)).sum()
+    match thread {
+        0 => process.processor_time_ns(),
+        _ => thread_of(process, thread).map_or(0, |thread| thread.processor_time_ns()),
+    }
 }
 
 pub fn status(process: &Arc<Process>, thread: u32) -> Vec<u8> {
