@@ -11,6 +11,7 @@ use core::task::{Context as TaskContext, Poll, Waker};
 
 use abi::boot::Boot;
 use abi::exit::Exit;
+use abi::request::{Reply, Request};
 use machine::{Cpu, Machine, Patience, Trap};
 use spin::Mutex;
 
@@ -27,6 +28,13 @@ use crate::syscall::{self, Finish, Outcome};
 use crate::thread::{Body, Thread};
 use crate::timer::Timers;
 
+/// Resident memory in bytes, and its highest mark.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MemoryUse {
+    pub resident: u64,
+    pub peak: u64,
+}
+
 /// Everything an island's processes share.
 pub struct Kernel {
     pub machine: Arc<dyn Machine>,
@@ -42,6 +50,8 @@ pub struct Kernel {
     pub hostname: Mutex<Vec<u8>>,
     pub started_ns: u64,
     numbers: AtomicU32,
+    /// What the island held when it was last measured.
+    memory_use: Mutex<MemoryUse>,
     /// All processes, by number.
     pub processes: Mutex<alloc::collections::BTreeMap<u32, Arc<Process>>>,
 }
@@ -59,6 +69,7 @@ impl Kernel {
             entropy: Entropy::new(boot.seed),
             hostname: Mutex::new(boot.hostname.clone()),
             numbers: AtomicU32::new(1),
+            memory_use: Mutex::default(),
             processes: Mutex::new(alloc::collections::BTreeMap::new()),
             started_ns,
             machine,
@@ -72,9 +83,23 @@ impl Kernel {
         self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// Asks how much memory the island holds. Without an answer what was known before stays true enough.
+    pub async fn measure_memory(&self) -> MemoryUse {
+        let reply = self.devices.request(self, Request::MemoryUse).await;
+        if let Ok(Reply::MemoryUse { resident, peak }) = reply {
+            *self.memory_use.lock() = MemoryUse { resident, peak };
+        }
+        self.memory_use()
+    }
+
+    /// What the island held when it was last measured.
+    pub fn memory_use(&self) -> MemoryUse {
+        *self.memory_use.lock()
+    }
+
     /// Says one line to the user.
     pub fn say(&self, text: &str) {
-        let _ = self.machine.request(abi::request::Request::Say { text });
+        let _ = self.machine.request(Request::Say { text });
     }
 
     /// Ends the island.

@@ -111,6 +111,11 @@ impl Generator {
         Ok(found.into_iter().map(listed).collect())
     }
 
+    /// Whether the content tells of resident memory, which has to be measured before.
+    pub fn tells_memory(&self) -> bool {
+        matches!(self, Self::Process(place) if place.tells_memory())
+    }
+
     /// The file's content as of now.
     pub fn content(&self, kernel: &Arc<Kernel>) -> Result<Vec<u8>> {
         match self {

@@ -227,6 +227,14 @@ impl Place {
         })
     }
 
+    pub(super) fn tells_memory(self) -> bool {
+        let name = match self.part {
+            Part::Text(index) => TEXTS.get(index).map_or("", |(name, ..)| name),
+            _ => "",
+        };
+        matches!(name, "status" | "stat" | "statm" | "smaps_rollup")
+    }
+
     pub(super) fn content(self, kernel: &Kernel) -> Result<Vec<u8>> {
         let process = self.process(kernel).map_err(|_| Errno::ESRCH)?;
         match self.part {

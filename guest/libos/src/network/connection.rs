@@ -182,7 +182,8 @@ impl Connection {
         }
         let had_room = flow.ring.free() >= ROOM;
         let count = flow.ring.drain(&mut to, reach)?;
-        let ancillary = if flow.marks.is_empty() { Ancillary::default() } else { flow.ancillary(count, false) };
+        let ancillary =
+            if flow.marks.is_empty() { Ancillary::default() } else { flow.ancillary(count, false) };
         let received = Received { ancillary, ..Received::bytes(count) };
         flow.taken += count as u64;
         let relieved = !had_room && flow.ring.free() >= ROOM;

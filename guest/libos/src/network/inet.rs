@@ -196,7 +196,11 @@ impl InetStream {
                 {
                     let mut state = end.state.lock();
                     state.local = self.state.lock().local.map(|local| {
-                        let ip = if local.ip().is_unspecified() { address::reached(from.ip()) } else { local.ip() };
+                        let ip = if local.ip().is_unspecified() {
+                            address::reached(from.ip())
+                        } else {
+                            local.ip()
+                        };
                         Address::new(ip, local.port())
                     });
                     state.peer = Some(from);

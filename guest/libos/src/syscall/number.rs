@@ -4,8 +4,8 @@
 //! keyrings, and 32-bit leftovers.
 
 use super::{
-    Call, Outcome, file, futex, identity, locking, memory, misc, path, poll, process, signal, socket, splicing,
-    thread, time,
+    Call, Outcome, file, futex, identity, locking, memory, misc, path, poll, process, signal, socket,
+    splicing, thread, time,
 };
 
 type Function = fn(&mut Call<'_>) -> Outcome;

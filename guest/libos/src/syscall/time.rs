@@ -94,7 +94,14 @@ pub fn getrusage(call: &mut Call<'_>) -> Outcome {
     };
     words[0] = used_ns / SECOND;
     words[1] = used_ns % SECOND / 1000;
-    user::write_words(call.thread, call.arguments[1], &words).into()
+    if call.int(0) == -1 {
+        return user::write_words(call.thread, call.arguments[1], &words).into();
+    }
+    let (thread, place) = (call.thread.clone(), call.arguments[1]);
+    call.wait(async move {
+        words[4] = thread.kernel().measure_memory().await.peak / 1024;
+        user::write_words(&thread, place, &words).map(|()| 0)
+    })
 }
 
 /// Sleeps until a time on the monotonic clock; the rest is written to `remaining` if interrupted.
@@ -146,9 +153,7 @@ fn old_timer(call: &Call<'_>, which: u64) -> Result<alloc::sync::Arc<IntervalTim
     };
     let process = call.process();
     let notice = Notice::Signal { number, value: 0, thread: None };
-    Ok(process
-        .timers
-        .get_or_add(which as u32, || IntervalTimer::new(process, which as u32, notice)))
+    Ok(process.timers.get_or_add(which as u32, || IntervalTimer::new(process, which as u32, notice)))
 }
 
 /// `struct itimerval` of remaining time and interval.
