@@ -27,7 +27,7 @@ use crate::file::{File, Promise, kept};
 use crate::kernel::Kernel;
 use crate::thread::Thread;
 
-pub use device::{Device, fill_devices};
+pub use device::{Device, add_terminal, fill_devices};
 pub(super) use report::{mount_facts, mounts};
 
 /// One generated directory, file or link.

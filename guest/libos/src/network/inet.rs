@@ -108,7 +108,13 @@ impl InetStream {
     fn connect_inside(&self, to: Address) -> Result<Progress> {
         let to = Address::new(address::concrete(to.ip()), to.port());
         let network = &self.kernel.network;
-        let found = network.streams.find(to, |owner| owner.listening()).ok_or(Errno::ECONNREFUSED)?;
+        let Some(found) = network.streams.find(to, |owner| owner.listening()) else {
+            return if network.may_be_outside(to) {
+                self.connect_outside(to)
+            } else {
+                Err(Errno::ECONNREFUSED)
+            };
+        };
         let target = found.as_any().downcast_ref::<InetStream>().ok_or(Errno::ECONNREFUSED)?;
         let listener = target.listener.get().ok_or(Errno::ECONNREFUSED)?;
         let mut state = self.state.lock();
@@ -160,6 +166,8 @@ impl InetStream {
                     .map(|host| (host, local, peer.unwrap_or(to)))
             }
             Ok(_) => Err(Errno::EIO),
+            // What is not granted of the machine's loopback is the island's own, where nobody listens.
+            Err(Errno::ENETUNREACH) if address::is_own(to.ip()) => Err(Errno::ECONNREFUSED),
             Err(errno) => Err(errno),
         };
         let mut state = self.state.lock();
