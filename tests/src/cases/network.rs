@@ -75,16 +75,13 @@ fn nothing_granted(stage: &Stage) -> Result<()> {
 }
 
 fn one_port_granted(stage: &Stage) -> Result<()> {
-    let (granted, other) = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
-    let (granted, other) = (granted.local_addr()?.port(), other.local_addr()?.port());
-    let listener = TcpListener::bind(("127.0.0.1", granted))?;
+    let listeners = [TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?];
+    let [granted, other] = [listeners[0].local_addr()?.port(), listeners[1].local_addr()?.port()];
     let grant = format!("127.0.0.1:{granted}");
-    stage
-        .run(&granting(connects("127.0.0.1", granted), &grant))?
-        .prints(&format!("connected to {granted}\n"))?;
+    let connected = format!("connected to {granted}\n");
+    stage.run(&granting(connects("127.0.0.1", granted), &grant))?.prints(&connected)?;
     stage.run(&granting(connects("127.0.0.1", other), &grant))?.prints("ECONNREFUSED\n")?;
     stage.run(&granting(connects("192.0.2.1", granted), &grant))?.prints("ENETUNREACH\n")?;
-    drop(listener);
     Ok(())
 }
 

@@ -54,7 +54,7 @@ fn forwarded(stage: &Stage) -> Result<()> {
 fn default(stage: &Stage) -> Result<()> {
     for (signal, number) in PASSED {
         let mut service =
-            stage.start(&Run::new(["busybox", "sh", "-c", "echo ready; read line < /dev/zero"]))?;
+            stage.start(&Run::new(["busybox", "sh", "-c", "echo ready; exec busybox sleep 100"]))?;
         service.wait_for_output("ready", SOON)?;
         service.signal(signal);
         service.wait(SOON)?.exits(128 + number)?;

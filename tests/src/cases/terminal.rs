@@ -39,8 +39,16 @@ fn python<'a>(script: &'a str) -> [&'a str; 3] {
     ["/usr/bin/python3", "-c", script]
 }
 
+/// A program that says what it is told, once it is ready: keys typed before are echoed by the caller's
+/// terminal as well.
+fn cat(stage: &Stage) -> Result<Screen> {
+    let mut cat = at_terminal(stage, ["busybox", "sh", "-c", "echo ready; exec busybox cat"])?;
+    cat.shows("ready\r\n")?;
+    Ok(cat)
+}
+
 fn lines(stage: &Stage) -> Result<()> {
-    let mut cat = at_terminal(stage, ["busybox", "cat"])?;
+    let mut cat = cat(stage)?;
     cat.types("first\n")?;
     cat.shows("first\r\nfirst\r\n")?;
     cat.types("mistaken\x15corrected\n")?;
@@ -52,7 +60,7 @@ fn lines(stage: &Stage) -> Result<()> {
 
 fn keys(stage: &Stage) -> Result<()> {
     for (key, status) in [("\x03", STATUS_OF_INTERRUPT), ("\x1c", STATUS_OF_QUIT)] {
-        let mut cat = at_terminal(stage, ["busybox", "cat"])?;
+        let mut cat = cat(stage)?;
         cat.types("there\n")?;
         cat.shows("there\r\nthere\r\n")?;
         cat.types(key)?;
@@ -65,7 +73,7 @@ fn keys(stage: &Stage) -> Result<()> {
 /// Nobody could continue the only process of an island, so it is not stopped, as Linux does it for the
 /// processes of an orphaned group.
 fn stop_key(stage: &Stage) -> Result<()> {
-    let mut cat = at_terminal(stage, ["busybox", "cat"])?;
+    let mut cat = cat(stage)?;
     cat.types("before\n")?;
     cat.shows("before\r\nbefore\r\n")?;
     cat.types("\x1aafter\n")?;
@@ -79,11 +87,12 @@ fn shell(stage: &Stage) -> Result<()> {
     let mut bash = at_terminal(stage, ["bash", "--norc", "--noediting"])?;
     bash.shows("bash-")?;
     bash.types("echo $((6 * 7)) on a terminal\n")?;
-    bash.shows("\n42 on a terminal")?;
+    bash.shows("42 on a terminal")?;
+    bash.shows("bash-")?;
     bash.types("trap 'echo $((6 * 8)) interrupts' INT; echo $((7 * 7)) waits; read line\n")?;
-    bash.shows("\n49 waits")?;
+    bash.shows("49 waits")?;
     bash.types("\x03")?;
-    bash.shows("\n48 interrupts")?;
+    bash.shows("48 interrupts")?;
     bash.types("\nexit 5\n")?;
     bash.wait()?.exits(5)?;
     bash.is_restored()
@@ -168,7 +177,7 @@ fn guest(monitor: u32) -> Result<u32> {
 }
 
 fn hang_up(stage: &Stage) -> Result<()> {
-    let mut cat = at_terminal(stage, ["busybox", "cat"])?;
+    let mut cat = cat(stage)?;
     cat.types("there\n")?;
     cat.shows("there\r\nthere\r\n")?;
     cat.hang_up();

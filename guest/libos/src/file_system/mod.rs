@@ -119,7 +119,7 @@ impl FileSystems {
         let devices = own(b"/dev", 0o755, 0, 0);
         generated::fill_devices(&devices, &meta);
         if boot.streams.iter().any(|stream| matches!(stream, Stream::Terminal(_))) {
-            generated::add_terminal(&devices, &meta);
+            generated::add_terminal(&devices, (boot.user, boot.group), &meta);
         }
         own(b"/dev/shm", 0o1777, 0, 0);
         for (path, generator) in generated::roots() {

@@ -5,6 +5,7 @@
 //! connected to somebody outside, through a handle of that connection. The name server is asked through
 //! the resolver. Nothing here waits for room: a datagram without is lost.
 
+use alloc::collections::BTreeSet;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
@@ -34,6 +35,8 @@ use crate::wait::{Listener as WaitListener, WaitQueue};
 const DATAGRAM_MAX: usize = 65_507;
 /// Datagrams kept while the relayed handle is asked for.
 const OUTBOX_MAX: usize = 64;
+/// Loopback peers that are remembered; when there are more, all are forgotten.
+const LOOPBACK_PEERS_MAX: usize = 4096;
 
 #[derive(Default)]
 struct State {
@@ -46,6 +49,9 @@ struct State {
     outbox: Vec<(Address, Vec<u8>)>,
     error: Option<Errno>,
     silent: bool,
+    /// Peers outside that were heard from by the machine's loopback interface: by their addresses alone
+    /// they could be the island's own.
+    loopback_peers: BTreeSet<Address>,
 }
 
 /// A datagram socket.
@@ -203,6 +209,7 @@ impl Datagram {
             let length = packet.length;
             match split_datagram(&scratch[..length]) {
                 Some((from, payload)) if peer.is_none_or(|peer| peer == from) => {
+                    self.remember(from);
                     return Ok(Some(Received {
                         length: to.copy(0, payload)?,
                         full: payload.len(),
@@ -220,8 +227,23 @@ impl Datagram {
         }
     }
 
-    /// Whether nobody on the island hears what is sent to one of its addresses, but somebody outside may.
+    /// Notes that somebody outside has this address.
+    fn remember(&self, from: Address) {
+        if from.ip().is_loopback() {
+            let peers = &mut self.state.lock().loopback_peers;
+            if peers.len() >= LOOPBACK_PEERS_MAX {
+                peers.clear();
+            }
+            peers.insert(from);
+        }
+    }
+
+    /// Whether an address of the island's is somebody's outside: he has been heard from, or nobody on the
+    /// island has it.
     fn goes_outside(&self, to: Address) -> bool {
+        if self.state.lock().loopback_peers.contains(&to) {
+            return true;
+        }
         let to = Address::new(address::concrete(to.ip()), to.port());
         let network = &self.kernel.network;
         network.may_be_outside(to) && network.datagrams.find(to, |_| true).is_none()

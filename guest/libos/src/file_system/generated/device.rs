@@ -63,8 +63,9 @@ pub fn fill_devices(devices: &Location, meta: &impl Fn(u32, u32, u32) -> Meta) {
 }
 
 /// Gives the island's terminal its node.
-pub fn add_terminal(devices: &Location, meta: &impl Fn(u32, u32, u32) -> Meta) {
-    let own = Meta { inode: TERMINAL_INODE, special: TERMINAL_NUMBER, ..meta(CHARACTER | 0o620, 0, 0) };
+pub fn add_terminal(devices: &Location, (user, group): (u32, u32), meta: &impl Fn(u32, u32, u32) -> Meta) {
+    let own =
+        Meta { inode: TERMINAL_INODE, special: TERMINAL_NUMBER, ..meta(CHARACTER | 0o620, user, group) };
     attach(devices, b"pts/0", Node::new(own, Kind::Device(Device::Terminal)), meta);
 }
 
