@@ -14,6 +14,7 @@ pub const AF_UNSPEC: u32 = 0;
 pub const AF_UNIX: u32 = 1;
 pub const AF_INET: u32 = 2;
 pub const AF_INET6: u32 = 10;
+pub const AF_NETLINK: u32 = 16;
 
 /// The island's own address besides loopback, as programs see it on connections from outside.
 pub const OWN: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
@@ -64,6 +65,13 @@ impl Name {
         rest[..2].copy_from_slice(&address.port().to_be_bytes());
         rest[6..22].copy_from_slice(&octets);
         Self::of(AF_INET6, &rest)
+    }
+
+    /// `sockaddr_nl`, in no group.
+    pub fn netlink(port: u32) -> Self {
+        let mut rest = [0; 10];
+        rest[2..6].copy_from_slice(&port.to_le_bytes());
+        Self::of(AF_NETLINK, &rest)
     }
 
     /// `sockaddr_un`.

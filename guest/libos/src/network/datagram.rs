@@ -180,7 +180,12 @@ impl Datagram {
         match found.as_ref().and_then(|owner| owner.as_any().downcast_ref::<Datagram>()) {
             Some(target) => {
                 let from = Some(Name::internet(target.domain, from));
-                target.mailbox.post(Message { data, from, ancillary: Ancillary::default() });
+                target.mailbox.post(Message {
+                    data,
+                    from,
+                    to: Some(to.ip()),
+                    ancillary: Ancillary::default(),
+                });
             }
             // As if the refusal had come back as an ICMP message: only a connected socket hears of it.
             None if connected => {
@@ -214,6 +219,7 @@ impl Datagram {
                         length: to.copy(0, payload)?,
                         full: payload.len(),
                         from: Some(Name::internet(self.domain, from)),
+                        reached: Some(address::reached(from.ip())),
                         ..Received::default()
                     }));
                 }

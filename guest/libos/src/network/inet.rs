@@ -132,7 +132,7 @@ impl InetStream {
         }
         let (near, far) = Connection::pair(&self.queue, &end.queue);
         end.link.call_once(|| Link::Inside(far));
-        if !listener.arrive(end, local) {
+        if !listener.arrive(Arrival::Inside(end, local)) {
             return Err(Errno::ECONNREFUSED);
         }
         self.link.call_once(|| Link::Inside(near));
@@ -234,8 +234,7 @@ impl Endpoint for InetStream {
 
     fn listen(&self, _thread: &Arc<Thread>, backlog: u32) -> Promise<()> {
         let limit = backlog.clamp(1, super::local::BACKLOG_MAX);
-        if let Some(listener) = self.listener.get() {
-            listener.set_limit(limit as usize);
+        if self.listener.is_completed() {
             return kept(Ok(()));
         }
         let Some(this) = self.this.upgrade().filter(|_| !self.link.is_completed()) else {
@@ -251,7 +250,7 @@ impl Endpoint for InetStream {
                 let kin = this.hears(host.version_4);
                 Share::new(host, this.this.clone(), kin)
             });
-            this.listener.call_once(|| Listener::new(limit as usize, share));
+            this.listener.call_once(|| Listener::new(share));
             this.queue.notify();
             Ok(())
         })

@@ -25,10 +25,13 @@ const REQUEST: usize = 40;
 const NAME: usize = 16;
 const LOOPBACK: &[u8] = b"lo";
 /// IFF_UP, IFF_LOOPBACK and IFF_RUNNING.
-const FLAGS: u32 = 0x49;
-const MTU: u32 = 65_536;
+pub const FLAGS: u32 = 0x49;
+pub const MTU: u32 = 65_536;
 /// ARPHRD_LOOPBACK, as the family of its hardware address.
-const HARDWARE: u32 = 772;
+pub const HARDWARE: u32 = 772;
+/// Its number, and the length of its queue.
+pub const INDEX: u32 = 1;
+pub const QUEUE: u32 = 1000;
 
 /// Answers an ioctl(2); ENOTTY if it is not about interfaces.
 pub fn control(thread: &Arc<Thread>, command: u32, argument: u64) -> Result<u64> {
@@ -84,8 +87,8 @@ fn one(thread: &Arc<Thread>, command: u32, at: u64) -> Result<u64> {
         SIOCGIFMETRIC => {}
         SIOCGIFMTU => answer[..4].copy_from_slice(&MTU.to_le_bytes()),
         SIOCGIFHWADDR => answer[..4].copy_from_slice(&HARDWARE.to_le_bytes()),
-        SIOCGIFINDEX => answer[0] = 1,
-        SIOCGIFTXQLEN => answer[..4].copy_from_slice(&1000_u32.to_le_bytes()),
+        SIOCGIFINDEX => answer[..4].copy_from_slice(&INDEX.to_le_bytes()),
+        SIOCGIFTXQLEN => answer[..4].copy_from_slice(&QUEUE.to_le_bytes()),
         _ => return Err(Errno::ENOTTY),
     }
     let name: [u8; NAME] = user::read(thread, at)?;

@@ -121,15 +121,15 @@ impl Drop for Share {
 
 /// What a listening socket keeps.
 pub struct Listener {
-    arrivals: Mutex<VecDeque<Arrival>>,
-    limit: Mutex<usize>,
+    /// `None` when nobody listens any more.
+    arrivals: Mutex<Option<VecDeque<Arrival>>>,
     share: Mutex<Option<Arc<Share>>>,
 }
 
 impl Listener {
-    pub fn new(limit: usize, share: Option<Share>) -> Self {
+    pub fn new(share: Option<Share>) -> Self {
         let share = Mutex::new(share.map(Arc::new));
-        Self { arrivals: Mutex::new(VecDeque::new()), limit: Mutex::new(limit), share }
+        Self { arrivals: Mutex::new(Some(VecDeque::new())), share }
     }
 
     fn accept_outside(&self) -> Result<Option<(Handle, Address)>> {
@@ -137,23 +137,14 @@ impl Listener {
         share.map_or(Ok(None), |share| share.accept())
     }
 
-    pub fn set_limit(&self, limit: usize) {
-        *self.limit.lock() = limit;
-    }
-
-    /// Adds a connection from inside; false if too many wait already.
-    pub fn arrive(&self, end: Arc<InetStream>, from: Address) -> bool {
-        let limit = *self.limit.lock();
-        let mut arrivals = self.arrivals.lock();
-        let room = arrivals.len() < limit;
-        if room {
-            arrivals.push_back(Arrival::Inside(end, from));
-        }
-        room
+    /// Adds a connection, unless nobody listens any more. None is refused for want of room: on a network
+    /// the connecting side would try again until there is some, and here its descriptors are the limit.
+    pub fn arrive(&self, arrival: Arrival) -> bool {
+        self.arrivals.lock().as_mut().map(|arrivals| arrivals.push_back(arrival)).is_some()
     }
 
     pub fn take(&self) -> Result<Option<Arrival>> {
-        if let Some(arrival) = self.arrivals.lock().pop_front() {
+        if let Some(arrival) = self.arrivals.lock().as_mut().and_then(VecDeque::pop_front) {
             return Ok(Some(arrival));
         }
         Ok(self.accept_outside()?.map(|(handle, from)| Arrival::Outside(handle, from)))
@@ -161,14 +152,12 @@ impl Listener {
 
     /// Whether a connection waits. Readiness outside is made certain by taking one.
     pub fn has_arrival(&self) -> bool {
-        if !self.arrivals.lock().is_empty() {
+        if self.arrivals.lock().as_ref().is_some_and(|arrivals| !arrivals.is_empty()) {
             return true;
         }
         match self.accept_outside() {
-            Ok(Some((handle, from))) => {
-                self.arrivals.lock().push_back(Arrival::Outside(handle, from));
-                true
-            }
+            // Only whoever listens looks, so it is there to be accepted.
+            Ok(Some((handle, from))) => self.arrive(Arrival::Outside(handle, from)),
             Ok(None) => false,
             // The next accept says what it is.
             Err(_) => true,
@@ -179,6 +168,6 @@ impl Listener {
     pub fn end(&self) -> Vec<Arrival> {
         let share = self.share.lock().take();
         drop(share);
-        self.arrivals.lock().drain(..).collect()
+        self.arrivals.lock().take().unwrap_or_default().into()
     }
 }

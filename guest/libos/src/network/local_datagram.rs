@@ -133,7 +133,7 @@ impl Endpoint for LocalDatagram {
         let mut ancillary = core::mem::take(&mut outgoing.ancillary);
         ancillary.credentials.get_or_insert_with(|| Credentials::of(thread));
         let from = Some(self.name());
-        match peer.mailbox.post(Message { data, from, ancillary }) {
+        match peer.mailbox.post(Message { data, from, to: None, ancillary }) {
             Posted::Refused => Err(Errno::ECONNREFUSED),
             _ => Ok(Some(length)),
         }

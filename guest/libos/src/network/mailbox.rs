@@ -6,6 +6,7 @@
 use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use core::net::IpAddr;
 
 use spin::Mutex;
 
@@ -25,6 +26,8 @@ const OVERHEAD: usize = 64;
 pub struct Message {
     pub data: Vec<u8>,
     pub from: Option<Name>,
+    /// The address that it was sent to, where there may be several.
+    pub to: Option<IpAddr>,
     pub ancillary: Ancillary,
 }
 
@@ -105,7 +108,8 @@ impl Mailbox {
         };
         let length = to.copy(0, &message.data)?;
         let full = message.data.len();
-        let mut received = Received { length, full, from: message.from, ..Received::default() };
+        let mut received =
+            Received { length, full, from: message.from, reached: message.to, ..Received::default() };
         if flags & flag::PEEK != 0 {
             received.ancillary = message.ancillary.clone();
             return Ok(Some(received));
@@ -166,7 +170,7 @@ mod tests {
     use super::*;
 
     fn message(data: &[u8]) -> Message {
-        Message { data: data.to_vec(), from: None, ancillary: Ancillary::default() }
+        Message { data: data.to_vec(), from: None, to: None, ancillary: Ancillary::default() }
     }
 
     #[test]

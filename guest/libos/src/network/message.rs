@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::net::IpAddr;
 
 use super::address::Name;
 use super::socket::Endpoint;
@@ -81,6 +82,8 @@ pub struct Received {
     /// Bytes that the message had; more than were delivered if it was truncated.
     pub full: usize,
     pub from: Option<Name>,
+    /// The address of the island's that it was sent to, where there may be several.
+    pub reached: Option<IpAddr>,
     pub ancillary: Ancillary,
 }
 

@@ -19,6 +19,7 @@ mod local;
 mod local_datagram;
 mod mailbox;
 pub mod message;
+mod netlink;
 pub mod option;
 mod port;
 mod rendezvous;

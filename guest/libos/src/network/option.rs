@@ -5,12 +5,14 @@
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::net::IpAddr;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use abi::network::SocketOption;
 use spin::Mutex;
 
 use super::address::{AF_INET6, AF_UNIX};
+use super::interface::INDEX;
 use crate::errno::{Errno, Result};
 
 pub const SOL_SOCKET: u32 = 1;
@@ -51,6 +53,9 @@ const TCP_INFO: u32 = 11;
 const TCP_QUICKACK: u32 = 12;
 const TCP_USER_TIMEOUT: u32 = 18;
 const IPV6_V6ONLY: u32 = 26;
+const IP_PKTINFO: u32 = 8;
+const IPV6_RECVPKTINFO: u32 = 49;
+const IPV6_PKTINFO: u32 = 50;
 
 const DEFAULT_BUFFER: u32 = 212_992;
 
@@ -203,6 +208,27 @@ impl Options {
             _ => return Err(Errno::ENOPROTOOPT),
         };
         Ok(value.to_le_bytes().to_vec())
+    }
+
+    /// What a datagram's receiver wants to know of the address it was sent to: level, kind and data of
+    /// a control message (ip(7), IP_PKTINFO; ipv6(7), IPV6_RECVPKTINFO).
+    pub fn packet_information(&self, reached: IpAddr) -> Option<(u32, u32, Vec<u8>)> {
+        let wants =
+            |key| self.values.lock().get(&key).is_some_and(|value| word(value).is_ok_and(|on| on != 0));
+        let index = INDEX.to_le_bytes();
+        if wants((SOL_IPV6, IPV6_RECVPKTINFO)) {
+            let octets = match reached {
+                IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+                IpAddr::V6(ip) => ip.octets(),
+            };
+            return Some((SOL_IPV6, IPV6_PKTINFO, [&octets[..], &index].concat()));
+        }
+        match reached {
+            IpAddr::V4(ip) if wants((SOL_IP, IP_PKTINFO)) => {
+                Some((SOL_IP, IP_PKTINFO, [index, ip.octets(), ip.octets()].concat()))
+            }
+            _ => None,
+        }
     }
 
     /// Whether closing resets the connection: SO_LINGER with no time at all.

@@ -35,7 +35,7 @@ pub fn ask(kernel: &Arc<Kernel>, domain: u32, query: Vec<u8>, mailbox: &Arc<Mail
             _ => failure(&query),
         };
         let from = Some(Name::internet(domain, ADDRESS));
-        mailbox.post(Message { data, from, ancillary: Ancillary::default() });
+        mailbox.post(Message { data, from, to: Some(ADDRESS.ip()), ancillary: Ancillary::default() });
         Ok(())
     }));
 }

@@ -10,12 +10,13 @@ use abi::file::Attributes;
 use abi::network::{Shutdown, SocketOption};
 use machine::{Transfer, UserRange};
 
-use super::address::{AF_INET, AF_INET6, AF_UNIX, Name};
+use super::address::{AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, Name};
 use super::datagram::Datagram;
 use super::inet::InetStream;
 use super::local::LocalStream;
 use super::local_datagram::LocalDatagram;
 use super::message::{Ancillary, Credentials, Outgoing, Received};
+use super::netlink::Netlink;
 use super::option::Options;
 use crate::errno::{Errno, Result};
 use crate::file::pipe::{FIONREAD, anonymous, next_inode, put_word};
@@ -189,6 +190,8 @@ pub fn create(thread: &Arc<Thread>, domain: u32, kind: u32, protocol: u32) -> Re
             RAW | PACKET => return Err(Errno::EPERM),
             _ => return Err(Errno::ESOCKTNOSUPPORT),
         },
+        AF_NETLINK if kind == DATAGRAM || kind == RAW => protocol == 0,
+        AF_NETLINK => return Err(Errno::ESOCKTNOSUPPORT),
         // AF_PACKET: nobody on an island may.
         17 => return Err(Errno::EPERM),
         _ => return Err(Errno::EAFNOSUPPORT),
@@ -201,6 +204,7 @@ pub fn create(thread: &Arc<Thread>, domain: u32, kind: u32, protocol: u32) -> Re
         // Linux takes a raw local socket for a datagram one.
         (AF_UNIX, DATAGRAM | RAW) => LocalDatagram::new(kernel),
         (AF_UNIX, _) => return Err(Errno::ESOCKTNOSUPPORT),
+        (AF_NETLINK, _) => Netlink::new(),
         (_, STREAM) => InetStream::new(kernel, domain, &options),
         _ => Datagram::new(kernel, domain, &options),
     };

@@ -427,7 +427,7 @@ fn put_header(
     if received.full > received.length {
         result |= flag::TRUNCATED;
     }
-    let control = put_control(thread, description, header, flags, &received.ancillary, &mut result)?;
+    let control = put_control(thread, description, header, flags, &received, &mut result)?;
     if header.name != 0 {
         user::write(thread, header.at + 8, &name_length.to_le_bytes())?;
     }
@@ -444,26 +444,35 @@ fn put_control(
     description: &Arc<Description>,
     header: &Header,
     flags: u32,
-    ancillary: &Ancillary,
+    received: &Received,
     result: &mut u32,
 ) -> Result<u64> {
-    let wants_credentials = of(description).options.pass_credentials.load(Ordering::Relaxed);
+    let (options, ancillary) = (&of(description).options, &received.ancillary);
+    let wants_credentials = options.pass_credentials.load(Ordering::Relaxed);
     let credentials = ancillary.credentials.filter(|_| wants_credentials);
-    if ancillary.rights.is_empty() && credentials.is_none() {
+    let information = received.reached.and_then(|reached| options.packet_information(reached));
+    if ancillary.rights.is_empty() && credentials.is_none() && information.is_none() {
         return Ok(0);
     }
     let room = if header.control == 0 { 0 } else { header.control_length.min(CONTROL_MAX) as usize };
     let mut bytes: Vec<u8> = Vec::new();
-    let add = |bytes: &mut Vec<u8>, kind: u32, data: &[u8]| {
+    let add = |bytes: &mut Vec<u8>, level: u32, kind: u32, data: &[u8]| {
         bytes.extend_from_slice(&((CONTROL_HEADER + data.len()) as u64).to_le_bytes());
-        bytes.extend_from_slice(&SOL_SOCKET.to_le_bytes());
+        bytes.extend_from_slice(&level.to_le_bytes());
         bytes.extend_from_slice(&kind.to_le_bytes());
         bytes.extend_from_slice(data);
         bytes.resize(bytes.len().next_multiple_of(8).min(room.max(bytes.len())), 0);
     };
+    if let Some((level, kind, data)) = information {
+        if room >= CONTROL_HEADER + data.len() {
+            add(&mut bytes, level, kind, &data);
+        } else {
+            *result |= flag::CONTROL_TRUNCATED;
+        }
+    }
     if let Some(credentials) = credentials {
         if room >= CONTROL_HEADER + 12 {
-            add(&mut bytes, SCM_CREDENTIALS, &credentials.encode());
+            add(&mut bytes, SOL_SOCKET, SCM_CREDENTIALS, &credentials.encode());
         } else {
             *result |= flag::CONTROL_TRUNCATED;
         }
@@ -481,7 +490,7 @@ fn put_control(
             *result |= flag::CONTROL_TRUNCATED;
         }
         if !numbers.is_empty() {
-            add(&mut bytes, SCM_RIGHTS, &numbers);
+            add(&mut bytes, SOL_SOCKET, SCM_RIGHTS, &numbers);
         }
     }
     if !bytes.is_empty() {
