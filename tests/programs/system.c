@@ -1,6 +1,7 @@
 // What the system says of itself and of the process: names, sizes, limits, scheduling, identity, randomness.
 #include "check.h"
 #include <grp.h>
+#include <pthread.h>
 #include <sched.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
@@ -8,6 +9,29 @@
 #include <sys/sysinfo.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
+
+static int there[2], back_again[2];
+
+static void *answer(void *arg) {
+    char byte;
+    *(int *)arg = sched_getcpu();
+    while (read(there[0], &byte, 1) == 1 && write(back_again[1], &byte, 1) == 1) {}
+    return arg;
+}
+
+// A new thread may run where its maker may, and two on one CPU let each other go on.
+static void passed_on(void) {
+    pthread_t thread;
+    char byte = 'x';
+    int cpu = -1, rounds = 0;
+    if (pipe(there) || pipe(back_again)) return;
+    pthread_create(&thread, NULL, answer, &cpu);
+    for (int i = 0; i < 1000; i++) rounds += write(there[1], &byte, 1) == 1 && read(back_again[0], &byte, 1) == 1;
+    close(there[1]);
+    pthread_join(thread, NULL);
+    CHECK(cpu == sched_getcpu());
+    TRY(rounds);
+}
 
 static void scheduling(void) {
     cpu_set_t set;
@@ -22,6 +46,19 @@ static void scheduling(void) {
     unsigned now, node;
     TRY(syscall(SYS_getcpu, &now, &node, NULL));
     CHECK((int)now == first && sched_getcpu() == first);
+    bool obeyed = true;
+    for (int i = 0; i < CPU_SETSIZE; i++) {
+        if (!CPU_ISSET(i, &set)) continue;
+        CPU_ZERO(&one);
+        CPU_SET(i, &one);
+        obeyed = obeyed && sched_setaffinity(0, sizeof one, &one) == 0 && sched_getcpu() == i;
+        cpu_set_t back;
+        obeyed = obeyed && sched_getaffinity(0, sizeof back, &back) >= 0 && CPU_EQUAL(&back, &one);
+        sleep_ms(2);
+        obeyed = obeyed && sched_getcpu() == i;
+    }
+    CHECK(obeyed);
+    passed_on();
     TRY(sched_setaffinity(0, sizeof set, &set));
     CPU_ZERO(&one);
     TRY(sched_setaffinity(0, sizeof one, &one));

@@ -164,7 +164,7 @@ impl Kernel {
                     self.collect_briefly(cpu);
                     if self.scheduler.contended() {
                         self.machine.leave(cpu, &mut body.context);
-                        thread.give_way(body);
+                        thread.give_way(cpu, body);
                         return;
                     }
                     continue;
@@ -174,7 +174,7 @@ impl Kernel {
                 Outcome::Now(Finish::Yield) => {
                     syscall::set_result(thread, &mut body.context, Ok(0));
                     self.machine.leave(cpu, &mut body.context);
-                    thread.give_way(body);
+                    thread.give_way(cpu, body);
                     return;
                 }
                 Outcome::Now(finish) => {
@@ -261,7 +261,7 @@ impl Kernel {
         let collects = self.scheduler.fall_asleep(cpu);
         let kept_ns = self.timers.earliest_ns().filter(|time_ns| self.scheduler.keep_time(*time_ns));
         let patience = match kept_ns {
-            _ if self.scheduler.contended() => Patience::None,
+            _ if self.scheduler.has_work_for(cpu) => Patience::None,
             Some(time_ns) => Patience::Until(time_ns),
             None => Patience::Forever,
         };

@@ -2,7 +2,8 @@
 //!
 //! At most one idle CPU collects device events; the others sleep until they are kicked. A CPU that takes
 //! a thread off the queue while more are waiting kicks the next idle one, so wake-ups spread like a
-//! chain and a single wake-up that the collector can serve itself costs no kick.
+//! chain and a single wake-up that the collector can serve itself costs no kick. A thread that may not
+//! run everywhere (sched_setaffinity(2)) has one of its CPUs kicked when it is queued, idle or not.
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -53,10 +54,23 @@ impl Scheduler {
 
     /// Puts a thread at the end of the queue and sees that somebody comes for it.
     pub fn enqueue(&self, thread: Arc<Thread>) {
+        self.enqueue_from(None, thread);
+    }
+
+    /// The same on a CPU that looks at the queue right after: if it may run the thread, nobody is told.
+    pub(crate) fn enqueue_from(&self, here: Option<Cpu>, thread: Arc<Thread>) {
+        let restricted = thread.restriction();
+        let stays = restricted.is_some() && here.is_some_and(|cpu| thread.may_run_on(cpu));
         let mut queue = self.queue.lock();
         queue.push_back(thread);
         self.waiting.store(queue.len(), Ordering::SeqCst);
         drop(queue);
+        if let Some(cpus) = restricted {
+            if !stays {
+                self.kick_one_of(cpus);
+            }
+            return;
+        }
         if self.serving.load(Ordering::SeqCst) == 0 {
             self.kick_idle();
         }
@@ -75,7 +89,8 @@ impl Scheduler {
             return None;
         }
         let mut queue = self.queue.lock();
-        let thread = queue.pop_front()?;
+        let position = queue.iter().position(|thread| thread.may_run_on(cpu))?;
+        let thread = queue.remove(position)?;
         let more = !queue.is_empty();
         self.waiting.store(queue.len(), Ordering::SeqCst);
         drop(queue);
@@ -109,6 +124,16 @@ impl Scheduler {
         }
     }
 
+    /// Makes one of these CPUs look at the queue: one that sleeps, or else one that gives way.
+    fn kick_one_of(&self, cpus: u64) {
+        let sleepers = self.asleep.load(Ordering::SeqCst) | self.collecting.load(Ordering::SeqCst);
+        let chosen = if sleepers & cpus != 0 { sleepers & cpus } else { cpus };
+        let bit = 1_u64 << chosen.trailing_zeros();
+        self.asleep.fetch_and(!bit, Ordering::SeqCst);
+        self.collecting.fetch_and(!bit, Ordering::SeqCst);
+        self.machine.kick(Cpu(bit.trailing_zeros() as u16));
+    }
+
     /// Makes the CPU that runs this thread, if any, look at it.
     pub(crate) fn interrupt(&self, thread: &Arc<Thread>) {
         for (number, running) in self.running.iter().enumerate() {
@@ -126,6 +151,11 @@ impl Scheduler {
     /// Whether others wait for a CPU.
     pub(crate) fn contended(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether somebody waits who may run on this CPU.
+    pub(crate) fn has_work_for(&self, cpu: Cpu) -> bool {
+        self.contended() && self.queue.lock().iter().any(|thread| thread.may_run_on(cpu))
     }
 
     /// How long application code may run, given the earliest timer.

@@ -11,7 +11,7 @@ use core::future::Future;
 use core::pin::Pin;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
-use machine::Context;
+use machine::{Context, Cpu};
 use spin::Mutex;
 
 use crate::kernel::Kernel;
@@ -53,6 +53,8 @@ pub struct Thread {
     pub robust_list: AtomicU64,
     /// Name as prctl(PR_SET_NAME) sets it.
     pub name: Mutex<[u8; 16]>,
+    /// The CPUs that the thread may run on (sched_setaffinity(2)).
+    affinity: AtomicU64,
     /// Time on a CPU in runs that are over.
     pub cpu_time_ns: AtomicU64,
     /// When the run under way began.
@@ -76,6 +78,7 @@ impl Thread {
             clear_on_exit: AtomicU64::new(0),
             robust_list: AtomicU64::new(0),
             name: Mutex::new([0; 16]),
+            affinity: AtomicU64::new(u64::MAX),
             cpu_time_ns: AtomicU64::new(0),
             running_since_ns: AtomicU64::new(0),
         })
@@ -148,10 +151,10 @@ impl Thread {
     }
 
     /// Gives the body back and queues the thread behind the others.
-    pub(crate) fn give_way(self: &Arc<Self>, body: Body) {
+    pub(crate) fn give_way(self: &Arc<Self>, cpu: Cpu, body: Body) {
         *self.body.lock() = Some(body);
         self.state.store(State::Queued as u8, Ordering::SeqCst);
-        self.kernel().scheduler.enqueue(self.clone());
+        self.kernel().scheduler.enqueue_from(Some(cpu), self.clone());
     }
 
     /// Queues the thread if it is blocked; notes the wake-up if it runs.
@@ -168,6 +171,26 @@ impl Thread {
         if before == Ok(State::Blocked as u8) {
             self.kernel().scheduler.enqueue(self.clone());
         }
+    }
+
+    /// Whether the thread may run on a CPU.
+    pub(crate) fn may_run_on(&self, cpu: Cpu) -> bool {
+        self.affinity.load(Ordering::Relaxed) & 1 << cpu.0 != 0
+    }
+
+    /// The CPUs it is restricted to, if it is.
+    pub(crate) fn restriction(&self) -> Option<u64> {
+        Some(self.affinity.load(Ordering::Relaxed)).filter(|cpus| *cpus != u64::MAX)
+    }
+
+    /// Restricts the thread to these CPUs, of all there are.
+    pub fn restrict(&self, cpus: u64, all: u64) {
+        self.affinity.store(if cpus & all == all { u64::MAX } else { cpus & all }, Ordering::Relaxed);
+    }
+
+    /// The CPUs the thread may run on, of all there are.
+    pub fn affinity(&self, all: u64) -> u64 {
+        self.affinity.load(Ordering::Relaxed) & all
     }
 
     /// A CPU is about to run the thread.

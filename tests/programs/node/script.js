@@ -36,9 +36,11 @@ async function main() {
   const keep = [];
   for (let i = 0; i < 300000; i++) { keep[i % 1000] = { i, s: `text ${i}` }; }
   console.log(keep.length, process.memoryUsage().rss > 1e6, process.argv0.length > 0);
-  process.once('SIGUSR2', () => console.log('signal'));
-  process.kill(process.pid, 'SIGUSR2');
-  await new Promise((r) => setTimeout(r, 50));
+  await new Promise((r) => {
+    const late = setTimeout(r, 20000);
+    process.once('SIGUSR2', () => { console.log('signal'); clearTimeout(late); r(); });
+    process.kill(process.pid, 'SIGUSR2');
+  });
   let sieve = new Uint8Array(2e6), primes = 0;
   for (let i = 2; i < 2e6; i++) { if (!sieve[i]) { primes++; for (let j = i * 2; j < 2e6; j += i) sieve[j] = 1; } }
   console.log(primes);

@@ -100,15 +100,15 @@ fn shell(stage: &Stage) -> Result<()> {
 
 fn window(stage: &Stage) -> Result<()> {
     let script = "import os, signal, time\n\
-        size = lambda *_: print('size', *os.get_terminal_size(0), flush=True)\n\
+        size = lambda *_: os.write(1, b'size %d %d.' % os.get_terminal_size(0))\n\
         signal.signal(signal.SIGWINCH, size)\n\
         size()\n\
         while True: time.sleep(0.1)\n";
     let mut screen = at_terminal(stage, python(script))?;
-    screen.shows("size 80 24")?;
+    screen.shows("size 80 24.")?;
     for (rows, columns) in [(50, 132), (10, 20)] {
         screen.resize(rows, columns)?;
-        screen.shows(&format!("size {columns} {rows}"))?;
+        screen.shows(&format!("size {columns} {rows}."))?;
     }
     screen.types("\x03")?;
     screen.shows("KeyboardInterrupt")?;

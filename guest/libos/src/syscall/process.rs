@@ -259,15 +259,26 @@ pub fn prlimit64(call: &mut Call<'_>) -> Outcome {
     Ok(0).into()
 }
 
-fn cpu_mask(cpus: u16) -> u64 {
-    if cpus >= 64 { u64::MAX } else { (1 << cpus) - 1 }
+/// All CPUs of the island, as a set.
+fn all_cpus(call: &Call<'_>) -> u64 {
+    match call.kernel().boot.cpus {
+        cpus @ 0..64 => (1 << cpus) - 1,
+        _ => u64::MAX,
+    }
+}
+/// The thread that a call on scheduling names.
+fn scheduled(call: &Call<'_>) -> Result<Arc<Thread>> {
+    match call.word(0) {
+        0 => Ok(call.thread.clone()),
+        number => call.process().threads.lock().get(&number).cloned().ok_or(Errno::ESRCH),
+    }
 }
 pub fn sched_getaffinity(call: &mut Call<'_>) -> Outcome {
     if call.arguments[1] < 8 || call.arguments[1] % 8 != 0 {
         return Err::<u64, _>(Errno::EINVAL).into();
     }
-    let mask = cpu_mask(call.kernel().boot.cpus);
-    attempt!(user::write_words(call.thread, call.arguments[2], &[mask]));
+    let cpus = attempt!(scheduled(call)).affinity(all_cpus(call));
+    attempt!(user::write_words(call.thread, call.arguments[2], &[cpus]));
     Ok(8).into()
 }
 pub fn sched_setaffinity(call: &mut Call<'_>) -> Outcome {
@@ -275,11 +286,15 @@ pub fn sched_setaffinity(call: &mut Call<'_>) -> Outcome {
     let bytes = attempt!(user::read_vec(call.thread, call.arguments[2], length));
     let mut word = [0; 8];
     word[..length].copy_from_slice(&bytes);
-    // Threads move freely between CPUs; a mask is honoured only so far that it may not be empty.
-    if u64::from_le_bytes(word) & cpu_mask(call.kernel().boot.cpus) == 0 {
+    let (cpus, all) = (u64::from_le_bytes(word), all_cpus(call));
+    let thread = attempt!(scheduled(call));
+    if cpus & all == 0 {
         return Err::<u64, _>(Errno::EINVAL).into();
     }
-    Ok(0).into()
+    thread.restrict(cpus, all);
+    // Another thread moves when it is queued next.
+    let moves = Arc::ptr_eq(&thread, call.thread) && !thread.may_run_on(call.cpu);
+    Outcome::Now(if moves { Finish::Yield } else { Finish::Return(Ok(0)) })
 }
 pub fn sched_yield(call: &mut Call<'_>) -> Outcome {
     Outcome::Now(if call.kernel().scheduler.contended() { Finish::Yield } else { Finish::Return(Ok(0)) })

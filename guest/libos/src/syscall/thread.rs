@@ -96,6 +96,8 @@ fn start(call: &mut Call<'_>, new: New) -> Result<u64> {
     let signals = ThreadSignals::with_mask(call.thread.signals.mask.load(Ordering::SeqCst));
     let thread = Thread::new(number, process.clone(), context, signals);
     *thread.name.lock() = *call.thread.name.lock();
+    let all = u64::MAX;
+    thread.restrict(call.thread.affinity(all), all);
     if new.flags & CLONE_CHILD_CLEARTID != 0 {
         thread.clear_on_exit.store(new.child_number, Ordering::Relaxed);
     }
