@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use eyot_tests::island::Run;
 use eyot_tests::package::{REDIS_BENCHMARK, REDIS_SERVER};
-use eyot_tests::service::free_port;
+use eyot_tests::service::{Service, free_port};
 
 use crate::suite::case::{Case, ISLANDERS, case};
 use crate::suite::stage::{Stage, text};
@@ -32,6 +32,18 @@ fn keeping(port: u16, volume: &Path) -> Run {
     Run::new(words.iter().chain(&options)).volume(volume).publish(port)
 }
 
+/// Starts a server and waits until it has loaded its data: it listens before that.
+fn serve(stage: &Stage, run: &Run, port: u16) -> Result<Service> {
+    let service = stage.serve(run, port)?;
+    for _ in 0..1000 {
+        if ask(stage, port, &["ping"])? == "PONG" {
+            return Ok(service);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    bail!("the server loads its data for ever")
+}
+
 fn ask(stage: &Stage, port: u16, words: &[&str]) -> Result<String> {
     let port = port.to_string();
     let command = ["redis-cli", "-p", &port].into_iter().chain(words.iter().copied());
@@ -40,7 +52,7 @@ fn ask(stage: &Stage, port: u16, words: &[&str]) -> Result<String> {
 
 fn clients(stage: &Stage) -> Result<()> {
     let port = free_port()?;
-    let mut redis = stage.serve(&server(port), port)?;
+    let mut redis = serve(stage, &server(port), port)?;
     let port_word = port.to_string();
     let benchmark = ["redis-benchmark", "-p", &port_word, "-c", "50", "-q", "--csv"];
     let tests = ["-n", "10000", "-t", "ping,set,get,incr,lpush,lrange_100,mset"];
@@ -55,15 +67,17 @@ fn clients(stage: &Stage) -> Result<()> {
 fn append_only_file(stage: &Stage) -> Result<()> {
     let volume = stage.make_directory("volume")?;
     let port = free_port()?;
-    let mut redis = stage.serve(&keeping(port, &volume), port)?;
+    let mut redis = serve(stage, &keeping(port, &volume), port)?;
     for number in 0..50 {
-        ask(stage, port, &["set", &format!("key-{number}"), &"value".repeat(number)])?;
+        let answer = ask(stage, port, &["set", &format!("key-{number}"), &"value".repeat(number)])?;
+        ensure!(answer == "OK", "a write was refused: {answer}");
     }
     redis.terminate()?.exits(0)?;
     ensure!(volume.join("appendonlydir").is_dir(), "nothing was kept in {}", volume.display());
     let port = free_port()?;
-    let mut redis = stage.serve(&keeping(port, &volume), port)?;
-    ensure!(ask(stage, port, &["dbsize"])? == "50", "keys were lost");
+    let mut redis = serve(stage, &keeping(port, &volume), port)?;
+    let size = ask(stage, port, &["dbsize"])?;
+    ensure!(size == "50", "keys were lost: {size}");
     ensure!(ask(stage, port, &["get", "key-7"])? == "value".repeat(7), "a value was lost");
     redis.terminate()?.exits(0)?;
     Ok(())
@@ -73,22 +87,23 @@ fn append_only_file(stage: &Stage) -> Result<()> {
 fn killed_keeps_data(stage: &Stage) -> Result<()> {
     let volume = stage.make_directory("volume")?;
     let port = free_port()?;
-    let mut redis = stage.serve(&keeping(port, &volume), port)?;
+    let mut redis = serve(stage, &keeping(port, &volume), port)?;
     for number in 0..20 {
         ensure!(ask(stage, port, &["rpush", "list", &number.to_string()])? == (number + 1).to_string());
     }
     redis.signal(rustix::process::Signal::KILL);
     redis.wait(std::time::Duration::from_secs(5))?.exits(137)?;
     let port = free_port()?;
-    let mut redis = stage.serve(&keeping(port, &volume), port)?;
-    ensure!(ask(stage, port, &["llen", "list"])? == "20", "acknowledged writes were lost");
+    let mut redis = serve(stage, &keeping(port, &volume), port)?;
+    let length = ask(stage, port, &["llen", "list"])?;
+    ensure!(length == "20", "acknowledged writes were lost: {length}");
     redis.terminate()?.exits(0)?;
     Ok(())
 }
 
 fn commands(stage: &Stage) -> Result<()> {
     let port = free_port()?;
-    let mut redis = stage.serve(&server(port), port)?;
+    let mut redis = serve(stage, &server(port), port)?;
     let script = "for i = 1, 1000 do redis.call('zadd', 'z', i, i) end return redis.call('zcard', 'z')";
     ensure!(ask(stage, port, &["eval", script, "0"])? == "1000");
     ensure!(ask(stage, port, &["set", "short", "x", "px", "30"])? == "OK");
@@ -109,7 +124,7 @@ fn commands(stage: &Stage) -> Result<()> {
 /// A snapshot forks: the server hears EAGAIN and goes on.
 fn snapshot_is_refused(stage: &Stage) -> Result<()> {
     let port = free_port()?;
-    let redis = stage.serve(&server(port), port)?;
+    let redis = serve(stage, &server(port), port)?;
     ask(stage, port, &["set", "a", "b"])?;
     let answer = stage.outside(["redis-cli", "-p", &port.to_string(), "bgsave"])?.text();
     ensure!(answer.contains("ERR"), "a snapshot was promised: {answer}");
