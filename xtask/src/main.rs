@@ -1,5 +1,6 @@
-//! The project's own commands: `cargo xtask test`.
+//! The project's own commands: `cargo xtask test`, `cargo xtask bench`.
 
+mod bench;
 mod count;
 mod test;
 
@@ -13,6 +14,9 @@ cargo xtask COMMAND
 
   test [--case TEXT] [--caller NAME] [--pending] [--suite-only]
         builds, runs the unit tests, then the end-to-end suite against target/release/eyot
+  bench [--only TEXT] [--rounds N] [--quick] [--json FILE] [--list]
+        builds, measures target/release/eyot against this machine, prints one table and writes
+        target/bench.json
 ";
 
 fn main() -> ExitCode {
@@ -34,6 +38,7 @@ fn run() -> Result<bool> {
     let rest: Vec<String> = arguments.collect();
     match command.as_str() {
         "test" => test::run(&rest),
+        "bench" => bench::run(&rest),
         _ => {
             eprint!("{USAGE}");
             Ok(matches!(command.as_str(), "help" | "--help" | "-h"))
