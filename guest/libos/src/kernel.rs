@@ -154,7 +154,14 @@ impl Kernel {
                         return;
                     }
                 }
-                Outcome::Later(pending) => body.pending = Some(pending),
+                Outcome::Later(pending) => {
+                    body.pending = Some(pending);
+                    self.machine.leave(cpu, &mut body.context);
+                    match thread.block(body) {
+                        Some(woken) => body = woken,
+                        None => return,
+                    }
+                }
             }
         }
     }

@@ -19,7 +19,7 @@ use spin::Mutex;
 use super::pipe::{FIONREAD, anonymous, broken, put_word};
 use super::ring::{Sink, Source};
 use super::{File, Promise, event, kept};
-use crate::device::{Watched, generation};
+use crate::device::{Devices, Watched, generation};
 use crate::errno::{Errno, Result};
 use crate::kernel::Kernel;
 use crate::thread::Thread;
@@ -255,7 +255,7 @@ impl File for StreamFile {
             Kind::File(handle) => {
                 let (kernel, handle) = (self.kernel.clone(), *handle);
                 let otherwise = anonymous(thread, 0o100600, 2);
-                alloc::boxed::Box::pin(async move {
+                Promise::later(async move {
                     match kernel.devices.request(&kernel, Request::HandleAttributes { handle }).await {
                         Ok(Reply::Attributes(attributes)) => Ok(attributes),
                         _ => Ok(otherwise),
@@ -295,7 +295,6 @@ mod terminal {
     //! ioctl_tty(2), as far as programs on an island need it.
 
     use super::*;
-    use alloc::boxed::Box;
 
     const TCGETS: u32 = 0x5401;
     const TCSETS: u32 = 0x5402;
@@ -353,8 +352,7 @@ mod terminal {
     }
 
     fn ask(kernel: &Arc<Kernel>, request: Request<'static>) -> Promise<u64> {
-        let kernel = kernel.clone();
-        Box::pin(async move { kernel.devices.request(&kernel, request).await.map(|_| 0) })
+        Devices::promise(kernel, request).then(|_| Ok(0))
     }
 
     pub(super) fn control(
@@ -369,7 +367,7 @@ mod terminal {
         match command {
             TCGETS | TIOCGWINSZ => {
                 let (kernel, thread) = (kernel.clone(), thread.clone());
-                Box::pin(async move {
+                Promise::later(async move {
                     let reply = kernel.devices.request(&kernel, Request::TerminalSettings { handle }).await?;
                     let Reply::Terminal { settings, window } = reply else { return Err(Errno::EIO) };
                     let space = thread.process.space;

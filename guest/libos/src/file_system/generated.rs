@@ -13,7 +13,6 @@ mod system;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
-use core::task::{Context, Poll, Waker};
 
 use abi::file::{Attributes, Change, Entry as Listed};
 use machine::{Transfer, UserRange};
@@ -151,11 +150,7 @@ fn hash(parts: &[&[u8]]) -> u64 {
 
 /// What a file says of itself, if it can at once; files that have to ask the monitor cannot.
 pub(super) fn attributes_now(thread: &Arc<Thread>, file: &dyn File) -> Option<Attributes> {
-    let mut promise = file.attributes(thread);
-    match promise.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(attributes) => attributes.ok(),
-        Poll::Pending => None,
-    }
+    file.attributes(thread).at_once()?.ok()
 }
 
 /// An open generated file: what it held when it was opened.

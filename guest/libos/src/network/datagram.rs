@@ -5,7 +5,6 @@
 //! connected to somebody outside, through a handle of that connection. The name server is asked through
 //! the resolver. Nothing here waits for room: a datagram without is lost.
 
-use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
@@ -157,7 +156,7 @@ impl Datagram {
             state.opening = true;
             drop(state);
             let this = self.this.upgrade().ok_or(Errno::EIO)?;
-            Errand::start(Box::pin(this.open_relay(0)));
+            Errand::start(Promise::later(this.open_relay(0)));
         }
         Ok(Some(length))
     }
@@ -226,7 +225,7 @@ impl Datagram {
             return Err(Errno::ENETUNREACH);
         }
         let this = self.this.upgrade().ok_or(Errno::EIO)?;
-        Ok(Progress::Promised(Box::pin(async move {
+        Ok(Progress::later(async move {
             let request = Request::Connect { protocol: Protocol::Udp, destination: to };
             let reply = this.kernel.devices.request(&this.kernel, request).await?;
             let Reply::Socket { handle, local, .. } = reply else { return Err(Errno::EIO) };
@@ -239,7 +238,7 @@ impl Datagram {
             drop(state);
             drop(before);
             Ok(Progress::Done)
-        })))
+        }))
     }
 }
 
@@ -257,7 +256,7 @@ impl Endpoint for Datagram {
         });
         match (claimed, self.this.upgrade()) {
             (Ok(local), Some(this)) if self.kernel.network.is_published(Protocol::Udp, local.port()) => {
-                Box::pin(this.open_relay(local.port()))
+                Promise::later(this.open_relay(local.port()))
             }
             (claimed, _) => kept(claimed.map(|_| ())),
         }

@@ -4,7 +4,6 @@
 //! the handle's own for connections accepted from outside; a socket that connects may be polled before
 //! its handle exists, so it has a queue of its own and passes the handle's news on.
 
-use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
 use core::any::Any;
 
@@ -134,7 +133,7 @@ impl InetStream {
         }
         let this = self.this.upgrade().ok_or(Errno::EIO)?;
         self.state.lock().connecting = true;
-        Errand::start(Box::pin(async move {
+        Errand::start(Promise::later(async move {
             let request = Request::Connect { protocol: Protocol::Tcp, destination: to };
             let reply = this.kernel.devices.request(&this.kernel, request).await;
             this.finish(to, reply);
@@ -222,7 +221,7 @@ impl Endpoint for InetStream {
         let Some(this) = self.this.upgrade().filter(|_| !self.link.is_completed()) else {
             return kept(Err(Errno::EINVAL));
         };
-        Box::pin(async move {
+        Promise::later(async move {
             if !this.state.lock().claimed {
                 this.claim(address::any(this.domain))?;
             }

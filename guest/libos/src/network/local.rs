@@ -220,7 +220,7 @@ impl Endpoint for LocalStream {
         }
         let this = self.this.upgrade().ok_or(Errno::EIO)?;
         let (thread, found) = (thread.clone(), rendezvous::find(thread, bytes));
-        Ok(Progress::Promised(Box::pin(async move { this.connect_to(&thread, &found.await?) })))
+        Ok(Progress::later(async move { this.connect_to(&thread, &found.await?) }))
     }
 
     fn send(&self, thread: &Arc<Thread>, outgoing: &mut Outgoing<'_>) -> Result<Option<usize>> {

@@ -4,7 +4,6 @@
 //! renames, removals and modes mean what they mean elsewhere. A volume cannot hold such files; a path on
 //! one is bound as a string, seen by nobody but connect(2). Abstract names are strings of their own.
 
-use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::sync::{Arc, Weak};
@@ -99,7 +98,7 @@ pub fn bind<E: Named>(thread: &Arc<Thread>, endpoint: &Weak<E>, bytes: &[u8]) ->
         return kept(Err(Errno::EINVAL));
     }
     let thread = thread.clone();
-    Box::pin(async move {
+    Promise::later(async move {
         let names = &thread.kernel().network.names;
         let weak: Weak<dyn Endpoint> = Arc::downgrade(&endpoint) as Weak<dyn Endpoint>;
         let bound = match name {
@@ -161,7 +160,7 @@ pub fn find(thread: &Arc<Thread>, bytes: &[u8]) -> Promise<Arc<dyn Endpoint>> {
     match address::local(bytes) {
         Ok(LocalName::Unnamed) => kept(Err(Errno::EINVAL)),
         Ok(LocalName::Abstract(bytes)) => kept(thread.kernel().network.names.find(&Key::Abstract(bytes))),
-        Ok(LocalName::Path(path)) => Box::pin(async move { find_file(&thread, &path).await }),
+        Ok(LocalName::Path(path)) => Promise::later(async move { find_file(&thread, &path).await }),
         Err(errno) => kept(Err(errno)),
     }
 }

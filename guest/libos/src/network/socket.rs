@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::any::Any;
+use core::future::Future;
 use core::sync::atomic::Ordering;
 
 use abi::file::Attributes;
@@ -40,7 +41,13 @@ pub enum Progress {
     /// To be tried again when this says so; look whenever the queue was told.
     Busy(Box<dyn FnMut() -> bool + Send>),
     /// To be waited for even if the socket is non-blocking: it is soon over.
-    Promised(Promise<Progress>),
+    Promised(Box<Promise<Progress>>),
+}
+
+impl Progress {
+    pub fn later(future: impl Future<Output = Result<Self>> + Send + 'static) -> Self {
+        Self::Promised(Box::new(Promise::later(future)))
+    }
 }
 
 /// One kind of socket.

@@ -10,7 +10,6 @@ use crate::process::UNLIMITED;
 use crate::thread::Thread;
 use crate::user;
 use crate::wait;
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 /// Bytes of arguments and environment together (ARG_MAX as Linux has it for an 8 MiB stack).
@@ -68,7 +67,7 @@ fn execute(call: &mut Call<'_>, path: Vec<u8>, arguments: u64, environment: u64)
     let arguments = attempt!(strings(call.thread, arguments, &mut total));
     let environment = attempt!(strings(call.thread, environment, &mut total));
     let thread = call.thread.clone();
-    Outcome::Later(Box::pin(async move {
+    Outcome::of(&call.thread.clone(), async move {
         let image = match crate::loader::load(&thread, &path, arguments, environment).await {
             Ok(image) => image,
             Err(error) => return Finish::Return(Err(error.errno)),
@@ -98,7 +97,7 @@ fn execute(call: &mut Call<'_>, path: Vec<u8>, arguments: u64, environment: u64)
             Ok(context) => Finish::Start(context),
             Err(_) => process.end(abi::exit::Exit::Signal(crate::signal::SIGSEGV)),
         }
-    }))
+    })
 }
 
 /// wait4(2), waitid(2): there are no children yet.

@@ -6,6 +6,7 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
+use core::mem::MaybeUninit;
 
 use abi::file::{Access, At, Attributes, Entry};
 use abi::pico::Direct;
@@ -30,8 +31,8 @@ const NOBODY: u32 = 65534;
 /// The parts of trees, deeper ones first.
 pub struct Trees(Vec<Direct>);
 
-/// A path ended by NUL.
-struct Path([u8; PATH]);
+/// A path ended by NUL, on the stack: too long to be zeroed or moved at every look-up.
+struct Path<'a>(&'a [u8]);
 
 impl Trees {
     pub fn new(mut parts: Vec<Direct>) -> Self {
@@ -55,13 +56,14 @@ impl Trees {
         }
     }
 
-    fn at(&self, at: At<'_>, act: fn(&Path, bool) -> Result<Reply, Code>) -> Option<Result<Reply, Code>> {
+    fn at(&self, at: At<'_>, act: fn(&Path<'_>, bool) -> Result<Reply, Code>) -> Option<Result<Reply, Code>> {
         let mut parts = self.0.iter().filter(|direct| direct.tree == at.tree);
         let (direct, rest) = parts.find_map(|direct| Some((direct, below(&direct.part, at.path)?)))?;
         if direct.except.iter().any(|except| below(except, rest).is_some()) {
             return None;
         }
-        Some(Path::new(&direct.path, rest).and_then(|path| act(&path, direct.of_root)))
+        let mut buffer = [MaybeUninit::uninit(); PATH];
+        Some(Path::new(&mut buffer, &direct.path, rest).and_then(|path| act(&path, direct.of_root)))
     }
 }
 
@@ -77,17 +79,18 @@ fn below<'a>(above: &[u8], path: &'a [u8]) -> Option<&'a [u8]> {
     }
 }
 
-impl Path {
-    fn new(prefix: &[u8], rest: &[u8]) -> Result<Self, Code> {
+impl<'a> Path<'a> {
+    fn new(buffer: &'a mut [MaybeUninit<u8>; PATH], prefix: &[u8], rest: &[u8]) -> Result<Self, Code> {
         let prefix = prefix.strip_suffix(b"/").unwrap_or(prefix);
-        if prefix.len() + rest.len() + 2 > PATH {
-            return Err(Code(errno::ENAMETOOLONG as u16));
-        }
-        let mut path = [0; PATH];
-        path[..prefix.len()].copy_from_slice(prefix);
-        path[prefix.len()] = b'/';
-        path[prefix.len() + 1..][..rest.len()].copy_from_slice(rest);
-        Ok(Self(path))
+        let length = prefix.len() + rest.len() + 2;
+        let buffer = buffer.get_mut(..length).ok_or(Code(errno::ENAMETOOLONG as u16))?;
+        let (head, tail) = buffer.split_at_mut(prefix.len());
+        head.write_copy_of_slice(prefix);
+        tail[0].write(b'/');
+        tail[1..=rest.len()].write_copy_of_slice(rest);
+        tail[rest.len() + 1].write(0);
+        // SAFETY: each of its bytes has been written: the prefix, a slash, the rest, the NUL.
+        Ok(Self(unsafe { buffer.assume_init_ref() }))
     }
 
     fn pointer(&self) -> u64 {
@@ -95,7 +98,7 @@ impl Path {
     }
 }
 
-fn attributes(path: &Path, of_root: bool) -> Result<Reply, Code> {
+fn attributes(path: &Path<'_>, of_root: bool) -> Result<Reply, Code> {
     stat(HERE, path.pointer(), linux::AT_SYMLINK_NOFOLLOW, of_root).map(Reply::Attributes)
 }
 
@@ -105,7 +108,7 @@ fn of_file(file: u32, of_root: bool) -> Result<Attributes, Code> {
 
 /// `path` is a NUL-terminated string's address.
 fn stat(directory: u64, path: u64, flags: u32, of_root: bool) -> Result<Attributes, Code> {
-    let mut found = core::mem::MaybeUninit::<linux::stat>::zeroed();
+    let mut found = MaybeUninit::<linux::stat>::zeroed();
     let arguments = [directory, path, found.as_mut_ptr() as u64, flags as u64];
     // SAFETY: the kernel reads the string and writes the local.
     unsafe { host::call(linux::__NR_newfstatat, arguments) }?;
@@ -130,12 +133,12 @@ fn stat(directory: u64, path: u64, flags: u32, of_root: bool) -> Result<Attribut
     })
 }
 
-fn open_as(path: &Path, flags: u32) -> Result<u32, Code> {
+fn open_as(path: &Path<'_>, flags: u32) -> Result<u32, Code> {
     // SAFETY: the kernel reads the string.
     unsafe { host::call(linux::__NR_openat, [HERE, path.pointer(), flags as u64, 0]) }.map(|file| file as u32)
 }
 
-fn open(path: &Path, of_root: bool) -> Result<Reply, Code> {
+fn open(path: &Path<'_>, of_root: bool) -> Result<Reply, Code> {
     let file = open_as(path, OPEN)?;
     let refuse = |code| {
         close(file);
@@ -151,16 +154,19 @@ fn open(path: &Path, of_root: bool) -> Result<Reply, Code> {
     }
 }
 
-fn read_link(path: &Path, _of_root: bool) -> Result<Reply, Code> {
-    let mut target = [0; PATH_MAX];
+fn read_link(path: &Path<'_>, _of_root: bool) -> Result<Reply, Code> {
+    let mut target = [const { MaybeUninit::<u8>::uninit() }; PATH_MAX];
     let arguments = [HERE, path.pointer(), target.as_mut_ptr() as u64, target.len() as u64];
-    // SAFETY: the kernel reads the string and writes the buffer.
-    let length = unsafe { host::call(linux::__NR_readlinkat, arguments) }?;
-    Ok(Reply::Bytes(target[..length as usize].into()))
+    // SAFETY: the kernel reads the string and writes the buffer, as far as it answers.
+    let target = unsafe {
+        let length = host::call(linux::__NR_readlinkat, arguments)?;
+        target[..length as usize].assume_init_ref()
+    };
+    Ok(Reply::Bytes(target.into()))
 }
 
 /// All entries at once: the guest may not seek in a directory.
-fn list(path: &Path, _of_root: bool) -> Result<Reply, Code> {
+fn list(path: &Path<'_>, _of_root: bool) -> Result<Reply, Code> {
     let file = open_as(path, OPEN | linux::O_DIRECTORY)?;
     let mut entries = Vec::new();
     let mut page = vec![0u8; 16 * 1024];
