@@ -1,5 +1,6 @@
 //! The tables of cases.
 
+mod command;
 mod comparison;
 mod go;
 mod java;
@@ -13,6 +14,7 @@ mod sqlite;
 use crate::suite::case::Case;
 
 const TABLES: &[&[Case]] = &[
+    command::CASES,
     shell::CASES,
     comparison::CASES,
     python::CASES,
