@@ -78,7 +78,7 @@ fn objection(layers: &[Layer], found: &Use) -> Option<Finding> {
     }
     let layer = layers.iter().find(|layer| layer.packages.contains(package))?;
     let name = on.rsplit('/').next().unwrap_or(on);
-    let allowed = layer.may_use.iter().any(|allowed| allowed == name || allowed == "any");
+    let allowed = layer.may_use.iter().any(|allowed| allowed == name);
     let what = || format!("{package} uses {on}, which {DOCUMENT}:{} does not allow", layer.line);
     (!allowed).then(|| Finding::at(manifest, *line, what()))
 }
