@@ -1,5 +1,6 @@
 //! The tables of cases.
 
+mod command;
 mod comparison;
 mod go;
 mod java;
@@ -16,6 +17,7 @@ mod terminal;
 use crate::suite::case::Case;
 
 const TABLES: &[&[Case]] = &[
+    command::CASES,
     shell::CASES,
     comparison::CASES,
     python::CASES,

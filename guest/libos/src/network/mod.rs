@@ -9,6 +9,7 @@
 
 pub mod address;
 mod connection;
+pub mod control;
 mod datagram;
 mod errand;
 mod host;
@@ -22,7 +23,7 @@ pub mod message;
 pub mod option;
 mod port;
 mod rendezvous;
-mod resolver;
+pub mod resolver;
 mod socket;
 
 use alloc::vec::Vec;

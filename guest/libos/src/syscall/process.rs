@@ -263,7 +263,7 @@ fn cpu_mask(cpus: u16) -> u64 {
     if cpus >= 64 { u64::MAX } else { (1 << cpus) - 1 }
 }
 pub fn sched_getaffinity(call: &mut Call<'_>) -> Outcome {
-    if call.arguments[1] < 8 || call.arguments[1] % 8 != 0 {
+    if call.arguments[1] < 8 || !call.arguments[1].is_multiple_of(8) {
         return Err::<u64, _>(Errno::EINVAL).into();
     }
     let mask = cpu_mask(call.kernel().boot.cpus);
