@@ -98,8 +98,6 @@ impl Listener for IntervalTimer {
                     let listener: Weak<dyn Listener> = Arc::downgrade(&this) as Weak<dyn Listener>;
                     setting.key = Some(process.kernel.timers.schedule(setting.next_ns, listener));
                 }
-            } else {
-                setting.next_ns = 0;
             }
         }
         if let Notice::Signal { number, value, thread } = self.notice {
