@@ -1,8 +1,10 @@
-//! The project's own commands: `cargo xtask test`, `cargo xtask bench`.
+//! The project's own commands: `cargo xtask test`, `tidy`, `bench`.
+#![forbid(unsafe_code)]
 
 mod bench;
 mod count;
 mod test;
+mod tidy;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -13,7 +15,9 @@ const USAGE: &str = "\
 cargo xtask COMMAND
 
   test [--case TEXT] [--caller NAME] [--pending] [--suite-only]
-        builds, runs the unit tests, then the end-to-end suite against target/release/eyot
+        builds, checks, runs the unit tests, then the end-to-end suite against target/release/eyot
+  tidy
+        checks layers, unsafe code, openings, paths, formatting, clippy and the guest image's instructions
   bench [--only TEXT] [--rounds N] [--quick] [--json FILE] [--list]
         builds, measures target/release/eyot against this machine, prints one table and writes
         target/bench.json
@@ -38,6 +42,7 @@ fn run() -> Result<bool> {
     let rest: Vec<String> = arguments.collect();
     match command.as_str() {
         "test" => test::run(&rest),
+        "tidy" => tidy::run(root),
         "bench" => bench::run(&rest),
         _ => {
             eprint!("{USAGE}");
