@@ -4,12 +4,15 @@ mod command;
 mod comparison;
 mod go;
 mod java;
+mod network;
 mod nginx;
 mod node;
 mod python;
 mod redis;
 mod shell;
+mod signals;
 mod sqlite;
+mod terminal;
 
 use crate::suite::case::Case;
 
@@ -24,6 +27,9 @@ const TABLES: &[&[Case]] = &[
     node::CASES,
     go::CASES,
     java::CASES,
+    network::CASES,
+    signals::CASES,
+    terminal::CASES,
 ];
 
 /// Every case there is.

@@ -205,7 +205,7 @@ impl File for MemoryFile {
         }
         let kernel = thread.kernel().clone();
         let node = self.this_node();
-        Some(alloc::boxed::Box::pin(async move {
+        Some(Promise::later(async move {
             match &node?.kind {
                 super::Kind::Memory(file) => file.promote(&kernel).await.map(|_| ()),
                 _ => Err(Errno::EIO),
@@ -280,7 +280,7 @@ impl File for MemoryFile {
     fn change(&self, thread: &Arc<Thread>, change: Change) -> Promise<()> {
         let kernel = thread.kernel().clone();
         let node = self.this_node();
-        alloc::boxed::Box::pin(async move {
+        Promise::later(async move {
             let node = node?;
             if let (Some(size), super::Kind::Memory(file)) = (change.size, &node.kind) {
                 file.resize(&kernel, size).await?;
@@ -302,7 +302,7 @@ impl File for MemoryFile {
     fn allocate(&self, thread: &Arc<Thread>, mode: u32, offset: u64, length: u64) -> Promise<()> {
         let kernel = thread.kernel().clone();
         let node = self.this_node();
-        alloc::boxed::Box::pin(async move {
+        Promise::later(async move {
             let node = node?;
             let super::Kind::Memory(file) = &node.kind else { return Err(Errno::EIO) };
             let end = offset.checked_add(length).ok_or(Errno::EFBIG)?;
@@ -326,7 +326,7 @@ impl File for MemoryFile {
     fn pages(&self, thread: &Arc<Thread>) -> Promise<Option<Pages>> {
         let kernel = thread.kernel().clone();
         let node = self.this_node();
-        alloc::boxed::Box::pin(async move {
+        Promise::later(async move {
             match &node?.kind {
                 super::Kind::Memory(file) => {
                     let handle = file.promote(&kernel).await?;

@@ -3,7 +3,6 @@
 //! /etc/resolv.conf names it. It answers datagrams only; what is not granted the monitor refuses, and
 //! what it cannot be asked for is answered SERVFAIL here, so that no program waits for a timeout.
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr};
@@ -14,6 +13,7 @@ use super::address::{Address, Name};
 use super::errand::Errand;
 use super::mailbox::{Mailbox, Message};
 use super::message::Ancillary;
+use crate::file::Promise;
 use crate::kernel::Kernel;
 
 /// Where the name server is.
@@ -28,7 +28,7 @@ pub fn ask(kernel: &Arc<Kernel>, domain: u32, query: Vec<u8>, mailbox: &Arc<Mail
         return;
     }
     let (kernel, mailbox) = (kernel.clone(), mailbox.clone());
-    Errand::start(Box::pin(async move {
+    Errand::start(Promise::later(async move {
         let reply = kernel.devices.request(&kernel, Request::Resolve { message: &query }).await;
         let data = match reply {
             Ok(Reply::Bytes(bytes)) if bytes.len() >= HEADER => bytes,

@@ -218,12 +218,16 @@ fn read_control(thread: &Arc<Thread>, header: &Header) -> Result<Ancillary> {
     Ok(ancillary)
 }
 
+/// Urgent data goes only where there are streams for it.
+fn sendable(description: &Arc<Description>, flags: u32) -> Result<()> {
+    let refused = flags & flag::OUT_OF_BAND != 0 && !of(description).endpoint.takes_urgent();
+    if refused { Err(Errno::EOPNOTSUPP) } else { Ok(()) }
+}
+
 pub fn sendto(call: &mut Call<'_>) -> Outcome {
     let description = attempt!(get(call, 0));
     let flags = call.word(3);
-    if flags & flag::OUT_OF_BAND != 0 {
-        return Err::<u64, _>(Errno::EOPNOTSUPP).into();
-    }
+    attempt!(sendable(&description, flags));
     let mut send = Send::to(&description, Ranges::one(call.arguments[1], call.arguments[2]), flags);
     if call.arguments[4] != 0 && call.word(5) != 0 {
         send.to = Some(attempt!(AddressArgument::read(call.thread, call.arguments[4], call.word(5))));
@@ -247,9 +251,7 @@ fn send_to(call: &Call<'_>, description: Arc<Description>, mut send: Send) -> Ou
 pub fn sendmsg(call: &mut Call<'_>) -> Outcome {
     let description = attempt!(get(call, 0));
     let flags = call.word(2);
-    if flags & flag::OUT_OF_BAND != 0 {
-        return Err::<u64, _>(Errno::EOPNOTSUPP).into();
-    }
+    attempt!(sendable(&description, flags));
     let header = attempt!(Header::read(call.thread, call.arguments[1]));
     let send = attempt!(Send::message(call.thread, &description, &header, flags));
     send_to(call, description, send)
@@ -418,9 +420,6 @@ fn put_header(
     if received.full > received.length {
         result |= flag::TRUNCATED;
     }
-    if received.record && received.full > 0 {
-        result |= flag::END_OF_RECORD;
-    }
     let control = put_control(thread, description, header, flags, &received.ancillary, &mut result)?;
     if header.name != 0 {
         user::write(thread, header.at + 8, &name_length.to_le_bytes())?;
@@ -484,20 +483,19 @@ fn put_control(
     Ok(bytes.len() as u64)
 }
 
-/// Flags of recv(2) that change what is done at once: out-of-band data and errors are never there.
-fn refused(flags: u32) -> Option<Errno> {
+/// Flags of recv(2) that ask for what is not there: queued errors never are.
+fn receivable(description: &Arc<Description>, flags: u32) -> Result<()> {
     if flags & flag::ERROR_QUEUE != 0 {
-        return Some(Errno::EAGAIN);
+        return Err(Errno::EAGAIN);
     }
-    (flags & flag::OUT_OF_BAND != 0).then_some(Errno::EINVAL)
+    let refused = flags & flag::OUT_OF_BAND != 0 && !of(description).endpoint.takes_urgent();
+    if refused { Err(Errno::EINVAL) } else { Ok(()) }
 }
 
 pub fn recvfrom(call: &mut Call<'_>) -> Outcome {
     let description = attempt!(get(call, 0));
     let flags = call.word(3);
-    if let Some(errno) = refused(flags) {
-        return Err::<u64, _>(errno).into();
-    }
+    attempt!(receivable(&description, flags));
     let receive = Receive {
         description: description.clone(),
         ranges: Ranges::one(call.arguments[1], call.arguments[2]),
@@ -511,9 +509,7 @@ pub fn recvfrom(call: &mut Call<'_>) -> Outcome {
 pub fn recvmsg(call: &mut Call<'_>) -> Outcome {
     let description = attempt!(get(call, 0));
     let flags = call.word(2);
-    if let Some(errno) = refused(flags) {
-        return Err::<u64, _>(errno).into();
-    }
+    attempt!(receivable(&description, flags));
     let header = attempt!(Header::read(call.thread, call.arguments[1]));
     let receive = attempt!(Receive::message(call.thread, &description, &header, flags));
     waiting::run(call, &description, manner(&description, flags, false), receive)
@@ -522,9 +518,7 @@ pub fn recvmsg(call: &mut Call<'_>) -> Outcome {
 pub fn recvmmsg(call: &mut Call<'_>) -> Outcome {
     let description = attempt!(get(call, 0));
     let flags = call.word(3);
-    if let Some(errno) = refused(flags) {
-        return Err::<u64, _>(errno).into();
-    }
+    attempt!(receivable(&description, flags));
     let mut manner = manner(&description, flags, false);
     if call.arguments[4] != 0 {
         let timeout_ns = attempt!(user::read_time(call.thread, call.arguments[4]));
