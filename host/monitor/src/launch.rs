@@ -39,7 +39,7 @@ pub fn launch(
     granted: &[OwnedFd],
     group: Option<&Group>,
 ) -> Result<(Channel, Guest), StartError> {
-    if sandbox::code().is_empty() {
+    if plan.image.code().is_empty() {
         return Err(StartError::NoImage);
     }
     let door = group.and_then(Group::door);
@@ -58,6 +58,7 @@ pub fn launch(
         ];
         let descriptors: Vec<_> = own.iter().chain(granted).map(AsFd::as_fd).collect();
         let launch = Launch {
+            image: plan.image,
             caller: plan.caller,
             view,
             name: &name,
@@ -79,7 +80,7 @@ fn start_page(plan: &Plan, view: &View) -> Result<Vec<u8>, StartError> {
     let start = Start {
         boot: plan.boot.clone(),
         state_length: STATE,
-        filter: filter::compile(sandbox::code(), !direct.is_empty()),
+        filter: filter::compile(plan.image.code(), !direct.is_empty()),
         direct,
         host_cpus: host_cpus(),
     };
