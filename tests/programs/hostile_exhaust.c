@@ -103,7 +103,9 @@ static void hidden(void) {
 
 // The library OS's own memory, which no limit of private memory counts.
 static void state(void) {
-    for (char *page = (char *)0x7e1000000000 + (1UL << 30); ; page += 4096) *page = 1;
+    const char *start = (char *)0x7e1000000000 + 0x5000000;
+    for (long page = 0; page < 0x4f00; page++) ((volatile char *)start)[page * 4096] = 1;
+    for (;;) getppid();
 }
 
 int main(int count, char **words) {

@@ -2,7 +2,8 @@
 //!
 //! A destination is granted by address, or by name: then every address that was handed out for that name
 //! is granted on that port, for as long as the island lives. Nothing is granted implicitly, not even the
-//! machine itself.
+//! machine itself: services that listen on its loopback alone trust whoever reaches them, so `any` is
+//! anything but those.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
@@ -45,7 +46,9 @@ impl Destinations {
     /// Whether the island may connect or send to this address.
     pub fn allows(&self, destination: SocketAddr) -> bool {
         let plain = SocketAddr::new(destination.ip().to_canonical(), destination.port());
-        self.any || self.addresses.contains(&plain) || self.handed_out.contains(&plain)
+        self.any && !is_loopback(plain.ip())
+            || self.addresses.contains(&plain)
+            || self.handed_out.contains(&plain)
     }
 
     /// Whether the island may ask for this name.
@@ -66,9 +69,27 @@ impl Destinations {
     }
 }
 
+/// Whether an address leads to this machine's loopback; to Linux the wildcard does, too.
+fn is_loopback(address: IpAddr) -> bool {
+    address.is_loopback() || address.is_unspecified()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn anything_is_not_the_loopback() {
+        let any = Destinations::new(vec![Allowance::Any]);
+        assert!(any.allows(at("10.0.0.1:80")) && any.allows_name("localhost"));
+        for own in
+            ["127.0.0.1:80", "127.9.9.9:80", "0.0.0.0:80", "[::1]:80", "[::]:80", "[::ffff:127.0.0.1]:80"]
+        {
+            assert!(!any.allows(at(own)), "{own}");
+        }
+        let one = Allowance::Address("127.0.0.1".parse().unwrap(), 80);
+        assert!(Destinations::new(vec![Allowance::Any, one]).allows(at("127.0.0.1:80")));
+    }
 
     fn at(text: &str) -> SocketAddr {
         text.parse().unwrap()

@@ -69,6 +69,7 @@ pub fn launch(plan: &Plan, granted: &[OwnedFd], group: Option<&Group>) -> Result
         let launch = Launch {
             caller: plan.caller,
             view,
+            number: std::process::id(),
             name: &name,
             descriptors: &descriptors,
             data,

@@ -2,7 +2,10 @@
 
 mod comparison;
 mod go;
+mod hostile;
+mod input;
 mod java;
+mod life;
 mod nginx;
 mod node;
 mod python;
@@ -22,6 +25,9 @@ const TABLES: &[&[Case]] = &[
     node::CASES,
     go::CASES,
     java::CASES,
+    hostile::CASES,
+    input::CASES,
+    life::CASES,
 ];
 
 /// Every case there is.

@@ -47,10 +47,6 @@ const PENDING: &[Pending] = &[
     pending("redis/*", "protected mode takes clients of a published port for strangers"),
     pending("java/*", "under work"),
     pending("go/caddy", "under work"),
-    pending("hostile/*", "under work"),
-    pending("input/*", "under work"),
-    pending("life/*", "under work"),
-    pending("lifetime/*", "under work"),
     pending("signals/*", "under work"),
     pending("terminal/*", "under work"),
 ];

@@ -150,6 +150,7 @@ impl InetStream {
                     .map(|host| (host, local, peer.unwrap_or(to)))
             }
             Ok(_) => Err(Errno::EIO),
+            Err(Errno::ENETUNREACH) if address::is_own(to.ip()) => Err(Errno::ECONNREFUSED),
             Err(errno) => Err(errno),
         };
         let mut state = self.state.lock();
@@ -258,7 +259,14 @@ impl Endpoint for InetStream {
             None => {}
         }
         drop(state);
-        if address::is_own(to.ip()) { self.connect_inside(to) } else { self.connect_outside(to) }
+        if !address::is_own(to.ip()) {
+            return self.connect_outside(to);
+        }
+        match self.connect_inside(to) {
+            // Nobody listens here: the machine's own loopback may have been granted.
+            Err(Errno::ECONNREFUSED) if self.kernel.network.outgoing => self.connect_outside(to),
+            progress => progress,
+        }
     }
 
     fn connected(&self) -> Option<Result<()>> {

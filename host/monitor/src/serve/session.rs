@@ -166,7 +166,7 @@ impl Session {
     fn say(&mut self, text: &str) {
         if let Some(left) = self.lines.checked_sub(1) {
             self.lines = left;
-            voice::say(&voice::harmless(text));
+            voice::repeat(text);
         }
     }
 
