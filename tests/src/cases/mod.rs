@@ -1,21 +1,26 @@
 //! The tables of cases.
 
+mod command;
 mod comparison;
 mod go;
 mod hostile;
 mod input;
 mod java;
 mod life;
+mod network;
 mod nginx;
 mod node;
 mod python;
 mod redis;
 mod shell;
+mod signals;
 mod sqlite;
+mod terminal;
 
 use crate::suite::case::Case;
 
 const TABLES: &[&[Case]] = &[
+    command::CASES,
     shell::CASES,
     comparison::CASES,
     python::CASES,
@@ -28,6 +33,9 @@ const TABLES: &[&[Case]] = &[
     hostile::CASES,
     input::CASES,
     life::CASES,
+    network::CASES,
+    signals::CASES,
+    terminal::CASES,
 ];
 
 /// Every case there is.

@@ -21,6 +21,7 @@ use super::ring::{Sink, Source};
 use super::{File, Promise, event, kept};
 use crate::device::{Devices, Watched, generation};
 use crate::errno::{Errno, Result};
+use crate::file_system::{OWN_DEVICE, TERMINAL_INODE, TERMINAL_NUMBER};
 use crate::kernel::Kernel;
 use crate::thread::Thread;
 use crate::wait::WaitQueue;
@@ -249,8 +250,11 @@ impl File for StreamFile {
         };
         match &self.kind {
             Kind::Null => kept(Ok(Attributes { mode: 0o020666, ..device(3, 1) })),
-            // The first pseudo-terminal, as /dev/pts has it.
-            Kind::Terminal(_) => kept(Ok(device(0, 136))),
+            Kind::Terminal(_) => kept(Ok(Attributes {
+                device: OWN_DEVICE,
+                inode: TERMINAL_INODE,
+                ..device(TERMINAL_NUMBER & 0xff, TERMINAL_NUMBER >> 8)
+            })),
             Kind::Pipe(_) => kept(Ok(anonymous(thread, 0o010600, 2))),
             Kind::File(handle) => {
                 let (kernel, handle) = (self.kernel.clone(), *handle);

@@ -26,7 +26,7 @@ use crate::file::{File, Promise, kept};
 use crate::kernel::Kernel;
 use crate::thread::Thread;
 
-pub use device::{Device, fill_devices};
+pub use device::{Device, add_terminal, fill_devices};
 pub(super) use report::{mount_facts, mounts};
 
 /// One generated directory, file or link.
@@ -108,6 +108,11 @@ impl Generator {
             kind: ((generator.mode() & TYPE) >> 12) as u8,
         };
         Ok(found.into_iter().map(listed).collect())
+    }
+
+    /// Whether the content tells of resident memory, which has to be measured before.
+    pub fn tells_memory(&self) -> bool {
+        matches!(self, Self::Process(place) if place.tells_memory())
     }
 
     /// The file's content as of now.

@@ -59,6 +59,13 @@ pub struct Meta {
     pub changed_ns: i64,
 }
 
+/// The device that the island's own files are on, as stat(2) tells it.
+pub const OWN_DEVICE: u64 = 0x2a;
+/// The island's terminal, /dev/pts/0: its inode, below all that are given out, and its device number.
+/// fstat(2) of an open one tells the same, for ttyname(3) finds the node by them.
+pub const TERMINAL_INODE: u64 = 3;
+pub const TERMINAL_NUMBER: u64 = 0x8800;
+
 impl Meta {
     pub fn new(inode: u64, mode: u32, user: u32, group: u32, now_ns: i64) -> Self {
         let links = if mode & TYPE == DIRECTORY { 2 } else { 1 };
@@ -82,7 +89,7 @@ impl Meta {
 
     pub fn attributes(&self, size: u64) -> Attributes {
         Attributes {
-            device: 0x2a,
+            device: OWN_DEVICE,
             inode: self.inode,
             mode: self.mode,
             links: self.links,

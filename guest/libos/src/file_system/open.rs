@@ -217,10 +217,13 @@ pub async fn open_entry(thread: &Arc<Thread>, entry: &Location, flags: u32) -> R
         Kind::Host(leaf) => open_leaf(thread, entry, leaf, flags, writes).await,
         Kind::Device(device) => device.open(thread, entry, flags).await,
         Kind::Generated(generator) => {
+            if generator.tells_memory() {
+                thread.kernel().measure_memory().await;
+            }
             let file = generator.open(thread)?;
             Ok(Description::new(file, flags, Some(entry.clone())))
         }
-        Kind::Fifo(shared) => crate::file::fifo::open(shared, entry, flags),
+        Kind::Fifo(shared) => crate::file::fifo::open(thread, shared, entry, flags).await,
         Kind::Socket => Err(Errno::ENXIO),
         Kind::Directory(_) | Kind::Link(_) => Err(Errno::EIO),
     }

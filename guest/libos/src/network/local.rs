@@ -326,10 +326,17 @@ impl Endpoint for LocalStream {
         self.link.get().map(|link| link.credentials)
     }
 
+    fn take_error(&self) -> Option<Errno> {
+        match self.link.get().map(|link| &link.carrier) {
+            Some(Carrier::Bytes(connection)) => connection.take_error(),
+            _ => None,
+        }
+    }
+
     fn close(&self) {
         self.bound.lock().release(&self.kernel.network.names);
         match self.link.get().map(|link| &link.carrier) {
-            Some(Carrier::Bytes(connection)) => connection.close(),
+            Some(Carrier::Bytes(connection)) => connection.close(false),
             Some(Carrier::Packets { incoming, outgoing }) => {
                 outgoing.end();
                 incoming.refuse();

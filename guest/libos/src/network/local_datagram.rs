@@ -140,8 +140,7 @@ impl Endpoint for LocalDatagram {
     }
 
     fn receive(&self, _thread: &Arc<Thread>, to: Sink<'_>, flags: u32) -> Result<Option<Received>> {
-        let received = self.mailbox.take(to, flags)?;
-        Ok(received.map(|received| Received { record: false, ..received }))
+        self.mailbox.take(to, flags)
     }
 
     fn shutdown(&self, how: Shutdown) -> Result<()> {

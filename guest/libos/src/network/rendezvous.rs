@@ -94,11 +94,12 @@ pub fn bind<E: Named>(thread: &Arc<Thread>, endpoint: &Weak<E>, bytes: &[u8]) ->
         Ok(name) => name,
         Err(errno) => return kept(Err(errno)),
     };
-    if endpoint.bound().lock().is_bound() {
-        return kept(Err(Errno::EINVAL));
-    }
+    let is_bound = endpoint.bound().lock().is_bound();
     let thread = thread.clone();
     Promise::later(async move {
+        if is_bound {
+            return Err(bound_already(&thread, &name).await);
+        }
         let names = &thread.kernel().network.names;
         let weak: Weak<dyn Endpoint> = Arc::downgrade(&endpoint) as Weak<dyn Endpoint>;
         let bound = match name {
@@ -117,6 +118,16 @@ pub fn bind<E: Named>(thread: &Arc<Thread>, endpoint: &Weak<E>, bytes: &[u8]) ->
         *endpoint.bound().lock() = bound;
         Ok(())
     })
+}
+
+/// What is wrong with binding a socket once more: a path that is taken is said first.
+async fn bound_already(thread: &Arc<Thread>, name: &LocalName) -> Errno {
+    let LocalName::Path(path) = name else { return Errno::EINVAL };
+    match walk(thread, &start(thread), path, Follow::No).await {
+        Ok(_) => Errno::EADDRINUSE,
+        Err(Errno::ENOENT) => Errno::EINVAL,
+        Err(errno) => errno,
+    }
 }
 
 /// A name for a socket that wants any (unix(7), "Autobind feature").

@@ -8,7 +8,8 @@ use machine::{Transfer, UserRange};
 use super::{Call, Outcome, range};
 use crate::errno::{Errno, Result};
 use crate::file::{Description, Slot, flag};
-use crate::process::Process;
+use crate::process::{FILE_SIZE_LIMIT, Process};
+use crate::signal::{self, Information, Target};
 use crate::thread::Thread;
 use crate::user::{self, TRANSFER_MAX};
 use crate::wait::{self, Patience};
@@ -92,6 +93,17 @@ impl Transferring {
         }
     }
 
+    /// Cuts a write to what the limit on the size of files leaves of it (RLIMIT_FSIZE).
+    fn cut(&self, thread: &Arc<Thread>, ranges: &mut Vec<UserRange>, total: u64) -> Result<()> {
+        let start = self.offset().unwrap_or(0);
+        let limit = thread.process.limit(FILE_SIZE_LIMIT);
+        if start.saturating_add(total) > limit && total > 0 {
+            let allowed = limit.checked_sub(start).filter(|allowed| *allowed > 0);
+            user::limit(ranges, allowed.ok_or_else(|| too_large(thread))?);
+        }
+        Ok(())
+    }
+
     /// Goes on until everything is transferred that a blocking call transfers.
     async fn complete(self, thread: Arc<Thread>, mut ranges: Vec<UserRange>) -> Result<u64> {
         let mut done = 0;
@@ -150,6 +162,12 @@ impl Transferring {
     }
 }
 
+/// What a file that would outgrow its limit comes to: SIGXFSZ, and this error.
+pub(super) fn too_large(thread: &Arc<Thread>) -> Errno {
+    signal::send(&thread.process, Target::Thread(thread.number), Information::kernel(signal::SIGXFSZ));
+    Errno::EFBIG
+}
+
 /// Starts a transfer: at once if it can be, as a future if it has to wait.
 fn transfer(call: &mut Call<'_>, way: Way, ranges: &[UserRange], offset: Option<u64>) -> Outcome {
     let transferring = attempt!(Transferring::new(call, way, offset));
@@ -161,9 +179,17 @@ fn transfer(call: &mut Call<'_>, way: Way, ranges: &[UserRange], offset: Option<
             transferring.description.flags() & flag::APPEND != 0 && transferring.description.file.seekable();
         let promise = if appends { None } else { transferring.description.file.prepare_write(thread, end) };
         if appends || promise.is_some() {
-            let (thread, ranges) = (thread.clone(), ranges.to_vec());
+            let (thread, mut ranges) = (thread.clone(), ranges.to_vec());
             return call.wait(async move {
                 transferring.prepare(&thread, total).await?;
+                transferring.cut(&thread, &mut ranges, total)?;
+                transferring.complete(thread, ranges).await
+            });
+        }
+        if end > call.process().limit(FILE_SIZE_LIMIT) && transferring.description.file.seekable() {
+            let (thread, mut ranges) = (thread.clone(), ranges.to_vec());
+            return call.wait(async move {
+                transferring.cut(&thread, &mut ranges, total)?;
                 transferring.complete(thread, ranges).await
             });
         }
@@ -443,10 +469,13 @@ pub fn ftruncate(call: &mut Call<'_>) -> Outcome {
         return Err::<u64, _>(Errno::EINVAL).into();
     }
     let change = abi::file::Change { size: Some(size), ..Default::default() };
-    let promise = description.file.change(call.thread, change);
+    let thread = call.thread.clone();
     call.wait(async move {
-        let _description = description;
-        promise.await.map(|()| 0)
+        let file = &description.file;
+        if size > thread.process.limit(FILE_SIZE_LIMIT) && size > file.attributes(&thread).await?.size {
+            return Err(too_large(&thread));
+        }
+        file.change(&thread, change).await.map(|()| 0)
     })
 }
 

@@ -5,6 +5,7 @@
 
 mod copying;
 mod file;
+mod futex;
 mod identity;
 mod locking;
 mod memory;
@@ -141,6 +142,11 @@ pub fn run(number: u64, call: &mut Call<'_>) -> Outcome {
         Some(Some(function)) => function(call),
         _ => Err::<u64, _>(Errno::ENOSYS).into(),
     }
+}
+
+/// Whether there is such a call here, whatever it answers.
+pub fn is_served(number: u64) -> bool {
+    matches!(number::TABLE.get(number as usize), Some(Some(_)))
 }
 
 /// Puts a call's result where the program finds it. A call that is to be restarted leaves `rax`, its
