@@ -1,7 +1,10 @@
-//! The project's own commands: `cargo xtask test`.
+//! The project's own commands: `cargo xtask test`, `tidy`, `bench`.
+#![forbid(unsafe_code)]
 
+mod bench;
 mod count;
 mod test;
+mod tidy;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -12,7 +15,12 @@ const USAGE: &str = "\
 cargo xtask COMMAND
 
   test [--case TEXT] [--caller NAME] [--pending] [--suite-only]
-        builds, runs the unit tests, then the end-to-end suite against target/release/eyot
+        builds, checks, runs the unit tests, then the end-to-end suite against target/release/eyot
+  tidy
+        checks layers, unsafe code, openings, paths, formatting, clippy and the guest image's instructions
+  bench [--only TEXT] [--rounds N] [--quick] [--json FILE] [--list]
+        builds, measures target/release/eyot against this machine, prints one table and writes
+        target/bench.json
 ";
 
 fn main() -> ExitCode {
@@ -34,6 +42,8 @@ fn run() -> Result<bool> {
     let rest: Vec<String> = arguments.collect();
     match command.as_str() {
         "test" => test::run(&rest),
+        "tidy" => tidy::run(root),
+        "bench" => bench::run(&rest),
         _ => {
             eprint!("{USAGE}");
             Ok(matches!(command.as_str(), "help" | "--help" | "-h"))

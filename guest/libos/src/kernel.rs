@@ -61,7 +61,7 @@ impl Kernel {
         let started_ns = machine.now().monotonic_ns;
         Arc::new(Self {
             scheduler: Scheduler::new(machine.clone(), boot.cpus.clamp(1, 64)),
-            timers: Timers::new(),
+            timers: Timers::default(),
             devices: Devices::new(machine.clone()),
             futexes: Futexes::new(),
             file_systems: FileSystems::new(&boot, started_ns),

@@ -80,12 +80,7 @@ pub struct Arguments {
     #[arg(short = 'q', long)]
     quiet: bool,
     /// The program and its arguments.
-    #[arg(
-        required = true,
-        value_name = "PROGRAM [ARGS]",
-        trailing_var_arg = true,
-        allow_hyphen_values = true
-    )]
+    #[arg(required = true, value_name = "PROGRAM [ARGS]", trailing_var_arg = true)]
     program: Vec<OsString>,
 }
 

@@ -1,8 +1,12 @@
 //! The tables of cases.
 
+mod command;
 mod comparison;
 mod go;
+mod hostile;
+mod input;
 mod java;
+mod life;
 mod network;
 mod nginx;
 mod node;
@@ -16,6 +20,7 @@ mod terminal;
 use crate::suite::case::Case;
 
 const TABLES: &[&[Case]] = &[
+    command::CASES,
     shell::CASES,
     comparison::CASES,
     python::CASES,
@@ -25,6 +30,9 @@ const TABLES: &[&[Case]] = &[
     node::CASES,
     go::CASES,
     java::CASES,
+    hostile::CASES,
+    input::CASES,
+    life::CASES,
     network::CASES,
     signals::CASES,
     terminal::CASES,

@@ -64,7 +64,7 @@ impl AddressSpace {
     /// Checks a range that a program names: aligned, not empty, inside.
     pub fn check(&self, address: u64, length: u64) -> Result<UserRange> {
         let length = page_up(length).filter(|length| *length != 0).ok_or(Errno::EINVAL)?;
-        if address % PAGE != 0 {
+        if !address.is_multiple_of(PAGE) {
             return Err(Errno::EINVAL);
         }
         match address.checked_add(length) {

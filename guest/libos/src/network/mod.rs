@@ -9,6 +9,7 @@
 
 pub mod address;
 mod connection;
+pub mod control;
 mod datagram;
 mod errand;
 mod host;
@@ -23,7 +24,7 @@ mod netlink;
 pub mod option;
 mod port;
 mod rendezvous;
-mod resolver;
+pub mod resolver;
 mod socket;
 
 use alloc::vec::Vec;

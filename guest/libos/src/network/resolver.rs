@@ -20,7 +20,7 @@ use crate::kernel::Kernel;
 pub const ADDRESS: Address = Address::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 53)), 53);
 
 /// Bytes of a DNS message's header (RFC 1035, 4.1.1).
-const HEADER: usize = 12;
+pub const HEADER: usize = 12;
 
 /// Asks, and posts the answer to the asker's mailbox.
 pub fn ask(kernel: &Arc<Kernel>, domain: u32, query: Vec<u8>, mailbox: &Arc<Mailbox>) {
@@ -40,8 +40,8 @@ pub fn ask(kernel: &Arc<Kernel>, domain: u32, query: Vec<u8>, mailbox: &Arc<Mail
     }));
 }
 
-/// SERVFAIL for a query: its identification and question, without records.
-fn failure(query: &[u8]) -> Vec<u8> {
+/// SERVFAIL for a query of at least [`HEADER`] bytes: its identification and question, without records.
+pub fn failure(query: &[u8]) -> Vec<u8> {
     let mut answer = query.to_vec();
     answer[2] |= 0x80;
     answer[3] = 0x80 | 2;

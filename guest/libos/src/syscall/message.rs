@@ -17,6 +17,7 @@ use crate::errno::{Errno, Result};
 use crate::file::Description;
 use crate::file::ring::{Sink, Source};
 use crate::network::Endpoint;
+use crate::network::control::{self, Control};
 use crate::network::message::{Ancillary, Credentials, Outgoing, Received, flag};
 use crate::thread::Thread;
 use crate::user::{self, TRANSFER_MAX};
@@ -24,8 +25,6 @@ use crate::user::{self, TRANSFER_MAX};
 /// Bytes of `struct msghdr` and `struct mmsghdr`.
 const HEADER: usize = 56;
 const VECTOR_HEADER: u64 = 64;
-/// Bytes of `struct cmsghdr`.
-const CONTROL_HEADER: usize = 16;
 const CONTROL_MAX: u64 = 64 << 10;
 const SCM_RIGHTS: u32 = 1;
 const SCM_CREDENTIALS: u32 = 2;
@@ -191,14 +190,9 @@ fn read_control(thread: &Arc<Thread>, header: &Header) -> Result<Ancillary> {
     }
     let bytes = user::read_vec(thread, header.control, header.control_length as usize)?;
     let mut ancillary = Ancillary::default();
-    let mut rest = &bytes[..];
-    while rest.len() >= CONTROL_HEADER {
-        let length = word(rest, 0) as usize;
-        if length < CONTROL_HEADER || length > rest.len() {
-            return Err(Errno::EINVAL);
-        }
-        let data = &rest[CONTROL_HEADER..length];
-        match (half(rest, 8), half(rest, 12)) {
+    for message in control::read(&bytes) {
+        let Control { level, kind, data } = message?;
+        match (level, kind) {
             (SOL_SOCKET, SCM_RIGHTS) => {
                 for number in data.chunks_exact(4) {
                     if ancillary.rights.len() >= RIGHTS_MAX {
@@ -220,7 +214,6 @@ fn read_control(thread: &Arc<Thread>, header: &Header) -> Result<Ancillary> {
             // Of the protocol's own there is none that changes anything here (IP_TOS and the like).
             _ => {}
         }
-        rest = rest.get(length.next_multiple_of(8)..).unwrap_or(&[]);
     }
     Ok(ancillary)
 }
@@ -457,28 +450,28 @@ fn put_control(
     let room = if header.control == 0 { 0 } else { header.control_length.min(CONTROL_MAX) as usize };
     let mut bytes: Vec<u8> = Vec::new();
     let add = |bytes: &mut Vec<u8>, level: u32, kind: u32, data: &[u8]| {
-        bytes.extend_from_slice(&((CONTROL_HEADER + data.len()) as u64).to_le_bytes());
+        bytes.extend_from_slice(&((control::HEADER + data.len()) as u64).to_le_bytes());
         bytes.extend_from_slice(&level.to_le_bytes());
         bytes.extend_from_slice(&kind.to_le_bytes());
         bytes.extend_from_slice(data);
         bytes.resize(bytes.len().next_multiple_of(8).min(room.max(bytes.len())), 0);
     };
     if let Some((level, kind, data)) = information {
-        if room >= CONTROL_HEADER + data.len() {
+        if room >= control::HEADER + data.len() {
             add(&mut bytes, level, kind, &data);
         } else {
             *result |= flag::CONTROL_TRUNCATED;
         }
     }
     if let Some(credentials) = credentials {
-        if room >= CONTROL_HEADER + 12 {
+        if room >= control::HEADER + 12 {
             add(&mut bytes, SOL_SOCKET, SCM_CREDENTIALS, &credentials.encode());
         } else {
             *result |= flag::CONTROL_TRUNCATED;
         }
     }
     if !ancillary.rights.is_empty() {
-        let fitting = room.saturating_sub(bytes.len() + CONTROL_HEADER) / 4;
+        let fitting = room.saturating_sub(bytes.len() + control::HEADER) / 4;
         let mut numbers: Vec<u8> = Vec::new();
         for open in ancillary.rights.iter().take(fitting) {
             match install_for(thread, open.clone(), flags & flag::CLOSE_ON_EXEC != 0) {

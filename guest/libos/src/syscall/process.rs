@@ -274,7 +274,7 @@ fn scheduled(call: &Call<'_>) -> Result<Arc<Thread>> {
     }
 }
 pub fn sched_getaffinity(call: &mut Call<'_>) -> Outcome {
-    if call.arguments[1] < 8 || call.arguments[1] % 8 != 0 {
+    if call.arguments[1] < 8 || !call.arguments[1].is_multiple_of(8) {
         return Err::<u64, _>(Errno::EINVAL).into();
     }
     let cpus = attempt!(scheduled(call)).affinity(all_cpus(call));

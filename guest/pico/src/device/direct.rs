@@ -8,13 +8,14 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::mem::MaybeUninit;
 
-use abi::file::{Access, At, Attributes, Entry};
-use abi::pico::Direct;
+use abi::file::{Access, At, Attributes, Entry, Owner};
+use abi::pico::{Direct, Owners};
 use abi::request::{Reply, Request};
 use abi::{Code, Handle};
 use linux_raw_sys::{errno, general as linux};
 
-use super::{close, socket};
+use super::close;
+use super::kind::{self, Kind};
 use crate::host;
 
 const HERE: u64 = linux::AT_FDCWD as u64;
@@ -43,10 +44,14 @@ impl Trees {
     /// The answer, if the host may be asked.
     pub fn answer(&self, request: &Request<'_>) -> Option<Result<Reply, Code>> {
         match *request {
-            // A file's owner is told without its tree: that of any tree with hidden owners will do.
             Request::HandleAttributes { handle } if handle.descriptor() != u32::MAX && !self.0.is_empty() => {
-                let of_root = self.0.iter().any(|direct| direct.of_root);
-                Some(of_file(handle.descriptor(), of_root).map(Reply::Attributes))
+                // Whose files the monitor has opened, it alone knows, unless all trees show it.
+                let owners = match kind::tree(handle.descriptor()) {
+                    Some(number) => self.0.get(number)?.owners,
+                    None if self.0.iter().all(|direct| direct.owners == Owners::Same) => Owners::Same,
+                    None => return None,
+                };
+                Some(of_file(handle.descriptor(), owners).map(Reply::Attributes))
             }
             Request::Attributes { at } => self.at(at, attributes),
             Request::Open { at, access: Access::Read } => self.at(at, open),
@@ -56,15 +61,34 @@ impl Trees {
         }
     }
 
-    fn at(&self, at: At<'_>, act: fn(&Path<'_>, bool) -> Result<Reply, Code>) -> Option<Result<Reply, Code>> {
-        let mut parts = self.0.iter().filter(|direct| direct.tree == at.tree);
-        let (direct, rest) = parts.find_map(|direct| Some((direct, below(&direct.part, at.path)?)))?;
+    fn at(
+        &self,
+        at: At<'_>,
+        act: fn(&Path<'_>, Within<'_>) -> Option<Result<Reply, Code>>,
+    ) -> Option<Result<Reply, Code>> {
+        let mut parts = self.0.iter().enumerate().filter(|(_, direct)| direct.tree == at.tree);
+        let (number, direct, rest) =
+            parts.find_map(|(number, direct)| Some((number, direct, below(&direct.part, at.path)?)))?;
         if direct.except.iter().any(|except| below(except, rest).is_some()) {
             return None;
         }
         let mut buffer = [MaybeUninit::uninit(); PATH];
-        Some(Path::new(&mut buffer, &direct.path, rest).and_then(|path| act(&path, direct.of_root)))
+        match Path::new(&mut buffer, &direct.path, rest) {
+            // The caller may have rights that this process has not.
+            Ok(path) => act(&path, Within { number, direct }).filter(|answer| !is_denied(answer)),
+            Err(code) => Some(Err(code)),
+        }
     }
+}
+
+/// The part of a tree that a path lies in.
+struct Within<'a> {
+    number: usize,
+    direct: &'a Direct,
+}
+
+fn is_denied(answer: &Result<Reply, Code>) -> bool {
+    matches!(answer, Err(Code(code)) if u32::from(*code) == errno::EACCES)
 }
 
 /// What is left of a path below another one, if it is there.
@@ -98,16 +122,17 @@ impl<'a> Path<'a> {
     }
 }
 
-fn attributes(path: &Path<'_>, of_root: bool) -> Result<Reply, Code> {
-    stat(HERE, path.pointer(), linux::AT_SYMLINK_NOFOLLOW, of_root).map(Reply::Attributes)
+fn attributes(path: &Path<'_>, within: Within<'_>) -> Option<Result<Reply, Code>> {
+    let found = stat(HERE, path.pointer(), linux::AT_SYMLINK_NOFOLLOW, within.direct.owners);
+    Some(found.map(Reply::Attributes))
 }
 
-fn of_file(file: u32, of_root: bool) -> Result<Attributes, Code> {
-    stat(file as u64, c"".as_ptr() as u64, linux::AT_EMPTY_PATH, of_root)
+fn of_file(file: u32, owners: Owners) -> Result<Attributes, Code> {
+    stat(file as u64, c"".as_ptr() as u64, linux::AT_EMPTY_PATH, owners)
 }
 
 /// `path` is a NUL-terminated string's address.
-fn stat(directory: u64, path: u64, flags: u32, of_root: bool) -> Result<Attributes, Code> {
+fn stat(directory: u64, path: u64, flags: u32, owners: Owners) -> Result<Attributes, Code> {
     let mut found = MaybeUninit::<linux::stat>::zeroed();
     let arguments = [directory, path, found.as_mut_ptr() as u64, flags as u64];
     // SAFETY: the kernel reads the string and writes the local.
@@ -115,14 +140,14 @@ fn stat(directory: u64, path: u64, flags: u32, of_root: bool) -> Result<Attribut
     // SAFETY: plain integers, zeroed and then written.
     let found = unsafe { found.assume_init() };
     let time = |seconds: u64, ns: u64| (seconds as i64).wrapping_mul(1_000_000_000).wrapping_add(ns as i64);
-    let owner = |number: u32| if of_root && number == NOBODY { 0 } else { number };
+    let owner = shown(owners, Owner { user: found.st_uid, group: found.st_gid });
     Ok(Attributes {
         device: found.st_dev,
         inode: found.st_ino,
         mode: found.st_mode,
         links: found.st_nlink as u32,
-        user: owner(found.st_uid),
-        group: owner(found.st_gid),
+        user: owner.user,
+        group: owner.group,
         special: found.st_rdev,
         size: found.st_size as u64,
         block_size: found.st_blksize as u32,
@@ -133,28 +158,51 @@ fn stat(directory: u64, path: u64, flags: u32, of_root: bool) -> Result<Attribut
     })
 }
 
+/// An owner as the island knows them.
+fn shown(owners: Owners, seen: Owner) -> Owner {
+    let root_if_hidden = |number: u32| if number == NOBODY { 0 } else { number };
+    match owners {
+        Owners::Same => seen,
+        Owners::HiddenAreRoot => Owner { user: root_if_hidden(seen.user), group: root_if_hidden(seen.group) },
+        Owners::Kept { outside, inside } => Owner {
+            user: if seen.user == outside.user { inside.user } else { NOBODY },
+            group: if seen.group == outside.group { inside.group } else { NOBODY },
+        },
+    }
+}
+
 fn open_as(path: &Path<'_>, flags: u32) -> Result<u32, Code> {
     // SAFETY: the kernel reads the string.
     unsafe { host::call(linux::__NR_openat, [HERE, path.pointer(), flags as u64, 0]) }.map(|file| file as u32)
 }
 
-fn open(path: &Path<'_>, of_root: bool) -> Result<Reply, Code> {
-    let file = open_as(path, OPEN)?;
-    let refuse = |code| {
-        close(file);
-        Err(code)
-    };
-    match of_file(file, of_root) {
-        Ok(attributes) if matches!(attributes.mode & linux::S_IFMT, linux::S_IFREG | linux::S_IFDIR) => {
-            socket::note(file, false);
-            Ok(Reply::Opened { handle: Handle::new(file, 0), attributes })
-        }
-        Ok(_) => refuse(Code(errno::ENXIO as u16)),
-        Err(code) => refuse(code),
+fn open(path: &Path<'_>, within: Within<'_>) -> Option<Result<Reply, Code>> {
+    if !within.direct.opens {
+        return None;
     }
+    let file = match open_as(path, OPEN) {
+        Ok(file) => file,
+        Err(code) => return Some(Err(code)),
+    };
+    let answer = match of_file(file, within.direct.owners) {
+        Ok(attributes) if matches!(attributes.mode & linux::S_IFMT, linux::S_IFREG | linux::S_IFDIR) => {
+            kind::note(file, Kind::Tree(within.number))
+                .then_some(Ok(Reply::Opened { handle: Handle::new(file, 0), attributes }))
+        }
+        Ok(_) => Some(Err(Code(errno::ENXIO as u16))),
+        Err(code) => Some(Err(code)),
+    };
+    if !matches!(answer, Some(Ok(_))) {
+        close(file);
+    }
+    answer
 }
 
-fn read_link(path: &Path<'_>, _of_root: bool) -> Result<Reply, Code> {
+fn read_link(path: &Path<'_>, _within: Within<'_>) -> Option<Result<Reply, Code>> {
+    Some(link_target(path))
+}
+
+fn link_target(path: &Path<'_>) -> Result<Reply, Code> {
     let mut target = [const { MaybeUninit::<u8>::uninit() }; PATH_MAX];
     let arguments = [HERE, path.pointer(), target.as_mut_ptr() as u64, target.len() as u64];
     // SAFETY: the kernel reads the string and writes the buffer, as far as it answers.
@@ -165,8 +213,12 @@ fn read_link(path: &Path<'_>, _of_root: bool) -> Result<Reply, Code> {
     Ok(Reply::Bytes(target.into()))
 }
 
+fn list(path: &Path<'_>, _within: Within<'_>) -> Option<Result<Reply, Code>> {
+    Some(entries(path))
+}
+
 /// All entries at once: the guest may not seek in a directory.
-fn list(path: &Path<'_>, _of_root: bool) -> Result<Reply, Code> {
+fn entries(path: &Path<'_>) -> Result<Reply, Code> {
     let file = open_as(path, OPEN | linux::O_DIRECTORY)?;
     let mut entries = Vec::new();
     let mut page = vec![0u8; 16 * 1024];

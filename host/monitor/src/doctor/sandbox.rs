@@ -4,8 +4,8 @@ use api::report::{Check, State};
 
 use super::{check, kernel_file, program};
 use crate::caller::Caller;
-use crate::plan::MASKED;
-use crate::sandbox::{self, View, raw};
+use crate::plan;
+use crate::sandbox::{self, raw};
 
 /// The oldest kernel with everything an island needs (epoll_pwait2, openat2, close_range).
 const OLDEST: (u32, u32) = (5, 11);
@@ -28,7 +28,7 @@ pub fn kernel() -> Check {
 pub fn seccomp() -> Check {
     let actions = kernel_file("/proc/sys/kernel/seccomp/actions_avail").unwrap_or_default();
     if actions.split_whitespace().any(|action| action == "trap") {
-        let calls = sandbox::filter::allowed(true).count();
+        let calls = host_calls().len();
         check(
             "seccomp",
             State::Good,
@@ -39,6 +39,11 @@ pub fn seccomp() -> Check {
         let remedy = "run a kernel with CONFIG_SECCOMP_FILTER";
         check("seccomp", State::Missing, "no filters: there would be no wall", Some(remedy))
     }
+}
+
+/// The most that any island is allowed.
+pub fn host_calls() -> Vec<u32> {
+    sandbox::filter::allowed(true).map(|number| number as u32).collect()
 }
 
 pub fn thread_pointers() -> Check {
@@ -52,7 +57,7 @@ pub fn thread_pointers() -> Check {
 }
 
 pub fn image() -> Check {
-    if sandbox::code().is_empty() {
+    if sandbox::Image::built_in().code().is_empty() {
         let remedy = "build eyot again from a complete source tree";
         return check("guest image", State::Missing, "this eyot was built without one", Some(remedy));
     }
@@ -69,12 +74,8 @@ pub fn proc() -> Check {
 
 /// Really makes them, and the view that an island would get.
 pub fn namespaces(caller: Caller) -> Check {
-    let (subject, view) = if caller.is_root() {
-        let root = "/".into();
-        ("name spaces", View::Whole { root, masked: MASKED, user_namespace: false })
-    } else {
-        ("user name spaces", View::Packages)
-    };
+    let subject = if caller.is_root() { "name spaces" } else { "user name spaces" };
+    let view = plan::view_of_machine(caller);
     match sandbox::rehearse(&view, caller) {
         Ok(()) => check(subject, State::Good, "a second wall, and look-ups at native speed", None),
         Err(error) => {

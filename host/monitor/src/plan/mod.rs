@@ -19,7 +19,7 @@ use rustix::fs::{Mode, OFlags};
 use crate::caller::Caller;
 use crate::grant::Destinations;
 use crate::identity::Identity;
-use crate::sandbox::View;
+use crate::sandbox::{Image, View};
 use crate::serve::{Granted, Object, Port};
 use crate::stream::Streams;
 use crate::tree::{GrantedTree, open_named};
@@ -28,6 +28,7 @@ use crate::voice;
 pub use error::PlanError;
 #[cfg(test)]
 pub(crate) use port::bind;
+pub use tree::view_of_machine;
 
 /// Names at the machine's root that no island sees.
 pub const MASKED: &[&str] = &["home", "root", "run", "tmp", "proc", "sys", "dev"];
@@ -36,6 +37,7 @@ const MASKED_ELSEWHERE: &[&str] = &["run", "tmp", "proc", "sys", "dev"];
 
 /// A checked plan with everything it takes.
 pub struct Plan {
+    pub image: Image,
     pub caller: Caller,
     pub boot: Boot,
     pub trees: Vec<GrantedTree>,
@@ -100,9 +102,10 @@ impl Plan {
             seed: seed()?,
         };
         Ok(Self {
+            image: Image::built_in(),
             caller,
             boot,
-            views: tree::views(&root, caller),
+            views: trees.views(),
             trees: trees.opened(),
             identity,
             destinations,

@@ -9,7 +9,7 @@ mod connect;
 mod datagram;
 mod file;
 mod handle;
-mod name;
+pub mod name;
 mod network;
 mod object;
 mod session;
