@@ -213,19 +213,17 @@ impl Description {
     pub fn nonblocking(&self) -> bool {
         self.flags() & flag::NONBLOCK != 0
     }
+    /// Fails if opened with O_PATH, which gives a place but no use of what is there.
+    pub fn usable(&self) -> Result<()> {
+        if self.flags() & flag::PATH == 0 { Ok(()) } else { Err(Errno::EBADF) }
+    }
     /// Fails unless opened for reading.
     pub fn readable(&self) -> Result<()> {
-        let flags = self.flags();
-        if flags & flag::PATH != 0 || flags & flag::ACCESS == flag::WRONLY {
-            Err(Errno::EBADF)
-        } else {
-            Ok(())
-        }
+        if self.flags() & flag::ACCESS == flag::WRONLY { Err(Errno::EBADF) } else { self.usable() }
     }
     /// Fails unless opened for writing.
     pub fn writable(&self) -> Result<()> {
-        let flags = self.flags();
-        if flags & flag::PATH != 0 || flags & flag::ACCESS == 0 { Err(Errno::EBADF) } else { Ok(()) }
+        if self.flags() & flag::ACCESS == 0 { Err(Errno::EBADF) } else { self.usable() }
     }
     /// The file as a concrete type.
     pub fn file_as<T: 'static>(&self) -> Option<&T> {

@@ -9,6 +9,7 @@
 mod change;
 mod content;
 mod generated;
+mod identity;
 mod listing;
 pub mod lock;
 mod node;
@@ -32,7 +33,8 @@ pub use change::*;
 pub use content::MemoryFile;
 pub use generated::Generator;
 pub use listing::{Listing, list};
-pub use node::{Directory, Kind, Meta, Node, Place, permits};
+pub use identity::Identity;
+pub use node::{DIRECTORY, Directory, Kind, Meta, Node, Place, REGULAR, TYPE, permits};
 pub use open::{DirectoryFile, HostFile, open_entry, opened, temporary};
 pub use walk::{Follow, Found, link_text, step, walk, walk_parent};
 

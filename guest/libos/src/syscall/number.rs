@@ -178,7 +178,7 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[176] = Some(misc::refuse);
     table[179] = Some(misc::refuse);
     table[186] = Some(thread::gettid);
-    table[187] = Some(misc::nothing);
+    table[187] = Some(file::readahead);
     table[188] = Some(misc::setxattr);
     table[189] = Some(misc::lsetxattr);
     table[190] = Some(misc::fsetxattr);
@@ -237,7 +237,7 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[272] = Some(misc::refuse);
     table[273] = Some(thread::set_robust_list);
     table[274] = Some(thread::get_robust_list);
-    table[277] = Some(misc::nothing);
+    table[277] = Some(file::sync_file_range);
     table[275] = Some(splicing::splice);
     table[276] = Some(splicing::tee);
     table[278] = Some(splicing::vmsplice);
