@@ -7,6 +7,7 @@
 pub mod counter;
 pub mod epoll;
 pub mod fifo;
+pub mod inotify;
 pub mod pipe;
 pub(crate) mod ring;
 pub mod signals;
@@ -26,7 +27,7 @@ use machine::{Handle, Transfer, UserRange};
 use spin::Mutex;
 
 use crate::errno::{Errno, Result};
-use crate::file_system::Location;
+use crate::file_system::{Location, Watches, happened};
 use crate::thread::Thread;
 use crate::wait::WaitQueue;
 
@@ -188,6 +189,8 @@ pub struct Description {
     pub number: u64,
     /// The locks of its file, once it has asked for one.
     pub locks: spin::Once<Arc<crate::file_system::lock::FileLocks>>,
+    /// Who is to be told of what is done with it, if it was opened by name.
+    pub watches: spin::Once<Arc<Watches>>,
 }
 
 impl Description {
@@ -201,7 +204,15 @@ impl Description {
             listing: Mutex::new(None),
             number: NUMBERS.fetch_add(1, Ordering::Relaxed),
             locks: spin::Once::new(),
+            watches: spin::Once::new(),
         })
+    }
+
+    /// Tells those who watch the file what happened to it.
+    pub fn tell(&self, what: u32) {
+        if let (Some(watches), Some(location)) = (self.watches.get(), &self.location) {
+            watches.tell(location, what);
+        }
     }
 
     pub fn flags(&self) -> u32 {
@@ -234,6 +245,8 @@ impl Description {
 impl Drop for Description {
     fn drop(&mut self) {
         self.file.closed();
+        let writes = self.flags() & flag::ACCESS != 0;
+        self.tell(if writes { happened::CLOSE_WRITE } else { happened::CLOSE_NO_WRITE });
         if let Some(locks) = self.locks.get() {
             locks.forget(self.number);
         }

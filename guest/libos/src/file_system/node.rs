@@ -45,9 +45,13 @@ impl Place {
     }
 }
 
-/// Attributes of a node that is the guest's own.
+/// The device of what is in the guest's memory.
+const OWN_DEVICE: u64 = 0x2a;
+
+/// Attributes of a node that is kept here.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Meta {
+    pub device: u64,
     pub inode: u64,
     pub mode: u32,
     pub links: u32,
@@ -63,11 +67,13 @@ impl Meta {
     pub fn new(inode: u64, mode: u32, user: u32, group: u32, now_ns: i64) -> Self {
         let links = if mode & TYPE == DIRECTORY { 2 } else { 1 };
         let (accessed_ns, modified_ns, changed_ns) = (now_ns, now_ns, now_ns);
-        Self { inode, mode, links, user, group, special: 0, accessed_ns, modified_ns, changed_ns }
+        let device = OWN_DEVICE;
+        Self { device, inode, mode, links, user, group, special: 0, accessed_ns, modified_ns, changed_ns }
     }
 
     pub fn of(attributes: &Attributes) -> Self {
         Self {
+            device: attributes.device,
             inode: attributes.inode,
             mode: attributes.mode,
             links: attributes.links,
@@ -82,7 +88,7 @@ impl Meta {
 
     pub fn attributes(&self, size: u64) -> Attributes {
         Attributes {
-            device: 0x2a,
+            device: self.device,
             inode: self.inode,
             mode: self.mode,
             links: self.links,
@@ -118,23 +124,61 @@ impl Meta {
 /// A directory.
 pub struct Directory {
     pub children: Mutex<Children>,
-    /// What lies below on the host.
-    pub place: Option<Place>,
+    /// What lies below on the host, if anything does and is not hidden.
+    place: Mutex<Option<Place>>,
     /// Whether writes stay in the guest.
     pub overlay: bool,
     /// Whether writes go to the host.
     pub writable: bool,
-    /// The host's entries are hidden as a whole.
-    pub opaque: Mutex<bool>,
 }
 
 impl Directory {
     pub fn new(place: Option<Place>, overlay: bool, writable: bool) -> Self {
-        Self { children: Mutex::new(BTreeMap::new()), place, overlay, writable, opaque: Mutex::new(false) }
+        Self { children: Mutex::new(BTreeMap::new()), place: Mutex::new(place), overlay, writable }
     }
-    /// The place below, unless it is hidden.
-    pub fn visible_place(&self) -> Option<&Place> {
-        if *self.opaque.lock() { None } else { self.place.as_ref() }
+
+    /// A directory of the guest's own, over nothing.
+    pub fn own() -> Self {
+        Self::new(None, true, false)
+    }
+
+    /// Whether changes to its names are the monitor's business.
+    pub fn is_volume(&self) -> bool {
+        self.writable && !self.overlay
+    }
+
+    pub fn place(&self) -> Option<Place> {
+        self.place.lock().clone()
+    }
+
+    pub fn is_on_host(&self) -> bool {
+        self.place.lock().is_some()
+    }
+
+    /// Where a name of this directory is on the host.
+    pub fn below(&self, name: &[u8]) -> Option<Place> {
+        self.place.lock().as_ref().map(|place| place.below(name))
+    }
+
+    /// Whether a kept child is the host's own directory of that name, and not something of the guest's
+    /// or another tree attached there.
+    pub fn mirrors(&self, name: &[u8], child: &Node) -> bool {
+        let Kind::Directory(child) = &child.kind else { return false };
+        let place = child.place();
+        place.is_some() && place == self.below(name)
+    }
+
+    /// Takes note that the host's directory has moved, and with it what is kept of those below.
+    pub fn move_to(&self, place: Place) {
+        for (name, child) in self.children.lock().iter() {
+            if let Some(child) = child
+                && self.mirrors(name, &child.node)
+                && let Kind::Directory(directory) = &child.node.kind
+            {
+                directory.move_to(place.below(name));
+            }
+        }
+        *self.place.lock() = Some(place);
     }
 }
 

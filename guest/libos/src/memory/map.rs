@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use machine::{Protection, UserRange};
 
 use super::Backed;
+use crate::file::File;
 
 /// What a mapping holds.
 #[derive(Clone)]
@@ -130,6 +131,30 @@ impl Mappings {
             }
         }
         true
+    }
+
+    /// Whether nothing in the range is shared with a file that was not opened for writing.
+    pub fn may_write(&self, range: UserRange) -> bool {
+        self.within(range).all(|mapping| match &mapping.content {
+            Content::File { backed, .. } => !mapping.shared || backed.writable,
+            _ => true,
+        })
+    }
+
+    /// The mappings that have a part in a range.
+    fn within(&self, range: UserRange) -> impl Iterator<Item = &Mapping> {
+        let first = self.containing(range.address).map_or(range.address, |(found, _)| found.address);
+        self.0.range(first..range.end()).map(|(_, (_, mapping))| mapping)
+    }
+
+    /// Whether a file is mapped so that it can be written through the mapping.
+    pub fn writes_to(&self, file: &Arc<dyn File>) -> bool {
+        self.0.values().any(|(_, mapping)| match &mapping.content {
+            Content::File { backed, .. } => {
+                mapping.shared && backed.writable && Arc::ptr_eq(&backed.file, file)
+            }
+            _ => false,
+        })
     }
 
     /// The mapped parts of a range.

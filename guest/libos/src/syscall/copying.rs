@@ -10,7 +10,7 @@ use machine::Transfer;
 
 use crate::errno::{Errno, Result};
 use crate::file::Description;
-use crate::file_system::{DIRECTORY, Identity, REGULAR, TYPE};
+use crate::file_system::{DIRECTORY, Identity, REGULAR, TYPE, happened};
 use crate::thread::Thread;
 use crate::user;
 use crate::wait::{self, Patience};
@@ -48,6 +48,7 @@ pub async fn copy_range(
     }
     if Identity::of(source) == Identity::of(target) {
         let from = position(thread, source, source_address)?;
+        let count = count.min(source.file.attributes(thread).await?.size.saturating_sub(from));
         let to = position(thread, target, target_address)?;
         if from < to.saturating_add(count) && to < from.saturating_add(count) {
             return Err(Errno::EINVAL);
@@ -126,6 +127,8 @@ pub async fn copy(
         outcome?;
     }
     settle(thread, source, source_address, from)?;
+    source.tell(happened::ACCESS);
+    target.tell(happened::MODIFY);
     if seekable {
         settle(thread, target, target_address, to)?;
     }

@@ -9,7 +9,7 @@ use super::{Call, Outcome, range};
 use crate::errno::{Errno, Result};
 use crate::file::pipe::{End, FIONREAD};
 use crate::file::{Description, Slot, flag};
-use crate::file_system::{REGULAR, TYPE};
+use crate::file_system::{REGULAR, TYPE, happened};
 use crate::process::Process;
 use crate::thread::Thread;
 use crate::user::{self, TRANSFER_MAX};
@@ -89,7 +89,20 @@ impl Transferring {
         if let Transfer::Done(length) = transfer {
             self.advance(length as u64);
         }
+        if thread.kernel().file_systems.watches.used() {
+            self.tell(transfer);
+        }
         Ok(transfer)
+    }
+
+    /// Tells those who watch the file.
+    fn tell(&self, transfer: Transfer) {
+        if !matches!(transfer, Transfer::NotReady | Transfer::Done(0)) {
+            self.description.tell(match self.way {
+                Way::Read => happened::ACCESS,
+                Way::Write => happened::MODIFY,
+            });
+        }
     }
 
     fn advance(&self, length: u64) {
@@ -173,13 +186,7 @@ impl Transferring {
 }
 
 /// Starts a transfer: at once if it can be, as a future if it has to wait.
-fn transfer(
-    call: &mut Call<'_>,
-    way: Way,
-    ranges: &[UserRange],
-    offset: Option<u64>,
-    flags: u32,
-) -> Outcome {
+fn transfer(call: &mut Call<'_>, way: Way, ranges: &[UserRange], offset: Option<u64>, flags: u32) -> Outcome {
     let mut transferring = attempt!(Transferring::new(call, way, offset, flags));
     let total: u64 = ranges.iter().map(|range| range.length).sum();
     let thread = call.thread;
@@ -291,11 +298,8 @@ fn flagged(call: &mut Call<'_>, way: Way, known: u32) -> Outcome {
     if flags & !(known | per_call::HIGH_PRIORITY) != 0 {
         return Err::<u64, _>(Errno::EOPNOTSUPP).into();
     }
-    let offset = if call.arguments[3] == u64::MAX {
-        None
-    } else {
-        attempt!(checked_offset(call.arguments[3]))
-    };
+    let offset =
+        if call.arguments[3] == u64::MAX { None } else { attempt!(checked_offset(call.arguments[3])) };
     vectored(call, way, offset, flags)
 }
 pub fn preadv2(call: &mut Call<'_>) -> Outcome {
@@ -401,8 +405,8 @@ pub fn fcntl(call: &mut Call<'_>) -> Outcome {
             })
         }
         // F_ADD_SEALS, F_GET_SEALS
-        1033 => Err::<u64, _>(Errno::EPERM).into(),
-        1034 => Ok(1).into(),
+        1033 => super::memory::add_seals(call, &description, argument as u32).into(),
+        1034 => super::memory::get_seals(&description).into(),
         _ => Err::<u64, _>(Errno::EINVAL).into(),
     }
 }
@@ -502,8 +506,9 @@ pub fn ftruncate(call: &mut Call<'_>) -> Outcome {
     let change = abi::file::Change { size: Some(size), ..Default::default() };
     let promise = description.file.change(call.thread, change);
     call.wait(async move {
-        let _description = description;
-        promise.await.map(|()| 0)
+        promise.await?;
+        description.tell(happened::MODIFY);
+        Ok(0)
     })
 }
 
@@ -516,8 +521,9 @@ pub fn fallocate(call: &mut Call<'_>) -> Outcome {
     }
     let promise = description.file.allocate(call.thread, mode as u32, offset, length);
     call.wait(async move {
-        let _description = description;
-        promise.await.map(|()| 0)
+        promise.await?;
+        description.tell(happened::MODIFY);
+        Ok(0)
     })
 }
 

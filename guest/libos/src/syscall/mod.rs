@@ -6,6 +6,7 @@
 mod copying;
 mod file;
 mod identity;
+mod inotify;
 mod locking;
 mod memory;
 mod message;

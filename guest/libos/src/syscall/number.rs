@@ -4,8 +4,8 @@
 //! keyrings, and 32-bit leftovers.
 
 use super::{
-    Call, Outcome, file, identity, locking, memory, misc, path, poll, process, signal, socket, splicing,
-    thread, time,
+    Call, Outcome, file, identity, inotify, locking, memory, misc, path, poll, process, signal, socket,
+    splicing, thread, time,
 };
 
 type Function = fn(&mut Call<'_>) -> Outcome;
@@ -219,6 +219,9 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[247] = Some(process::wait4);
     table[251] = Some(misc::nothing);
     table[252] = Some(misc::nothing);
+    table[253] = Some(inotify::init);
+    table[254] = Some(inotify::add_watch);
+    table[255] = Some(inotify::remove_watch);
     table[257] = Some(path::openat);
     table[258] = Some(path::mkdirat);
     table[259] = Some(path::mknodat);
@@ -255,6 +258,7 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[291] = Some(poll::epoll_create1);
     table[292] = Some(file::dup3);
     table[293] = Some(poll::pipe2);
+    table[294] = Some(inotify::init1);
     table[295] = Some(file::preadv);
     table[296] = Some(file::pwritev);
     table[297] = Some(signal::rt_tgsigqueueinfo);

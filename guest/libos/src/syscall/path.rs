@@ -13,13 +13,13 @@ use super::{Call, Outcome};
 use crate::errno::{Errno, Result};
 use crate::file::{Description, Slot, flag};
 use crate::file_system::{
-    self, DirectoryFile, Follow, Kind, Location, change_attributes, make, make_directory, make_hard_link,
-    make_link, permits, remove, rename, walk, walk_parent, want,
+    self, DirectoryFile, Follow, Kind, Location, change_attributes, happened, make, make_directory,
+    make_hard_link, make_link, permits, remove, rename, walk, walk_parent, want,
 };
 use crate::thread::Thread;
 use crate::user;
 
-const AT_FDCWD: i32 = -100;
+pub(super) const AT_FDCWD: i32 = -100;
 const AT_SYMLINK_NOFOLLOW: u32 = 0x100;
 const AT_EACCESS: u32 = 0x200;
 const AT_SYMLINK_FOLLOW: u32 = 0x400;
@@ -29,9 +29,9 @@ const AT_EMPTY_PATH: u32 = 0x1000;
 const AT_STATX_SYNC_TYPE: u32 = 0x6000;
 
 /// A directory descriptor and a path, taken from the program.
-struct Named {
-    start: Location,
-    path: Vec<u8>,
+pub(super) struct Named {
+    pub start: Location,
+    pub path: Vec<u8>,
 }
 
 /// Where a relative path starts.
@@ -43,7 +43,7 @@ fn start(call: &Call<'_>, directory: i32, path: &[u8]) -> Result<Location> {
     description.location.clone().ok_or(Errno::ENOTDIR)
 }
 
-fn named(call: &Call<'_>, directory: i32, address: u64) -> Result<Named> {
+pub(super) fn named(call: &Call<'_>, directory: i32, address: u64) -> Result<Named> {
     let path = user::read_path(call.thread, address)?;
     let start = start(call, directory, &path)?;
     Ok(Named { start, path })
@@ -180,7 +180,7 @@ fn stat_at(call: &mut Call<'_>, directory: i32, path: u64, to: u64, flags: u32, 
         let entry = named
             .find(&thread, follow_unless(flags, AT_SYMLINK_NOFOLLOW), flags & AT_EMPTY_PATH != 0)
             .await?;
-        write_stat(&thread, to, &entry.node.attributes(), format)
+        write_stat(&thread, to, &file_system::attributes(&thread, &entry).await?, format)
     })
 }
 
@@ -354,7 +354,8 @@ pub fn unlinkat(call: &mut Call<'_>) -> Outcome {
 }
 
 fn rename_at(call: &mut Call<'_>, from: (i32, u64), to: (i32, u64), flags: u32) -> Outcome {
-    if flags & !3 != 0 || flags == 3 {
+    attempt!(only(flags, file_system::NO_REPLACE | file_system::EXCHANGE));
+    if flags == file_system::NO_REPLACE | file_system::EXCHANGE {
         return Err::<u64, _>(Errno::EINVAL).into();
     }
     let from = attempt!(named(call, from.0, from.1));
@@ -436,9 +437,16 @@ fn change_descriptor(call: &mut Call<'_>, number: u64, change: Change) -> Outcom
 
 fn change_opened(call: &Call<'_>, description: Arc<Description>, change: Change) -> Outcome {
     let promise = description.file.change(call.thread, change);
+    let thread = call.thread.clone();
     act(call, async move {
-        let _description = description;
-        promise.await
+        promise.await?;
+        // A directory's change goes by its place, and is told there.
+        if let Some(location) = &description.location
+            && description.file_as::<DirectoryFile>().is_none()
+        {
+            file_system::tell_changed(&thread, location, &change);
+        }
+        Ok(())
     })
 }
 
@@ -550,7 +558,11 @@ pub fn umask(call: &mut Call<'_>) -> Outcome {
 }
 
 pub fn getcwd(call: &mut Call<'_>) -> Outcome {
-    let mut path = call.process().directory.lock().path();
+    let directory = call.process().directory.lock().clone();
+    if directory.is_removed() {
+        return Err::<u64, _>(Errno::ENOENT).into();
+    }
+    let mut path = directory.path();
     path.push(0);
     if path.len() as u64 > call.arguments[1] {
         return Err::<u64, _>(Errno::ERANGE).into();
@@ -617,6 +629,7 @@ pub fn getdents64(call: &mut Call<'_>) -> Outcome {
         {
             let listing = description.listing.lock();
             let entries = listing.as_ref().map(|listing| listing.entries.as_slice()).unwrap_or(&[]);
+            description.tell(happened::ACCESS);
             while let Some(entry) = entries.get(position) {
                 let size = (19 + entry.name.len() + 1).next_multiple_of(8);
                 if bytes.len() + size > (length as usize).min(1 << 20) {
@@ -666,8 +679,8 @@ fn write_statistics(thread: &Arc<Thread>, to: u64, s: &Statistics) -> Result<()>
 async fn statistics(thread: &Arc<Thread>, entry: &Location) -> Result<Statistics> {
     let kernel = thread.kernel();
     let place = match &entry.node.kind {
-        Kind::Host(leaf) if !leaf.overlay => Some(&leaf.place),
-        Kind::Directory(directory) if !directory.overlay => directory.place.as_ref(),
+        Kind::Host(leaf) if !leaf.overlay => Some(leaf.place.clone()),
+        Kind::Directory(directory) if !directory.overlay => directory.place(),
         _ => None,
     };
     if let Some(place) = place {

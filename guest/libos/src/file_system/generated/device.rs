@@ -58,7 +58,7 @@ pub fn fill_devices(devices: &Location, meta: &impl Fn(u32, u32, u32) -> Meta) {
         let node = Node::new(meta(LINK | 0o777, 0, 0), Kind::Link(target.to_vec()));
         attach(devices, name, node, meta);
     }
-    let terminals = Kind::Directory(Directory::new(None, true, false));
+    let terminals = Kind::Directory(Directory::own());
     attach(devices, b"pts", Node::new(meta(0o040755, 0, 0), terminals), meta);
 }
 
