@@ -7,4 +7,5 @@ pub mod outcome;
 pub mod package;
 pub mod process;
 pub mod scratch;
+pub mod screen;
 pub mod service;

@@ -33,9 +33,11 @@ pub const MUSL_GCC: Need = need("/usr/bin/musl-gcc", "musl-tools");
 pub const NGINX: Need = need("/usr/sbin/nginx", "nginx-light");
 pub const NODE: Need = need("/usr/bin/node", "nodejs");
 pub const OBJDUMP: Need = need("/usr/bin/objdump", "binutils");
+pub const OPENSSL: Need = need("/usr/bin/openssl", "openssl");
 pub const PYTHON: Need = need("/usr/bin/python3", "python3");
 pub const REDIS_BENCHMARK: Need = need("/usr/bin/redis-benchmark", "redis-tools");
 pub const REDIS_SERVER: Need = need("/usr/bin/redis-server", "redis-server");
+pub const SETSID: Need = need("/usr/bin/setsid", "util-linux");
 pub const SQLITE: Need = need("/usr/bin/sqlite3", "sqlite3");
 pub const UNSHARE: Need = need("/usr/bin/unshare", "util-linux");
 pub const WRK: Need = need("/usr/bin/wrk", "wrk");
@@ -57,9 +59,11 @@ pub const ALL: &[Need] = &[
     NGINX,
     NODE,
     OBJDUMP,
+    OPENSSL,
     PYTHON,
     REDIS_BENCHMARK,
     REDIS_SERVER,
+    SETSID,
     SQLITE,
     UNSHARE,
     WRK,

@@ -1,7 +1,9 @@
-//! The project's own commands: `cargo xtask test`.
+//! The project's own commands: `cargo xtask test`, `cargo xtask tidy`.
+#![forbid(unsafe_code)]
 
 mod count;
 mod test;
+mod tidy;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -12,7 +14,9 @@ const USAGE: &str = "\
 cargo xtask COMMAND
 
   test [--case TEXT] [--caller NAME] [--pending] [--suite-only]
-        builds, runs the unit tests, then the end-to-end suite against target/release/eyot
+        builds, checks, runs the unit tests, then the end-to-end suite against target/release/eyot
+  tidy
+        checks layers, unsafe code, openings, paths, formatting, clippy and the guest image's instructions
 ";
 
 fn main() -> ExitCode {
@@ -34,6 +38,7 @@ fn run() -> Result<bool> {
     let rest: Vec<String> = arguments.collect();
     match command.as_str() {
         "test" => test::run(&rest),
+        "tidy" => tidy::run(root),
         _ => {
             eprint!("{USAGE}");
             Ok(matches!(command.as_str(), "help" | "--help" | "-h"))

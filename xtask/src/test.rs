@@ -1,4 +1,4 @@
-//! `cargo xtask test`: packages, release build, unit tests, end-to-end suite, one summary line.
+//! `cargo xtask test`: packages, release build, checks, unit tests, end-to-end suite, one summary line.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -15,6 +15,11 @@ pub fn run(arguments: &[String]) -> Result<bool> {
     package::provide(package::ALL, is_root())?;
     let mut total = Count::default();
     let mut sound = stage("cargo build --release", cargo(&["build", "--release"]), &mut total)?;
+    if sound && !suite_only {
+        let mut tidy = Command::new(std::env::current_exe().context("finding this program")?);
+        tidy.arg("tidy");
+        sound &= stage("tidy", tidy, &mut total)?;
+    }
     if sound && !suite_only {
         sound &= stage("unit tests", cargo(&["test", "--workspace", "--no-fail-fast"]), &mut total)?;
     }

@@ -110,8 +110,8 @@ pub fn plan(code: Code<'_>, site: u64, number: u32) -> Result<Plan, Refusal> {
 fn over_load(code: Code<'_>, site: u64, number: u32) -> Option<Result<Plan, Refusal>> {
     let value = number.to_le_bytes();
     for (opcode, length) in [(&[0xb8][..], PATCH), (&[0x48, 0xc7, 0xc0], PATCH + 2)] {
-        let at = site - (opcode.len() + value.len()) as u64;
-        let Some(bytes) = code.from(at) else { continue };
+        let at = site.checked_sub((opcode.len() + value.len()) as u64);
+        let Some((at, bytes)) = at.and_then(|at| Some((at, code.from(at)?))) else { continue };
         if !bytes.starts_with(opcode) || !bytes[opcode.len()..].starts_with(&value) {
             continue;
         }

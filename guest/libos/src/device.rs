@@ -15,6 +15,7 @@ use machine::{Event, Handle, Machine, Readiness, Started, Ticket};
 use spin::Mutex;
 
 use crate::errno::{Errno, Result};
+use crate::file::{Promise, kept};
 use crate::kernel::Kernel;
 use crate::signal;
 use crate::wait::WaitQueue;
@@ -139,6 +140,17 @@ impl Devices {
         match self.machine.request(request) {
             Started::Ready(result) => result.map_err(Errno::from),
             Started::Later(ticket) => self.completion(kernel, ticket).await,
+        }
+    }
+
+    /// Asks, and promises the answer.
+    pub fn promise(kernel: &Arc<Kernel>, request: Request<'_>) -> Promise<Reply> {
+        match kernel.machine.request(request) {
+            Started::Ready(result) => kept(result.map_err(Errno::from)),
+            Started::Later(ticket) => {
+                let kernel = kernel.clone();
+                Promise::later(async move { kernel.devices.completion(&kernel, ticket).await })
+            }
         }
     }
 

@@ -19,8 +19,14 @@ use crate::wait::Patience;
 
 const BUCKETS: usize = 128;
 
-/// Which word: address space and address.
-pub type Key = (Space, u64);
+/// Which word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// By its address in a space.
+    Private(Space, u64),
+    /// By its place in a file that may be mapped at several addresses.
+    Shared { device: u64, inode: u64, offset: u64 },
+}
 
 struct Waiter {
     key: Mutex<Key>,
@@ -46,20 +52,25 @@ impl Futexes {
     }
 
     fn bucket(&self, key: Key) -> &Mutex<VecDeque<Arc<Waiter>>> {
-        let hash = (key.1 >> 2).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 57;
+        let place = match key {
+            Key::Private(_, address) => address,
+            Key::Shared { inode, offset, .. } => offset ^ inode << 12,
+        };
+        let hash = (place >> 2).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 57;
         &self.buckets[hash as usize % BUCKETS]
     }
 
-    /// Waits while the word is `expected`, for a wake-up that shares a bit with `bits`.
+    /// Waits while the word, which is at `address`, is `expected`, for a wake-up that shares a bit with
+    /// `bits`.
     pub async fn wait(
         &self,
         thread: &Arc<Thread>,
+        key: Key,
         address: u64,
         expected: u32,
         bits: u32,
         patience: Patience,
     ) -> Result<u64> {
-        let key = (thread.process.space, address);
         let machine = &thread.kernel().machine;
         let waiter = Arc::new(Waiter {
             key: Mutex::new(key),
@@ -69,7 +80,7 @@ impl Futexes {
         });
         {
             let mut bucket = self.bucket(key).lock();
-            if machine.compare_exchange(key.0, address, expected, expected)? != expected {
+            if machine.compare_exchange(thread.process.space, address, expected, expected)? != expected {
                 return Err(Errno::EAGAIN);
             }
             bucket.push_back(waiter.clone());

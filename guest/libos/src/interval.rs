@@ -28,6 +28,7 @@ struct Setting {
     next_ns: u64,
     interval_ns: u64,
     key: Option<(u64, u64)>,
+    /// Expiries that the last signal taken stood for, beside its own.
     overruns: u32,
 }
 
@@ -35,16 +36,14 @@ struct Setting {
 pub struct IntervalTimer {
     pub number: u32,
     pub notice: Notice,
-    /// `si_code` of its signals: SI_TIMER, or SI_KERNEL for setitimer.
-    code: i32,
     process: Weak<Process>,
     setting: Mutex<Setting>,
 }
 
 impl IntervalTimer {
-    pub fn new(process: &Arc<Process>, number: u32, notice: Notice, code: i32) -> Arc<Self> {
+    pub fn new(process: &Arc<Process>, number: u32, notice: Notice) -> Arc<Self> {
         let setting = Mutex::new(Setting::default());
-        Arc::new(Self { number, notice, code, process: Arc::downgrade(process), setting })
+        Arc::new(Self { number, notice, process: Arc::downgrade(process), setting })
     }
 
     /// Remaining time and interval, in nanoseconds; zero remaining when disarmed.
@@ -83,6 +82,7 @@ impl Listener for IntervalTimer {
     fn changed(&self) {
         let Some(process) = self.process.upgrade() else { return };
         let now_ns = process.kernel.machine.now().monotonic_ns;
+        let mut missed = 0;
         {
             let mut setting = self.setting.lock();
             if setting.next_ns == 0 || setting.next_ns > now_ns {
@@ -92,8 +92,7 @@ impl Listener for IntervalTimer {
             if setting.interval_ns == 0 {
                 setting.next_ns = 0;
             } else {
-                let missed = (now_ns - setting.next_ns) / setting.interval_ns;
-                setting.overruns = missed.min(i32::MAX as u64) as u32;
+                missed = (now_ns - setting.next_ns) / setting.interval_ns;
                 setting.next_ns += (missed + 1) * setting.interval_ns;
                 if let Some(this) = process.timers.find(self) {
                     let listener: Weak<dyn Listener> = Arc::downgrade(&this) as Weak<dyn Listener>;
@@ -102,7 +101,10 @@ impl Listener for IntervalTimer {
             }
         }
         if let Notice::Signal { number, value, thread } = self.notice {
-            let information = Information::timer(number, self.code, self.number, value);
+            let information = match self.number.checked_sub(FIRST_POSIX) {
+                Some(timer) => Information::timer(number, timer, missed.min(i32::MAX as u64) as u32, value),
+                None => Information::kernel(number),
+            };
             let target = match thread {
                 Some(number) => Target::Thread(number),
                 None => Target::Process,
@@ -139,6 +141,13 @@ impl IntervalTimers {
 
     pub fn remove(&self, number: u32) -> Option<Arc<IntervalTimer>> {
         self.timers.lock().remove(&number)
+    }
+
+    /// A signal of timer_create's timer has been taken.
+    pub fn delivered(&self, timer: u32, overruns: u32) {
+        if let Some(timer) = self.get(timer + FIRST_POSIX) {
+            timer.setting.lock().overruns = overruns;
+        }
     }
 
     fn find(&self, timer: &IntervalTimer) -> Option<Arc<IntervalTimer>> {

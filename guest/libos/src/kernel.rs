@@ -11,6 +11,7 @@ use core::task::{Context as TaskContext, Poll, Waker};
 
 use abi::boot::Boot;
 use abi::exit::Exit;
+use abi::request::{Reply, Request};
 use machine::{Cpu, Machine, Patience, Trap};
 use spin::Mutex;
 
@@ -27,6 +28,13 @@ use crate::syscall::{self, Finish, Outcome};
 use crate::thread::{Body, Thread};
 use crate::timer::Timers;
 
+/// Resident memory in bytes, and its highest mark.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MemoryUse {
+    pub resident: u64,
+    pub peak: u64,
+}
+
 /// Everything an island's processes share.
 pub struct Kernel {
     pub machine: Arc<dyn Machine>,
@@ -42,6 +50,8 @@ pub struct Kernel {
     pub hostname: Mutex<Vec<u8>>,
     pub started_ns: u64,
     numbers: AtomicU32,
+    /// What the island held when it was last measured.
+    memory_use: Mutex<MemoryUse>,
     /// All processes, by number.
     pub processes: Mutex<alloc::collections::BTreeMap<u32, Arc<Process>>>,
 }
@@ -51,7 +61,7 @@ impl Kernel {
         let started_ns = machine.now().monotonic_ns;
         Arc::new(Self {
             scheduler: Scheduler::new(machine.clone(), boot.cpus.clamp(1, 64)),
-            timers: Timers::new(),
+            timers: Timers::default(),
             devices: Devices::new(machine.clone()),
             futexes: Futexes::new(),
             file_systems: FileSystems::new(&boot, started_ns),
@@ -59,6 +69,7 @@ impl Kernel {
             entropy: Entropy::new(boot.seed),
             hostname: Mutex::new(boot.hostname.clone()),
             numbers: AtomicU32::new(1),
+            memory_use: Mutex::default(),
             processes: Mutex::new(alloc::collections::BTreeMap::new()),
             started_ns,
             machine,
@@ -72,9 +83,23 @@ impl Kernel {
         self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// Asks how much memory the island holds. Without an answer what was known before stays true enough.
+    pub async fn measure_memory(&self) -> MemoryUse {
+        let reply = self.devices.request(self, Request::MemoryUse).await;
+        if let Ok(Reply::MemoryUse { resident, peak }) = reply {
+            *self.memory_use.lock() = MemoryUse { resident, peak };
+        }
+        self.memory_use()
+    }
+
+    /// What the island held when it was last measured.
+    pub fn memory_use(&self) -> MemoryUse {
+        *self.memory_use.lock()
+    }
+
     /// Says one line to the user.
     pub fn say(&self, text: &str) {
-        let _ = self.machine.request(abi::request::Request::Say { text });
+        let _ = self.machine.request(Request::Say { text });
     }
 
     /// Ends the island.
@@ -85,27 +110,30 @@ impl Kernel {
     /// What a CPU does for ever.
     pub fn run_cpu(self: &Arc<Self>, cpu: Cpu) -> ! {
         loop {
-            match self.scheduler.next(cpu) {
-                Some(thread) => {
-                    self.run_thread(cpu, thread);
-                    self.scheduler.release(cpu);
-                }
-                None => self.idle(cpu),
+            let mut now_ns = self.machine.now().monotonic_ns;
+            while let Some(thread) = self.scheduler.next(cpu) {
+                thread.begin_metering(now_ns);
+                let since_ns = now_ns;
+                self.run_thread(cpu, &thread);
+                self.scheduler.release(cpu);
+                now_ns = self.machine.now().monotonic_ns;
+                thread.meter(now_ns.saturating_sub(since_ns));
             }
+            self.idle(cpu);
         }
     }
 
     /// Runs one thread until it blocks, ends or gives way.
-    fn run_thread(self: &Arc<Self>, cpu: Cpu, thread: Arc<Thread>) {
+    fn run_thread(self: &Arc<Self>, cpu: Cpu, thread: &Arc<Thread>) {
         let mut body = thread.begin();
         loop {
             if body.pending.is_some() {
-                match self.resume_call(cpu, &thread, body) {
+                match self.resume_call(cpu, thread, body) {
                     Some(continued) => body = continued,
                     None => return,
                 }
             }
-            if thread.take_attention() && signal::deliver(&thread, &mut body, &self.machine, cpu).is_break() {
+            if thread.take_attention() && signal::deliver(thread, &mut body, &self.machine, cpu).is_break() {
                 self.machine.leave(cpu, &mut body.context);
                 return;
             }
@@ -113,9 +141,9 @@ impl Kernel {
             // What the calls left that could not be answered on the spot.
             let mut left = None;
             let trap = self.machine.enter(cpu, &mut body.context, slice, &mut |context| {
-                left = Some(match syscall::dispatch(&thread, context, cpu) {
+                left = Some(match syscall::dispatch(thread, context, cpu) {
                     Outcome::Now(Finish::Return(result)) => {
-                        syscall::set_result(&thread, context, result);
+                        syscall::set_result(thread, context, result);
                         if !thread.has_attention() && self.scheduler.slice(self.timers.earliest_ns()) == slice
                         {
                             return true;
@@ -129,7 +157,7 @@ impl Kernel {
             let finish = match trap {
                 Trap::Syscall => left.expect("invariant: a call that ends the entry leaves something"),
                 Trap::Exception(exception) => {
-                    signal::raise_exception(&thread, exception, body.context.registers.rip);
+                    signal::raise_exception(thread, exception, body.context.registers.rip);
                     continue;
                 }
                 Trap::Interrupt => {
@@ -144,17 +172,24 @@ impl Kernel {
             };
             match finish {
                 Outcome::Now(Finish::Yield) => {
-                    syscall::set_result(&thread, &mut body.context, Ok(0));
+                    syscall::set_result(thread, &mut body.context, Ok(0));
                     self.machine.leave(cpu, &mut body.context);
                     thread.give_way(body);
                     return;
                 }
                 Outcome::Now(finish) => {
-                    if self.finish_call(cpu, &thread, &mut body, finish) {
+                    if self.finish_call(cpu, thread, &mut body, finish) {
                         return;
                     }
                 }
-                Outcome::Later(pending) => body.pending = Some(pending),
+                Outcome::Later(pending) => {
+                    body.pending = Some(pending);
+                    self.machine.leave(cpu, &mut body.context);
+                    match thread.block(body) {
+                        Some(woken) => body = woken,
+                        None => return,
+                    }
+                }
             }
         }
     }

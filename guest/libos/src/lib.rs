@@ -49,7 +49,6 @@ pub struct HostClock {
     pub gettimeofday: u64,
     pub time: u64,
     pub clock_getres: u64,
-    pub getcpu: u64,
 }
 
 /// Starts the service and never returns: CPU 0 runs here, the others are started.

@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use abi::exit::Exit;
 use machine::Space;
@@ -39,6 +39,9 @@ impl Identity {
 
 /// Resource limits (getrlimit(2)): soft and hard, by number.
 pub type Limits = [(u64, u64); 16];
+
+/// RLIMIT_FSIZE.
+pub const FILE_SIZE_LIMIT: usize = 1;
 
 /// No limit.
 pub const UNLIMITED: u64 = u64::MAX;
@@ -84,6 +87,10 @@ pub struct Process {
     pub group: AtomicU32,
     pub session: AtomicU32,
     pub timers: crate::interval::IntervalTimers,
+    /// Time of its threads on CPUs, in runs that are over.
+    pub cpu_time_ns: AtomicU64,
+    /// nice(2): remembered, for one service has nobody to be nice to.
+    pub nice: AtomicI32,
     ending: AtomicBool,
     /// The thread that ends the others to run a new program; 0 for none.
     pub sole_survivor: AtomicU32,
@@ -121,6 +128,8 @@ impl Process {
             group: AtomicU32::new(number),
             session: AtomicU32::new(number),
             timers: crate::interval::IntervalTimers::default(),
+            cpu_time_ns: AtomicU64::new(0),
+            nice: AtomicI32::new(0),
             ending: AtomicBool::new(false),
             sole_survivor: AtomicU32::new(0),
         });
@@ -143,6 +152,13 @@ impl Process {
     pub fn end(&self, exit: Exit) -> ! {
         self.ending.store(true, Ordering::SeqCst);
         self.kernel.halt(exit)
+    }
+
+    /// Time of all its threads on CPUs (clock_gettime(2), CLOCK_PROCESS_CPUTIME_ID).
+    pub fn processor_time_ns(&self) -> u64 {
+        let now_ns = self.kernel.machine.now().monotonic_ns;
+        let running: u64 = self.threads.lock().values().map(|thread| thread.current_run_ns(now_ns)).sum();
+        self.cpu_time_ns.load(Ordering::Relaxed) + running
     }
 
     /// A limit's soft value.

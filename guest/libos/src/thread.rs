@@ -53,7 +53,10 @@ pub struct Thread {
     pub robust_list: AtomicU64,
     /// Name as prctl(PR_SET_NAME) sets it.
     pub name: Mutex<[u8; 16]>,
+    /// Time on a CPU in runs that are over.
     pub cpu_time_ns: AtomicU64,
+    /// When the run under way began.
+    running_since_ns: AtomicU64,
 }
 
 impl Thread {
@@ -74,6 +77,7 @@ impl Thread {
             robust_list: AtomicU64::new(0),
             name: Mutex::new([0; 16]),
             cpu_time_ns: AtomicU64::new(0),
+            running_since_ns: AtomicU64::new(0),
         })
     }
 
@@ -164,6 +168,33 @@ impl Thread {
         if before == Ok(State::Blocked as u8) {
             self.kernel().scheduler.enqueue(self.clone());
         }
+    }
+
+    /// A CPU is about to run the thread.
+    pub(crate) fn begin_metering(&self, now_ns: u64) {
+        self.running_since_ns.store(now_ns, Ordering::Relaxed);
+    }
+
+    /// A run is over; it took this long.
+    pub(crate) fn meter(&self, time_ns: u64) {
+        self.cpu_time_ns.fetch_add(time_ns, Ordering::Relaxed);
+        self.process.cpu_time_ns.fetch_add(time_ns, Ordering::Relaxed);
+    }
+
+    /// How long the run under way lasts already; 0 if there is none.
+    pub fn current_run_ns(&self, now_ns: u64) -> u64 {
+        match self.state.load(Ordering::Relaxed) {
+            state if state == State::Running as u8 || state == State::Notified as u8 => {
+                now_ns.saturating_sub(self.running_since_ns.load(Ordering::Relaxed))
+            }
+            _ => 0,
+        }
+    }
+
+    /// Time on a CPU so far (clock_gettime(2), CLOCK_THREAD_CPUTIME_ID).
+    pub fn processor_time_ns(&self) -> u64 {
+        let now_ns = self.kernel().machine.now().monotonic_ns;
+        self.cpu_time_ns.load(Ordering::Relaxed) + self.current_run_ns(now_ns)
     }
 
     /// Whether the thread waits for something, for /proc.

@@ -26,15 +26,17 @@ pub struct Timers {
     earliest_ns: AtomicU64,
 }
 
-impl Timers {
-    pub const fn new() -> Self {
+impl Default for Timers {
+    fn default() -> Self {
         Self {
             due: Mutex::new(BTreeMap::new()),
             numbers: AtomicU64::new(1),
             earliest_ns: AtomicU64::new(u64::MAX),
         }
     }
+}
 
+impl Timers {
     /// When something is due next.
     pub fn earliest_ns(&self) -> Option<u64> {
         match self.earliest_ns.load(Ordering::Acquire) {

@@ -18,7 +18,7 @@ use machine::{Handle, Source, Transfer};
 
 use crate::errno::Errno;
 use crate::kernel::Kernel;
-use crate::syscall::{Call, Finish, Outcome, name, run};
+use crate::syscall::{Call, Finish, Outcome, is_served, name, run};
 use crate::thread::Thread;
 use argument::Rendered;
 
@@ -64,7 +64,7 @@ impl Record {
         match finish {
             Finish::Return(Ok(value)) => self.print(&result(self.number, *value)),
             Finish::Return(Err(errno)) => {
-                if *errno == Errno::ENOSYS {
+                if *errno == Errno::ENOSYS && !is_served(self.number) {
                     name_unknown(self.thread.kernel(), self.number);
                 }
                 self.print(&failure(*errno));

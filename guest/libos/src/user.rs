@@ -110,6 +110,15 @@ pub fn advance(ranges: &mut Vec<UserRange>, mut count: u64) {
     });
 }
 
+/// Cuts a list of ranges to its first `count` bytes.
+pub fn limit(ranges: &mut Vec<UserRange>, mut count: u64) {
+    ranges.retain_mut(|range| {
+        range.length = range.length.min(count);
+        count -= range.length;
+        range.length != 0
+    });
+}
+
 /// `struct timespec` as nanoseconds; EINVAL if it is none.
 pub fn read_time(thread: &Arc<Thread>, address: u64) -> Result<u64> {
     let [seconds, nanoseconds] = read_words::<2>(thread, address)?;

@@ -2,9 +2,9 @@
 //!
 //! Exit: `pico_enter` pushes what the caller may want back, then loads the application's registers and
 //! jumps. Entry: a patched call site comes through its stub to `pico_gate`, which saves the registers
-//! and asks the library OS to answer the call; mostly it does, and the exit follows. A trap comes as a signal, whose handler saves the registers from the
-//! frame and goes on at `pico_finish`. Nothing is ever pushed on the application's stack: it has a red
-//! zone, and may not exist.
+//! and asks the library OS to answer the call; mostly it does, and the exit follows. A trap comes as a
+//! signal, whose handler saves the registers from the frame and goes on at `pico_finish`. Nothing is ever
+//! pushed on the application's stack: it has a red zone, and may not exist.
 //!
 //! A signal on any instruction of this file is safe: between `pico_exit_begin` and `pico_exit_end` the
 //! context is still complete, so a kick there makes the exit start over at `pico_abort`; from `pico_gate`
@@ -12,6 +12,8 @@
 //!
 //! A context is `live` while the upper halves of its vector registers, its x87 state and its thread
 //! pointer are in the processor; the lower halves, which the library OS uses, are saved each time.
+//! MXCSR's exception flags stay in the processor as well: nearly every program that computes has some set,
+//! LDMXCSR costs more than the rest of a call, and the library OS computes nothing that would set one.
 
 use core::arch::global_asm;
 use core::mem::offset_of;
@@ -104,7 +106,9 @@ pico_exit_begin:
     cmp qword ptr [rdi + {LIVE}], 0
     je 3f
     pico_load_vectors rdi
-    cmp dword ptr [rdi + {MXCSR}], 0x1f80
+    mov eax, [rdi + {MXCSR}]
+    and eax, {CONTROL}
+    cmp eax, 0x1f80
     jne 4f
 2:  mov dword ptr gs:[{INSIDE}], 1
     // The stub that continues after a patched site, or the address itself.
@@ -172,7 +176,11 @@ pico_abort:
 2:  mov rsp, gs:[{KERNEL_STACK}]
     push 0x202
     popfq
-    ldmxcsr gs:[{DEFAULT_MXCSR}]
+    // The context may still be live: its exception flags stay.
+    stmxcsr gs:[{SCRATCH}]
+    and dword ptr gs:[{SCRATCH}], {FLAGS}
+    or dword ptr gs:[{SCRATCH}], 0x1f80
+    ldmxcsr gs:[{SCRATCH}]
     jmp 3f
 
     // From a stub: rcx points to the logical return address, at a fixed distance behind the stub's
@@ -210,7 +218,9 @@ pico_gate:
     mov [rdi + {RSP}], rdx
     pico_store_vectors rdi
     stmxcsr [rdi + {MXCSR}]
-    cmp dword ptr [rdi + {MXCSR}], 0x1f80
+    mov eax, [rdi + {MXCSR}]
+    and eax, {CONTROL}
+    cmp eax, 0x1f80
     jne 4f
     // Trap, direction, nested-task and alignment flags are not for the library OS.
 2:  test r11d, 0x44500
@@ -264,6 +274,8 @@ pico_leave:
     MXCSR = const extended(24),
     XMM = const extended(160),
     HEADER = const extended(512),
+    FLAGS = const 0x3f_u32,
+    CONTROL = const !0x3f_u32,
     LIVE = const offset_of!(Context, live),
     RESUME = const offset_of!(Context, resume),
     R15 = const register(offset_of!(Registers, r15)),

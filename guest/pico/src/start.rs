@@ -169,7 +169,6 @@ unsafe extern "C" fn main(stack: *const u64) -> ! {
         gettimeofday: functions.find(b"__vdso_gettimeofday"),
         time: functions.find(b"__vdso_time"),
         clock_getres: functions.find(b"__vdso_clock_getres"),
-        getcpu: functions.find(b"__vdso_getcpu"),
     };
     let machine = Arc::new(pico::Pico::new(start.direct, start.boot.seed));
     libos::boot(machine, start.boot, clock)

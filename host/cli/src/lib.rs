@@ -7,7 +7,9 @@
 mod command;
 mod completions;
 mod doctor;
-mod parse;
+// For fuzzing.
+#[doc(hidden)]
+pub mod parse;
 mod perform;
 
 use std::process::ExitCode;

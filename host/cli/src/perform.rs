@@ -33,7 +33,8 @@ pub struct Arguments {
     /// Show a file or directory of this machine inside; read-only with :ro.
     #[arg(short = 'v', long = "volume", value_name = "SRC:DST[:ro]", value_parser = parse::volume)]
     volume: Vec<Volume>,
-    /// Let the program connect to HOST:PORT (a name or an address), or to anything with `any`.
+    /// Let the program connect to HOST:PORT (a name or an address), or to anything with `any`, except this
+    /// machine's own loopback interface, which is granted as localhost:PORT.
     #[arg(long, value_name = "HOST:PORT|any", value_parser = parse::allowance)]
     allow: Vec<Allowance>,
     /// Set an environment variable; -e NAME alone passes the caller's on.
@@ -79,12 +80,7 @@ pub struct Arguments {
     #[arg(short = 'q', long)]
     quiet: bool,
     /// The program and its arguments.
-    #[arg(
-        required = true,
-        value_name = "PROGRAM [ARGS]",
-        trailing_var_arg = true,
-        allow_hyphen_values = true
-    )]
+    #[arg(required = true, value_name = "PROGRAM [ARGS]", trailing_var_arg = true)]
     program: Vec<OsString>,
 }
 

@@ -1,11 +1,12 @@
 //! Where the island may connect to.
 //!
 //! A destination is granted by address, or by name: then every address that was handed out for that name
-//! is granted on that port, for as long as the island lives. Nothing is granted implicitly, not even the
-//! machine itself.
+//! is granted on that port, for as long as the island lives. Nothing is granted implicitly: `any` is
+//! everything but the machine's own loopback interface, whose services trust whoever reaches them. That is
+//! granted by its address, or as localhost, which needs no look-up (RFC 6761, 6.3).
 
 use std::collections::HashSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use api::spec::Allowance;
 
@@ -31,7 +32,13 @@ impl Destinations {
                 Allowance::Address(address, port) => {
                     destinations.addresses.insert(SocketAddr::new(address, port));
                 }
-                Allowance::Name(name, port) => destinations.names.push((name.to_ascii_lowercase(), port)),
+                Allowance::Name(name, port) => {
+                    if is_localhost(&name) {
+                        let both: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+                        destinations.addresses.extend(both.map(|address| SocketAddr::new(address, port)));
+                    }
+                    destinations.names.push((name.to_ascii_lowercase(), port));
+                }
             }
         }
         destinations
@@ -45,7 +52,8 @@ impl Destinations {
     /// Whether the island may connect or send to this address.
     pub fn allows(&self, destination: SocketAddr) -> bool {
         let plain = SocketAddr::new(destination.ip().to_canonical(), destination.port());
-        self.any || self.addresses.contains(&plain) || self.handed_out.contains(&plain)
+        let elsewhere = !plain.ip().is_loopback() && !plain.ip().is_unspecified();
+        self.any && elsewhere || self.addresses.contains(&plain) || self.handed_out.contains(&plain)
     }
 
     /// Whether the island may ask for this name.
@@ -64,6 +72,11 @@ impl Destinations {
             }
         }
     }
+}
+
+fn is_localhost(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+    name == "localhost" || name.ends_with(".localhost")
 }
 
 #[cfg(test)]
@@ -89,6 +102,20 @@ mod tests {
         assert!(one.allows(at("[::ffff:10.0.0.1]:5432")));
         assert!(!one.allows(at("10.0.0.1:22")));
         assert!(!one.allows(at("10.0.0.2:5432")));
+    }
+
+    #[test]
+    fn loopback_is_granted_only_by_its_name() {
+        let any = Destinations::new(vec![Allowance::Any]);
+        assert!(any.allows(at("192.0.2.1:80")) && any.allows_name("example.com"));
+        for own in
+            ["127.0.0.1:80", "127.1.2.3:80", "[::1]:80", "[::ffff:127.0.0.1]:80", "0.0.0.0:80", "[::]:80"]
+        {
+            assert!(!any.allows(at(own)), "{own}");
+        }
+        let local = Destinations::new(vec![Allowance::Any, Allowance::Name("localhost".into(), 80)]);
+        assert!(local.allows(at("127.0.0.1:80")) && local.allows(at("[::1]:80")));
+        assert!(!local.allows(at("127.0.0.1:81")));
     }
 
     #[test]

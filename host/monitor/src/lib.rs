@@ -31,9 +31,14 @@ mod watch;
 use std::process::ExitCode;
 
 pub use doctor::examine;
+// For tests and fuzzing.
 #[doc(hidden)]
 pub use sandbox::filter;
+#[doc(hidden)]
+pub use serve::name;
 pub use start::{become_monitor, called};
+#[doc(hidden)]
+pub use tree::Relative;
 
 /// Runs the island described by the memory file that [`become_monitor`] left behind.
 pub fn main() -> ExitCode {

@@ -62,6 +62,7 @@ impl Running {
             destinations: Arc::new(RwLock::new(plan.destinations)),
             terminal: master,
             memory_objects: plan.boot.memory,
+            guest: guest.process,
         };
         let evidence = Evidence { memory: plan.memory, ..Evidence::default() };
         let limit = plan.memory.filter(|_| group.is_none());

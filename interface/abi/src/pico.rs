@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::boot::{Boot, Tree};
+use crate::file::Owner;
 
 /// Where the guest image is linked: code, constants, then private data.
 pub const IMAGE_BASE: u64 = 0x7e00_0000_0000;
@@ -65,6 +66,19 @@ pub struct Direct {
     pub path: Vec<u8>,
     /// Paths relative to the part that are empty here and must be asked for.
     pub except: Vec<Vec<u8>>,
-    /// Owners cannot be seen here (the user namespace shows 65534 for all) and are root in truth.
-    pub of_root: bool,
+    pub owners: Owners,
+    /// Regular files may be opened here, for reading. Not where the tree is writable: the monitor must
+    /// know a file that it is to change.
+    pub opens: bool,
+}
+
+/// What the owners that are seen mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Owners {
+    /// Themselves.
+    Same,
+    /// Those that are hidden (the user namespace shows 65534 for them) are root, the others themselves.
+    HiddenAreRoot,
+    /// Only `outside` is known, as `inside`; everybody else is nobody.
+    Kept { outside: Owner, inside: Owner },
 }

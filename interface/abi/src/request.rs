@@ -182,6 +182,8 @@ pub enum Request<'a> {
         queue: u32,
     },
 
+    /// How much memory the guest holds → [`Reply::MemoryUse`].
+    MemoryUse,
     /// One line for the user on standard error. No reply.
     Say {
         text: &'a str,
@@ -217,5 +219,10 @@ pub enum Reply {
     Terminal {
         settings: Settings,
         window: Window,
+    },
+    /// Bytes that are resident, and the most that ever were.
+    MemoryUse {
+        resident: u64,
+        peak: u64,
     },
 }

@@ -1,18 +1,23 @@
 //! The tables of cases.
 
+mod command;
 mod comparison;
 mod go;
 mod java;
+mod network;
 mod nginx;
 mod node;
 mod python;
 mod redis;
 mod shell;
+mod signals;
 mod sqlite;
+mod terminal;
 
 use crate::suite::case::Case;
 
 const TABLES: &[&[Case]] = &[
+    command::CASES,
     shell::CASES,
     comparison::CASES,
     python::CASES,
@@ -22,6 +27,9 @@ const TABLES: &[&[Case]] = &[
     node::CASES,
     go::CASES,
     java::CASES,
+    network::CASES,
+    signals::CASES,
+    terminal::CASES,
 ];
 
 /// Every case there is.

@@ -269,6 +269,7 @@ fn exec_wrapper(stage: &Stage) -> Result<()> {
         os.execv('/bin/busybox', ['busybox', 'echo', 'after threads'])";
     stage.compare(&Run::new(["/usr/bin/python3", "-c", python]))?.prints("after threads\n")?;
     let closing = "import os\n\
+        os.closerange(3, 1024)\n\
         a, b = os.pipe(); os.set_inheritable(a, True)\n\
         os.execv('/bin/busybox', ['busybox', 'ls', '/proc/self/fd'])";
     stage.compare(&Run::new(["/usr/bin/python3", "-c", closing]))?.success()?;

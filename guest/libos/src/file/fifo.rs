@@ -1,7 +1,6 @@
 //! Named pipes: the pipe that openers of one name share (fifo(7)).
 //!
-//! One process never waits for itself here: an open for reading or writing alone succeeds at once, as
-//! if the other side were there, because no other process could come.
+//! An open for one direction waits for somebody who opens the other, unless it is non-blocking.
 
 use alloc::sync::{Arc, Weak};
 
@@ -11,21 +10,44 @@ use super::pipe::Pipe;
 use super::{Description, flag};
 use crate::errno::{Errno, Result};
 use crate::file_system::Location;
+use crate::thread::Thread;
+use crate::wait::{self, Patience};
 
 /// What a named pipe's node keeps: the pipe, while somebody has it open.
 pub type Shared = Mutex<Weak<Pipe>>;
 
 /// Opens one end.
-pub fn open(shared: &Shared, entry: &Location, flags: u32) -> Result<Arc<Description>> {
-    let mut slot = shared.lock();
-    let pipe = slot.upgrade().unwrap_or_else(Pipe::new);
-    *slot = Arc::downgrade(&pipe);
-    drop(slot);
+pub async fn open(
+    thread: &Arc<Thread>,
+    shared: &Shared,
+    entry: &Location,
+    flags: u32,
+) -> Result<Arc<Description>> {
+    let pipe = {
+        let mut slot = shared.lock();
+        let pipe = slot.upgrade().unwrap_or_else(|| Pipe::new(false));
+        *slot = Arc::downgrade(&pipe);
+        pipe
+    };
     let (reads, writes) = match flags & flag::ACCESS {
         0 => (true, false),
         flag::WRONLY => (false, true),
         flag::RDWR => (true, true),
         _ => return Err(Errno::EINVAL),
     };
-    Ok(Description::new(pipe.open(reads, writes), flags, Some(entry.clone())))
+    let (readers, writers) = pipe.ends();
+    let nonblocking = flags & flag::NONBLOCK != 0;
+    if nonblocking && writes && !reads && !readers {
+        return Err(Errno::ENXIO);
+    }
+    let other = usize::from(reads);
+    let before = pipe.opened()[other];
+    let description = Description::new(pipe.open(reads, writes), flags, Some(entry.clone()));
+    let alone = reads != writes && if reads { !writers } else { !readers };
+    if alone && !nonblocking {
+        // The other side counts even if it has gone again meanwhile.
+        let came = || (pipe.opened()[other] != before).then_some(());
+        wait::until(thread, &pipe.queues(), Patience::Forever, came).await?;
+    }
+    Ok(description)
 }

@@ -9,17 +9,15 @@ pub mod epoll;
 pub mod fifo;
 pub mod inotify;
 pub mod pipe;
+mod promise;
 pub(crate) mod ring;
 pub mod signals;
 pub mod stream;
 mod table;
 pub mod timer;
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::any::Any;
-use core::future::Future;
-use core::pin::Pin;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use abi::file::{Attributes, Change};
@@ -31,6 +29,7 @@ use crate::file_system::{Location, Watches, happened};
 use crate::thread::Thread;
 use crate::wait::WaitQueue;
 
+pub use promise::{Promise, kept};
 pub use table::{Slot, Table};
 
 /// Status flags as open(2) and fcntl(2) number them.
@@ -71,14 +70,6 @@ pub mod event {
     pub const WRITE_NORMAL: u32 = 0x100;
     pub const WRITE_BAND: u32 = 0x200;
     pub const READ_HANGUP: u32 = 0x2000;
-}
-
-/// The rest of an operation that has to wait.
-pub type Promise<T> = Pin<Box<dyn Future<Output = Result<T>> + Send>>;
-
-/// A promise that is kept already.
-pub fn kept<T: Send + 'static>(result: Result<T>) -> Promise<T> {
-    Box::pin(core::future::ready(result))
 }
 
 /// What a mapping of a file takes its pages from. The mapping keeps the file.

@@ -2,8 +2,11 @@
 //!
 //! A pipe counts its ends, so that a named one (fifo(7)) may be opened many times. Readers and writers
 //! wait on queues of their own: a write never wakes a writer. Both queues are told after the pipe's lock
-//! is released. A ring's memory grows with what it holds, up to the capacity.
+//! is released. A ring's memory grows with what it holds, up to the capacity. A pipe in packet mode
+//! (O_DIRECT) keeps the length of each write beside the ring; a read takes one, and what it has no place
+//! for is lost.
 
+use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use core::any::Any;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -35,6 +38,21 @@ struct State {
     ring: Ring,
     readers: usize,
     writers: usize,
+    /// How often the pipe has been opened for reading, and for writing.
+    opened: [u64; 2],
+    /// In packet mode: the lengths of the packets in the ring.
+    packets: VecDeque<usize>,
+}
+
+impl State {
+    /// Takes bytes, or one packet.
+    fn take(&mut self, to: &mut Sink<'_>) -> Result<usize> {
+        let Some(length) = self.packets.front().copied() else { return self.ring.drain(to, usize::MAX) };
+        let count = self.ring.drain(to, length)?;
+        self.packets.pop_front();
+        self.ring.skip(length - count);
+        Ok(count)
+    }
 }
 
 /// A pipe without its ends.
@@ -43,15 +61,23 @@ pub struct Pipe {
     readers: WaitQueue,
     writers: WaitQueue,
     inode: u64,
+    packets: bool,
 }
 
 impl Pipe {
-    pub fn new() -> Arc<Self> {
+    pub fn new(packets: bool) -> Arc<Self> {
         Arc::new(Self {
-            state: Mutex::new(State { ring: Ring::new(DEFAULT_CAPACITY), readers: 0, writers: 0 }),
+            state: Mutex::new(State {
+                ring: Ring::new(DEFAULT_CAPACITY),
+                readers: 0,
+                writers: 0,
+                opened: [0; 2],
+                packets: VecDeque::new(),
+            }),
             readers: WaitQueue::new(),
             writers: WaitQueue::new(),
             inode: next_inode(),
+            packets,
         })
     }
 
@@ -60,6 +86,8 @@ impl Pipe {
         let mut state = self.state.lock();
         state.readers += usize::from(reads);
         state.writers += usize::from(writes);
+        state.opened[0] += u64::from(reads);
+        state.opened[1] += u64::from(writes);
         drop(state);
         self.readers.notify();
         self.writers.notify();
@@ -70,6 +98,11 @@ impl Pipe {
     pub fn ends(&self) -> (bool, bool) {
         let state = self.state.lock();
         (state.readers > 0, state.writers > 0)
+    }
+
+    /// How often the pipe has been opened for reading, and for writing.
+    pub fn opened(&self) -> [u64; 2] {
+        self.state.lock().opened
     }
 
     /// Told when ends are opened and closed, for those who open a named pipe.
@@ -86,7 +119,7 @@ impl Pipe {
             return Ok(if state.writers == 0 { Transfer::Done(0) } else { Transfer::NotReady });
         }
         let was_full = state.ring.free() < ATOMIC;
-        let count = state.ring.drain(to, usize::MAX)?;
+        let count = state.take(to)?;
         let relieved = was_full && state.ring.free() >= ATOMIC;
         drop(state);
         if relieved {
@@ -106,10 +139,14 @@ impl Pipe {
             return Ok(Transfer::Done(0));
         }
         let free = state.ring.free();
-        if free == 0 || (length <= ATOMIC && free < length) {
+        let length = if self.packets { length.min(ATOMIC) } else { length };
+        if free < length.min(ATOMIC) {
             return Ok(Transfer::NotReady);
         }
-        let count = state.ring.fill(from, usize::MAX)?;
+        let count = state.ring.fill(from, length)?;
+        if self.packets {
+            state.packets.push_back(count);
+        }
         drop(state);
         self.readers.notify();
         Ok(Transfer::Done(count))
@@ -176,7 +213,12 @@ impl End {
 
     /// Returns to the front what was taken from there, even beyond the capacity.
     pub fn put_back(&self, bytes: &[u8]) {
-        self.pipe.state.lock().ring.put_back(bytes);
+        let mut state = self.pipe.state.lock();
+        state.ring.put_back(bytes);
+        if self.pipe.packets {
+            state.packets.push_front(bytes.len());
+        }
+        drop(state);
         self.pipe.readers.notify();
     }
 }
@@ -267,8 +309,8 @@ impl File for End {
 }
 
 /// pipe(2): the end to read from and the end to write to.
-pub fn pipe() -> (Arc<dyn File>, Arc<dyn File>) {
-    let pipe = Pipe::new();
+pub fn pipe(packets: bool) -> (Arc<dyn File>, Arc<dyn File>) {
+    let pipe = Pipe::new(packets);
     (pipe.open(true, false), pipe.open(false, true))
 }
 

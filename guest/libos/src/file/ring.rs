@@ -257,6 +257,12 @@ impl Ring {
     /// Moves bytes from the start to `to`, at most `limit`.
     pub fn drain(&mut self, to: &mut Sink<'_>, limit: usize) -> Result<usize> {
         let count = self.peek(to, limit)?;
+        self.skip(count);
+        Ok(count)
+    }
+
+    /// Drops bytes from the start.
+    pub fn skip(&mut self, count: usize) {
         self.length -= count;
         if self.length > 0 {
             self.head = (self.head + count) % self.data.len();
@@ -266,7 +272,6 @@ impl Ring {
                 self.data = Vec::new();
             }
         }
-        Ok(count)
     }
 }
 

@@ -46,6 +46,10 @@ fn encode(information: &Information) -> [u8; RECORD] {
     put(8, &information.code.to_le_bytes());
     put(12, &process.to_le_bytes());
     put(16, &user.to_le_bytes());
+    if let Some((timer, overruns)) = information.timer_expiry() {
+        put(24, &timer.to_le_bytes());
+        put(32, &overruns.to_le_bytes());
+    }
     put(44, &(information.value() as u32).to_le_bytes());
     put(48, &information.value().to_le_bytes());
     put(72, &information.address().to_le_bytes());

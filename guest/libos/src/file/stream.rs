@@ -19,8 +19,9 @@ use spin::Mutex;
 use super::pipe::{FIONREAD, anonymous, broken, put_word};
 use super::ring::{Sink, Source};
 use super::{File, Promise, event, kept};
-use crate::device::{Watched, generation};
+use crate::device::{Devices, Watched, generation};
 use crate::errno::{Errno, Result};
+use crate::file_system::{OWN_DEVICE, TERMINAL_INODE, TERMINAL_NUMBER};
 use crate::kernel::Kernel;
 use crate::thread::Thread;
 use crate::wait::WaitQueue;
@@ -249,13 +250,16 @@ impl File for StreamFile {
         };
         match &self.kind {
             Kind::Null => kept(Ok(Attributes { mode: 0o020666, ..device(3, 1) })),
-            // The first pseudo-terminal, as /dev/pts has it.
-            Kind::Terminal(_) => kept(Ok(device(0, 136))),
+            Kind::Terminal(_) => kept(Ok(Attributes {
+                device: OWN_DEVICE,
+                inode: TERMINAL_INODE,
+                ..device(TERMINAL_NUMBER & 0xff, TERMINAL_NUMBER >> 8)
+            })),
             Kind::Pipe(_) => kept(Ok(anonymous(thread, 0o010600, 2))),
             Kind::File(handle) => {
                 let (kernel, handle) = (self.kernel.clone(), *handle);
                 let otherwise = anonymous(thread, 0o100600, 2);
-                alloc::boxed::Box::pin(async move {
+                Promise::later(async move {
                     match kernel.devices.request(&kernel, Request::HandleAttributes { handle }).await {
                         Ok(Reply::Attributes(attributes)) => Ok(attributes),
                         _ => Ok(otherwise),
@@ -295,7 +299,6 @@ mod terminal {
     //! ioctl_tty(2), as far as programs on an island need it.
 
     use super::*;
-    use alloc::boxed::Box;
 
     const TCGETS: u32 = 0x5401;
     const TCSETS: u32 = 0x5402;
@@ -353,8 +356,7 @@ mod terminal {
     }
 
     fn ask(kernel: &Arc<Kernel>, request: Request<'static>) -> Promise<u64> {
-        let kernel = kernel.clone();
-        Box::pin(async move { kernel.devices.request(&kernel, request).await.map(|_| 0) })
+        Devices::promise(kernel, request).then(|_| Ok(0))
     }
 
     pub(super) fn control(
@@ -369,7 +371,7 @@ mod terminal {
         match command {
             TCGETS | TIOCGWINSZ => {
                 let (kernel, thread) = (kernel.clone(), thread.clone());
-                Box::pin(async move {
+                Promise::later(async move {
                     let reply = kernel.devices.request(&kernel, Request::TerminalSettings { handle }).await?;
                     let Reply::Terminal { settings, window } = reply else { return Err(Errno::EIO) };
                     let space = thread.process.space;

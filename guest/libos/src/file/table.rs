@@ -83,6 +83,12 @@ impl Table {
         }
     }
 
+    /// Numbers that the table has room for as Linux would have it: 64, or the next power of two above
+    /// all numbers in use so far.
+    pub fn room(&self) -> usize {
+        self.0.lock().len().next_power_of_two().max(64)
+    }
+
     /// Numbers in use.
     pub fn numbers(&self) -> Vec<u64> {
         let slots = self.0.lock();

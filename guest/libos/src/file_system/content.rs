@@ -47,7 +47,7 @@ impl MemoryFile {
             content: Mutex::new(Content::Heap(Vec::new())),
             reserved: Mutex::new(0),
             node: Mutex::new(Weak::new()),
-            seals: Seals::new(),
+            seals: Seals::default(),
         })
     }
 
@@ -209,7 +209,7 @@ impl File for MemoryFile {
         }
         let kernel = thread.kernel().clone();
         let node = self.this_node();
-        Some(alloc::boxed::Box::pin(async move {
+        Some(Promise::later(async move {
             match &node?.kind {
                 super::Kind::Memory(file) => file.promote(&kernel).await.map(|_| ()),
                 _ => Err(Errno::EIO),
@@ -292,7 +292,7 @@ impl File for MemoryFile {
         };
         // Which parts are holes is known to the object alone.
         let kernel = thread.kernel().clone();
-        alloc::boxed::Box::pin(async move {
+        Promise::later(async move {
             let reply = kernel.devices.request(&kernel, Request::HandleAttributes { handle }).await?;
             let Reply::Attributes(Attributes { blocks, .. }) = reply else { return Err(Errno::EIO) };
             Ok(Attributes { blocks, ..node.attributes() })
@@ -302,7 +302,7 @@ impl File for MemoryFile {
     fn change(&self, thread: &Arc<Thread>, change: Change) -> Promise<()> {
         let kernel = thread.kernel().clone();
         let node = self.this_node();
-        alloc::boxed::Box::pin(async move {
+        Promise::later(async move {
             let node = node?;
             if let (Some(size), super::Kind::Memory(file)) = (change.size, &node.kind) {
                 file.resize(&kernel, size).await?;
@@ -324,7 +324,7 @@ impl File for MemoryFile {
     fn allocate(&self, thread: &Arc<Thread>, mode: u32, offset: u64, length: u64) -> Promise<()> {
         let kernel = thread.kernel().clone();
         let node = self.this_node();
-        alloc::boxed::Box::pin(async move {
+        Promise::later(async move {
             let node = node?;
             let super::Kind::Memory(file) = &node.kind else { return Err(Errno::EIO) };
             let end = offset.checked_add(length).ok_or(Errno::EFBIG)?;
@@ -345,7 +345,7 @@ impl File for MemoryFile {
         let size = self.size();
         if let Content::Object { handle, .. } = *self.content.lock() {
             let kernel = thread.kernel().clone();
-            return alloc::boxed::Box::pin(async move {
+            return Promise::later(async move {
                 let request = Request::Seek { handle, offset, hole };
                 match kernel.devices.request(&kernel, request).await? {
                     Reply::Number(found) => Ok(found),
@@ -359,7 +359,7 @@ impl File for MemoryFile {
     fn pages(&self, thread: &Arc<Thread>) -> Promise<Option<Pages>> {
         let kernel = thread.kernel().clone();
         let node = self.this_node();
-        alloc::boxed::Box::pin(async move {
+        Promise::later(async move {
             match &node?.kind {
                 super::Kind::Memory(file) => {
                     let handle = file.promote(&kernel).await?;

@@ -13,7 +13,6 @@ mod system;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
-use core::task::{Context, Poll, Waker};
 
 use abi::file::{Attributes, Change, Entry as Listed};
 use machine::{Transfer, UserRange};
@@ -27,7 +26,7 @@ use crate::file::{File, Promise, kept};
 use crate::kernel::Kernel;
 use crate::thread::Thread;
 
-pub use device::{Device, fill_devices};
+pub use device::{Device, add_terminal, fill_devices};
 pub(super) use report::{mount_facts, mounts};
 
 /// One generated directory, file or link.
@@ -111,6 +110,11 @@ impl Generator {
         Ok(found.into_iter().map(listed).collect())
     }
 
+    /// Whether the content tells of resident memory, which has to be measured before.
+    pub fn tells_memory(&self) -> bool {
+        matches!(self, Self::Process(place) if place.tells_memory())
+    }
+
     /// The file's content as of now.
     pub fn content(&self, kernel: &Arc<Kernel>) -> Result<Vec<u8>> {
         match self {
@@ -151,11 +155,7 @@ fn hash(parts: &[&[u8]]) -> u64 {
 
 /// What a file says of itself, if it can at once; files that have to ask the monitor cannot.
 pub(super) fn attributes_now(thread: &Arc<Thread>, file: &dyn File) -> Option<Attributes> {
-    let mut promise = file.attributes(thread);
-    match promise.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(attributes) => attributes.ok(),
-        Poll::Pending => None,
-    }
+    file.attributes(thread).at_once()?.ok()
 }
 
 /// An open generated file: what it held when it was opened.

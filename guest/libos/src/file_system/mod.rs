@@ -26,7 +26,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use abi::boot::{Boot, MountKind};
+use abi::boot::{Boot, MountKind, Stream};
 use abi::request::{Reply, Request};
 use spin::Mutex;
 
@@ -39,7 +39,10 @@ pub use content::MemoryFile;
 pub use generated::Generator;
 pub use identity::Identity;
 pub use listing::{Listing, list};
-pub use node::{DIRECTORY, Directory, Kind, Meta, Node, Place, REGULAR, TYPE, permits};
+pub use node::{
+    DIRECTORY, Directory, Kind, Meta, Node, OWN_DEVICE, Place, REGULAR, TERMINAL_INODE, TERMINAL_NUMBER, TYPE,
+    permits,
+};
 pub use open::{DirectoryFile, HostFile, open_entry, opened, temporary};
 pub use rename::{EXCHANGE, NO_REPLACE, rename};
 pub use seal::{is_sealed, seals};
@@ -155,6 +158,9 @@ impl FileSystems {
         own(b"/root", 0o700, boot.user, boot.group);
         let devices = own(b"/dev", 0o755, 0, 0);
         generated::fill_devices(&devices, &meta);
+        if boot.streams.iter().any(|stream| matches!(stream, Stream::Terminal(_))) {
+            generated::add_terminal(&devices, &meta);
+        }
         own(b"/dev/shm", 0o1777, 0, 0);
         for (path, generator) in generated::roots() {
             let node = Node::new(meta(0o040555, 0, 0), Kind::Generated(generator));
@@ -169,16 +175,25 @@ impl FileSystems {
         }
     }
 
-    /// Puts the granted trees behind the first where they belong; a tree may be a single file. The name
-    /// server is the island's own.
-    pub async fn attach_trees(&self, kernel: &Arc<Kernel>) -> Result<()> {
-        let resolver = MemoryFile::new(kernel);
-        resolver.hold(b"nameserver 127.0.0.53\n");
+    /// Puts a file of the island's own into its tree.
+    fn attach_own(&self, kernel: &Arc<Kernel>, path: &[u8], content: &[u8]) {
+        let file = MemoryFile::new(kernel);
+        file.hold(content);
         let now_ns = kernel.machine.now().realtime_ns as i64;
         let meta = |mode, user, group| Meta::new(self.next_number(), mode, user, group, now_ns);
-        let node = Node::new(meta(0o100644, 0, 0), Kind::Memory(resolver.clone()));
-        resolver.belong_to(&node);
-        attach(&self.root, b"/etc/resolv.conf", node, &meta);
+        let node = Node::new(meta(0o100644, 0, 0), Kind::Memory(file.clone()));
+        file.belong_to(&node);
+        attach(&self.root, path, node, &meta);
+    }
+
+    /// Puts the granted trees behind the first where they belong; a tree may be a single file. What
+    /// names stand for is the island's own: names that only the machine knows are asked of the monitor.
+    pub async fn attach_trees(&self, kernel: &Arc<Kernel>) -> Result<()> {
+        let hostname = &kernel.boot.hostname[..];
+        let hosts = [b"127.0.0.1\tlocalhost\n::1\tlocalhost\n127.0.0.1\t", hostname, b"\n"].concat();
+        self.attach_own(kernel, b"/etc/hosts", &hosts);
+        self.attach_own(kernel, b"/etc/hostname", &[hostname, b"\n"].concat());
+        self.attach_own(kernel, b"/etc/resolv.conf", b"nameserver 127.0.0.53\n");
         for mount in kernel.boot.mounts.iter().skip(1) {
             let place = Place::root(mount.tree);
             let Reply::Attributes(attributes) =

@@ -45,9 +45,6 @@ impl Place {
     }
 }
 
-/// The device of what is in the guest's memory.
-const OWN_DEVICE: u64 = 0x2a;
-
 /// Attributes of a node that is kept here.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Meta {
@@ -62,6 +59,13 @@ pub struct Meta {
     pub modified_ns: i64,
     pub changed_ns: i64,
 }
+
+/// The device that the island's own files are on, as stat(2) tells it.
+pub const OWN_DEVICE: u64 = 0x2a;
+/// The island's terminal, /dev/pts/0: its inode, below all that are given out, and its device number.
+/// fstat(2) of an open one tells the same, for ttyname(3) finds the node by them.
+pub const TERMINAL_INODE: u64 = 3;
+pub const TERMINAL_NUMBER: u64 = 0x8800;
 
 impl Meta {
     pub fn new(inode: u64, mode: u32, user: u32, group: u32, now_ns: i64) -> Self {

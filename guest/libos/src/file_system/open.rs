@@ -1,6 +1,5 @@
 //! Opening: from a place in the tree to an open file.
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec;
 use core::any::Any;
@@ -14,6 +13,7 @@ use super::node::{HostLeaf, LINK, REGULAR, TYPE};
 use super::{
     Entry, Follow, Kind, Location, MemoryFile, Meta, Node, happened, permits, step, walk, walk_parent, want,
 };
+use crate::device::Devices;
 use crate::errno::{Errno, Result};
 use crate::file::{Description, File, Pages, Promise, event, flag, kept};
 use crate::thread::Thread;
@@ -251,10 +251,13 @@ pub async fn open_entry(thread: &Arc<Thread>, entry: &Location, flags: u32) -> R
         Kind::Host(leaf) => open_leaf(thread, entry, leaf, flags, writes).await,
         Kind::Device(device) => device.open(thread, entry, flags).await,
         Kind::Generated(generator) => {
+            if generator.tells_memory() {
+                thread.kernel().measure_memory().await;
+            }
             let file = generator.open(thread)?;
             Ok(Description::new(file, flags, Some(entry.clone())))
         }
-        Kind::Fifo(shared) => crate::file::fifo::open(shared, entry, flags),
+        Kind::Fifo(shared) => crate::file::fifo::open(thread, shared, entry, flags).await,
         Kind::Socket => Err(Errno::ENXIO),
         Kind::Directory(_) | Kind::Link(_) => Err(Errno::EIO),
     }
@@ -357,13 +360,12 @@ impl Drop for HostFile {
 
 impl HostFile {
     fn ask(&self, thread: &Arc<Thread>, request: Request<'static>) -> Promise<Reply> {
-        let kernel = thread.kernel().clone();
-        Box::pin(async move { kernel.devices.request(&kernel, request).await })
+        Devices::promise(thread.kernel(), request)
     }
 }
 
 fn done(reply: Promise<Reply>) -> Promise<()> {
-    Box::pin(async move { reply.await.map(|_| ()) })
+    reply.then(|_| Ok(()))
 }
 
 impl File for HostFile {
@@ -386,12 +388,9 @@ impl File for HostFile {
         true
     }
     fn attributes(&self, thread: &Arc<Thread>) -> Promise<Attributes> {
-        let reply = self.ask(thread, Request::HandleAttributes { handle: self.handle });
-        Box::pin(async move {
-            match reply.await? {
-                Reply::Attributes(attributes) => Ok(attributes),
-                _ => Err(Errno::EIO),
-            }
+        self.ask(thread, Request::HandleAttributes { handle: self.handle }).then(|reply| match reply {
+            Reply::Attributes(attributes) => Ok(attributes),
+            _ => Err(Errno::EIO),
         })
     }
     fn change(&self, thread: &Arc<Thread>, change: Change) -> Promise<()> {
@@ -404,12 +403,9 @@ impl File for HostFile {
         done(self.ask(thread, Request::Allocate { handle: self.handle, mode, offset, length }))
     }
     fn seek_data(&self, thread: &Arc<Thread>, offset: u64, hole: bool) -> Promise<u64> {
-        let reply = self.ask(thread, Request::Seek { handle: self.handle, offset, hole });
-        Box::pin(async move {
-            match reply.await? {
-                Reply::Number(offset) => Ok(offset),
-                _ => Err(Errno::EIO),
-            }
+        self.ask(thread, Request::Seek { handle: self.handle, offset, hole }).then(|reply| match reply {
+            Reply::Number(offset) => Ok(offset),
+            _ => Err(Errno::EIO),
         })
     }
     fn pages(&self, _thread: &Arc<Thread>) -> Promise<Option<Pages>> {
@@ -438,11 +434,11 @@ impl File for DirectoryFile {
     }
     fn attributes(&self, thread: &Arc<Thread>) -> Promise<Attributes> {
         let (thread, entry) = (thread.clone(), self.0.clone());
-        Box::pin(async move { super::attributes(&thread, &entry).await })
+        Promise::later(async move { super::attributes(&thread, &entry).await })
     }
     fn change(&self, thread: &Arc<Thread>, change: Change) -> Promise<()> {
         let (thread, entry) = (thread.clone(), self.0.clone());
-        Box::pin(async move { super::change::change_attributes(&thread, &entry, change).await })
+        Promise::later(async move { super::change::change_attributes(&thread, &entry, change).await })
     }
     fn synchronise(&self, _thread: &Arc<Thread>, _data_only: bool) -> Promise<()> {
         kept(Ok(()))

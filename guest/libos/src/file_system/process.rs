@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 use abi::file::Attributes;
 
 use super::generated::{Generator, attributes_now, mount_facts, mounts};
-use super::node::{CHARACTER, DIRECTORY, FIFO, LINK, REGULAR, SOCKET, TYPE};
+use super::node::{CHARACTER, DIRECTORY, FIFO, LINK, REGULAR, SOCKET, TERMINAL_NUMBER, TYPE};
 use super::walk::Target;
 use super::{Entry, Kind, Location, Meta, Node};
 use crate::errno::{Errno, Result};
@@ -227,6 +227,14 @@ impl Place {
         })
     }
 
+    pub(super) fn tells_memory(self) -> bool {
+        let name = match self.part {
+            Part::Text(index) => TEXTS.get(index).map_or("", |(name, ..)| name),
+            _ => "",
+        };
+        matches!(name, "status" | "stat" | "statm" | "smaps_rollup")
+    }
+
     pub(super) fn content(self, kernel: &Kernel) -> Result<Vec<u8>> {
         let process = self.process(kernel).map_err(|_| Errno::ESRCH)?;
         match self.part {
@@ -291,6 +299,7 @@ fn nameless_name(attributes: &Attributes) -> Vec<u8> {
         SOCKET => format!("socket:[{inode}]"),
         REGULAR => format!("/memfd:{inode} (deleted)"),
         CHARACTER if attributes.special == 0x103 => "/dev/null".into(),
+        CHARACTER if attributes.special == TERMINAL_NUMBER => "/dev/pts/0".into(),
         CHARACTER => "/dev/tty".into(),
         _ => format!("anon_inode:[{inode}]"),
     };

@@ -71,7 +71,7 @@ impl Rename<'_> {
         if target.is_some_and(|target| is_above(target, &from.parent)) {
             return Err(if self.exchanges { Errno::EINVAL } else { Errno::ENOTEMPTY });
         }
-        if is_mount(&self.source) || target.is_some_and(|target| is_mount(target)) {
+        if is_mount(&self.source) || target.is_some_and(is_mount) {
             return Err(Errno::EBUSY);
         }
         may_change(thread, &from.parent)?;

@@ -17,11 +17,13 @@ pub const EXECUTE: u32 = 0x20;
 /// The seals of one file. A file that was not made to be sealed is sealed against sealing.
 pub struct Seals(AtomicU32);
 
-impl Seals {
-    pub fn new() -> Self {
+impl Default for Seals {
+    fn default() -> Self {
         Self(AtomicU32::new(SEAL))
     }
+}
 
+impl Seals {
     /// Seals may be added from now on; with `execute` the mode cannot come to allow execution.
     pub fn allow(&self, execute: bool) {
         self.0.store(if execute { EXECUTE } else { 0 }, Ordering::SeqCst);

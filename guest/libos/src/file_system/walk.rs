@@ -3,6 +3,7 @@
 //! Components are taken one by one; links are resolved here, never by the host. A path costs one
 //! question to the host for its last component and for every directory not yet walked through.
 
+use alloc::borrow::Cow;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -40,7 +41,7 @@ pub async fn walk(thread: &Arc<Thread>, start: &Location, path: &[u8], follow: F
     let mut links = 0;
     let mut at = if path.first() == Some(&b'/') { thread.process.root.lock().clone() } else { start.clone() };
     // What is left to walk: the path, and links' targets once they are met.
-    let mut text: Vec<u8> = path.to_vec();
+    let mut text = Cow::Borrowed(path);
     let mut position = 0;
     let must_be_directory = path.last() == Some(&b'/');
     while let Some((begin, end)) = component(&text, position)? {
@@ -69,7 +70,7 @@ pub async fn walk(thread: &Arc<Thread>, start: &Location, path: &[u8], follow: F
                         }
                         path.push(b'/');
                         path.extend_from_slice(&text[position..]);
-                        (text, position) = (path, 0);
+                        (text, position) = (Cow::Owned(path), 0);
                     }
                 }
                 continue;

@@ -135,7 +135,7 @@ pub fn parse(head: &[u8], file_length: u64) -> Result<Headers, Defect> {
                 }
             }
             3 => {
-                if file_length_here < 2 || file_length_here > 4096 {
+                if !(2..=4096).contains(&file_length_here) {
                     return Err(Defect::Corrupt);
                 }
                 headers.interpreter = Some((file_offset, file_length_here));

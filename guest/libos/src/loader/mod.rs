@@ -7,7 +7,7 @@
 
 pub mod elf;
 mod install;
-mod script;
+pub mod script;
 mod stack;
 pub mod vdso;
 

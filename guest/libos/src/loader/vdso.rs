@@ -28,7 +28,8 @@ fn functions(clock: &HostClock) -> [(&'static [u8], u32, u64); 5] {
         (b"gettimeofday", 96, clock.gettimeofday),
         (b"time", 201, clock.time),
         (b"clock_getres", 229, clock.clock_getres),
-        (b"getcpu", 309, clock.getcpu),
+        // The host's would tell a number of the host's.
+        (b"getcpu", 309, 0),
     ]
 }
 

@@ -105,14 +105,19 @@ impl Mappings {
 
     /// Whether every page of the range is mapped.
     pub fn is_covered(&self, range: UserRange) -> bool {
+        self.first_hole(range).is_none()
+    }
+
+    /// The first address of the range that is not mapped.
+    pub fn first_hole(&self, range: UserRange) -> Option<u64> {
         let mut address = range.address;
         while address < range.end() {
             match self.containing(address) {
                 Some((found, _)) => address = found.end(),
-                None => return false,
+                None => return Some(address),
             }
         }
-        true
+        None
     }
 
     /// Whether the range lies in mappings that continue one another.

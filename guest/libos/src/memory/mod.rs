@@ -66,7 +66,7 @@ impl AddressSpace {
     /// Checks a range that a program names: aligned, not empty, inside.
     pub fn check(&self, address: u64, length: u64) -> Result<UserRange> {
         let length = page_up(length).filter(|length| *length != 0).ok_or(Errno::EINVAL)?;
-        if address % PAGE != 0 {
+        if !address.is_multiple_of(PAGE) {
             return Err(Errno::EINVAL);
         }
         match address.checked_add(length) {
@@ -144,7 +144,10 @@ impl AddressSpace {
         range: UserRange,
         protection: Protection,
     ) -> Result<()> {
-        if !self.mappings.is_covered(range) {
+        // What lies before a hole is changed, as on Linux.
+        let hole = self.mappings.first_hole(range);
+        let range = UserRange::new(range.address, hole.unwrap_or(range.end()) - range.address);
+        if range.length == 0 {
             return Err(Errno::ENOMEM);
         }
         if protection.contains(Protection::WRITE) && !self.mappings.may_write(range) {
@@ -152,7 +155,7 @@ impl AddressSpace {
         }
         machine.protect(space, range, protection)?;
         self.mappings.change(range, |mapping| mapping.protection = protection);
-        Ok(())
+        if hole.is_some() { Err(Errno::ENOMEM) } else { Ok(()) }
     }
 
     /// mremap(2) by moving, growing in place or shrinking.

@@ -18,6 +18,9 @@ pub const AF_INET6: u32 = 10;
 /// The island's own address besides loopback, as programs see it on connections from outside.
 pub const OWN: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
 
+/// The same for version 6.
+pub const OWN_6: Ipv6Addr = Ipv6Addr::new(0xfec0, 0, 0, 0, 0, 0, 0, 0x15);
+
 /// Bytes of the longest address: `struct sockaddr_un`.
 pub const NAME_MAX: usize = 110;
 
@@ -138,7 +141,17 @@ pub fn any(domain: u32) -> Address {
 
 /// Whether an address is the island itself. The wildcard as a destination means loopback.
 pub fn is_own(ip: IpAddr) -> bool {
-    ip.is_loopback() || ip.is_unspecified() || ip == IpAddr::V4(OWN)
+    ip.is_loopback() || ip.is_unspecified() || ip == IpAddr::V4(OWN) || ip == IpAddr::V6(OWN_6)
+}
+
+/// The address that somebody from outside has reached: he who comes by loopback has come to loopback.
+pub fn reached(by: IpAddr) -> IpAddr {
+    match by {
+        IpAddr::V4(by) if by.is_loopback() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V4(_) => OWN.into(),
+        IpAddr::V6(by) if by.is_loopback() => Ipv6Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => OWN_6.into(),
+    }
 }
 
 /// What a destination on the island is called when it was named by the wildcard.

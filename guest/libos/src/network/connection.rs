@@ -1,8 +1,9 @@
 //! A connection inside the island: two directions of bytes, for local streams and loopback.
 //!
 //! Descriptors and credentials are marked at the stream position of the first byte they were sent with;
-//! a read delivers one mark at most and stops before the next (unix(7)). Queues are told after a flow's
-//! lock is released; no two flows are locked at once.
+//! a read delivers one mark at most and stops behind its bytes (unix(7)). The urgent byte of a TCP stream
+//! stands beside the others, with its position. Queues are told after a flow's lock is released; no two
+//! flows are locked at once.
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -29,6 +30,14 @@ struct Mark {
     ancillary: Ancillary,
 }
 
+/// The urgent byte of a stream (tcp(7), MSG_OOB), until the next one.
+struct Urgent {
+    /// The stream position that it has, without being there.
+    position: u64,
+    /// `None` when it has been read.
+    byte: Option<u8>,
+}
+
 /// One direction.
 struct Flow {
     ring: Ring,
@@ -39,12 +48,63 @@ struct Flow {
     ended: bool,
     /// The reader wants no more.
     refused: bool,
+    /// The writer is gone and has lost something: the reader is to hear of it, once.
+    reset: bool,
+    urgent: Option<Urgent>,
 }
 
 impl Flow {
     fn new() -> Arc<Mutex<Self>> {
-        let ring = Ring::new(CAPACITY);
-        Arc::new(Mutex::new(Self { ring, taken: 0, marks: VecDeque::new(), ended: false, refused: false }))
+        Arc::new(Mutex::new(Self {
+            ring: Ring::new(CAPACITY),
+            taken: 0,
+            marks: VecDeque::new(),
+            ended: false,
+            refused: false,
+            reset: false,
+            urgent: None,
+        }))
+    }
+
+    /// The position of the next byte to be written.
+    fn end(&self) -> u64 {
+        self.taken + self.ring.length() as u64
+    }
+
+    /// How far one read goes at most: to the end of the bytes that descriptors came with, and never over
+    /// another's credentials or an urgent byte.
+    fn reach(&self) -> usize {
+        let mark = self.marks.front().map(|mark| {
+            let before = mark.start > self.taken && mark.ancillary.rights.is_empty();
+            if before { mark.start } else { mark.end }
+        });
+        let urgent = self.urgent.as_ref().map(|urgent| urgent.position).filter(|at| *at > self.taken);
+        let until = mark.into_iter().chain(urgent).min().unwrap_or(u64::MAX);
+        usize::try_from(until - self.taken).unwrap_or(usize::MAX)
+    }
+
+    /// What came with the first `count` bytes.
+    fn ancillary(&mut self, count: usize, peek: bool) -> Ancillary {
+        match self.marks.front() {
+            Some(mark) if mark.start < self.taken + count as u64 => {
+                let ancillary = mark.ancillary.clone();
+                if !peek {
+                    self.marks.pop_front();
+                }
+                ancillary
+            }
+            _ => Ancillary::default(),
+        }
+    }
+
+    fn receive_urgent(&mut self, to: &mut Sink<'_>, peek: bool) -> Result<Option<Received>> {
+        let urgent = self.urgent.as_mut().ok_or(Errno::EINVAL)?;
+        let byte = urgent.byte.ok_or(Errno::EINVAL)?;
+        let count = to.copy(0, &[byte])?;
+        if !peek && count > 0 {
+            urgent.byte = None;
+        }
+        Ok(Some(Received::bytes(count)))
     }
 }
 
@@ -83,8 +143,15 @@ impl Connection {
         if flow.ring.free() == 0 {
             return Ok(None);
         }
-        let start = flow.taken + flow.ring.length() as u64;
-        let count = flow.ring.fill(&outgoing.from, usize::MAX)?;
+        let start = flow.end();
+        let urgent = outgoing.flags & flag::OUT_OF_BAND != 0;
+        let mut count = flow.ring.fill(&outgoing.from, length - usize::from(urgent))?;
+        if urgent && count + 1 == length {
+            let mut byte = [0];
+            outgoing.from.copy(count, &mut byte)?;
+            flow.urgent = Some(Urgent { position: flow.end(), byte: Some(byte[0]) });
+            count += 1;
+        }
         if !outgoing.ancillary.is_empty() {
             let ancillary = core::mem::take(&mut outgoing.ancillary);
             flow.marks.push_back(Mark { start, end: start + count as u64, ancillary });
@@ -96,29 +163,28 @@ impl Connection {
 
     pub fn receive(&self, mut to: Sink<'_>, flags: u32) -> Result<Option<Received>> {
         let mut flow = self.incoming.lock();
+        let peek = flags & flag::PEEK != 0;
+        if flags & flag::OUT_OF_BAND != 0 {
+            return flow.receive_urgent(&mut to, peek);
+        }
         if flow.ring.is_empty() {
+            if core::mem::take(&mut flow.reset) {
+                return Err(Errno::ECONNRESET);
+            }
             let over = flow.ended || flow.refused;
             return Ok(if over { Some(Received::default()) } else { None });
         }
-        let mut limit = u64::MAX;
-        let mut at_mark = false;
-        if let Some(mark) = flow.marks.front() {
-            at_mark = mark.start == flow.taken;
-            limit = if at_mark { mark.end } else { mark.start } - flow.taken;
-        }
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        if flags & flag::PEEK != 0 {
-            return Ok(Some(Received::bytes(flow.ring.peek(&mut to, limit)?)));
+        let reach = flow.reach();
+        if peek {
+            let count = flow.ring.peek(&mut to, reach)?;
+            let ancillary = flow.ancillary(count, true);
+            return Ok(Some(Received { ancillary, ..Received::bytes(count) }));
         }
         let had_room = flow.ring.free() >= ROOM;
-        let count = flow.ring.drain(&mut to, limit)?;
-        let mut received = Received::bytes(count);
-        if at_mark
-            && count > 0
-            && let Some(mark) = flow.marks.pop_front()
-        {
-            received.ancillary = mark.ancillary;
-        }
+        let count = flow.ring.drain(&mut to, reach)?;
+        let ancillary =
+            if flow.marks.is_empty() { Ancillary::default() } else { flow.ancillary(count, false) };
+        let received = Received { ancillary, ..Received::bytes(count) };
         flow.taken += count as u64;
         let relieved = !had_room && flow.ring.free() >= ROOM;
         drop(flow);
@@ -139,11 +205,32 @@ impl Connection {
         self.peer.notify();
     }
 
-    /// The end is gone: what was sent can still be read, what was not read is lost.
-    pub fn close(&self) {
-        self.shutdown(Shutdown::Both);
-        let marks = core::mem::take(&mut self.incoming.lock().marks);
+    /// The end is gone: what was sent can still be read, what was not read is lost. The other end hears
+    /// of a reset if anything was, or if the program wants one (SO_LINGER).
+    pub fn close(&self, abort: bool) {
+        let mut incoming = self.incoming.lock();
+        let lost = abort || !incoming.ring.is_empty();
+        incoming.refused = true;
+        let marks = core::mem::take(&mut incoming.marks);
+        drop(incoming);
         drop(marks);
+        let mut outgoing = self.outgoing.lock();
+        outgoing.ended = true;
+        outgoing.reset = lost;
+        drop(outgoing);
+        self.own.notify();
+        self.peer.notify();
+    }
+
+    /// SO_ERROR: whether the other end has reset the connection; forgets it.
+    pub fn take_error(&self) -> Option<Errno> {
+        core::mem::take(&mut self.incoming.lock().reset).then_some(Errno::ECONNRESET)
+    }
+
+    /// Whether the next byte is where the urgent one was.
+    pub fn at_mark(&self) -> bool {
+        let flow = self.incoming.lock();
+        flow.urgent.as_ref().is_some_and(|urgent| urgent.position == flow.taken)
     }
 
     pub fn unread(&self) -> usize {
@@ -164,6 +251,12 @@ impl Connection {
             }
             if over {
                 events |= event::READ_HANGUP;
+            }
+            if flow.reset {
+                events |= event::ERROR;
+            }
+            if flow.urgent.as_ref().is_some_and(|urgent| urgent.byte.is_some()) {
+                events |= event::PRIORITY;
             }
             over
         };

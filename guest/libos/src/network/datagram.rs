@@ -5,7 +5,6 @@
 //! connected to somebody outside, through a handle of that connection. The name server is asked through
 //! the resolver. Nothing here waits for room: a datagram without is lost.
 
-use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
@@ -157,7 +156,7 @@ impl Datagram {
             state.opening = true;
             drop(state);
             let this = self.this.upgrade().ok_or(Errno::EIO)?;
-            Errand::start(Box::pin(this.open_relay(0)));
+            Errand::start(Promise::later(this.open_relay(0)));
         }
         Ok(Some(length))
     }
@@ -221,14 +220,43 @@ impl Datagram {
         }
     }
 
+    /// Whether nobody on the island hears what is sent to one of its addresses, but somebody outside may.
+    fn goes_outside(&self, to: Address) -> bool {
+        let to = Address::new(address::concrete(to.ip()), to.port());
+        let network = &self.kernel.network;
+        network.may_be_outside(to) && network.datagrams.find(to, |_| true).is_none()
+    }
+
+    /// Takes somebody for the peer without a connection outside.
+    fn connect_inside(&self, to: Address) -> Result<()> {
+        let to = Address::new(address::concrete(to.ip()), to.port());
+        let local = self.claim(address::any(self.domain))?;
+        let mut state = self.state.lock();
+        state.peer = Some(to);
+        if local.ip().is_unspecified() && address::is_own(to.ip()) {
+            let ip =
+                if to.ip().is_loopback() && to.is_ipv4() { IpAddr::from([127, 0, 0, 1]) } else { to.ip() };
+            state.local = Some(Address::new(ip, local.port()));
+        }
+        let direct = state.direct.take();
+        drop(state);
+        drop(direct);
+        Ok(())
+    }
+
     fn connect_outside(&self, to: Address) -> Result<Progress> {
         if !self.kernel.network.outgoing {
             return Err(Errno::ENETUNREACH);
         }
         let this = self.this.upgrade().ok_or(Errno::EIO)?;
-        Ok(Progress::Promised(Box::pin(async move {
+        Ok(Progress::later(async move {
             let request = Request::Connect { protocol: Protocol::Udp, destination: to };
-            let reply = this.kernel.devices.request(&this.kernel, request).await?;
+            let reply = match this.kernel.devices.request(&this.kernel, request).await {
+                Err(Errno::ENETUNREACH) if address::is_own(to.ip()) => {
+                    return this.connect_inside(to).map(|()| Progress::Done);
+                }
+                other => other?,
+            };
             let Reply::Socket { handle, local, .. } = reply else { return Err(Errno::EIO) };
             let host = Arc::new(HostSocket::adopt(&this.kernel, handle, false, &this.options)?);
             this.listen_to(&host);
@@ -239,7 +267,7 @@ impl Datagram {
             drop(state);
             drop(before);
             Ok(Progress::Done)
-        })))
+        }))
     }
 }
 
@@ -257,7 +285,7 @@ impl Endpoint for Datagram {
         });
         match (claimed, self.this.upgrade()) {
             (Ok(local), Some(this)) if self.kernel.network.is_published(Protocol::Udp, local.port()) => {
-                Box::pin(this.open_relay(local.port()))
+                Promise::later(this.open_relay(local.port()))
             }
             (claimed, _) => kept(claimed.map(|_| ())),
         }
@@ -274,22 +302,10 @@ impl Endpoint for Datagram {
         }
         let to = address::internet(self.domain, bytes)?;
         let relayed = self.relay.is_completed();
-        if !address::is_own(to.ip()) && !relayed {
+        if !relayed && (!address::is_own(to.ip()) || self.goes_outside(to)) {
             return self.connect_outside(to);
         }
-        let to = Address::new(address::concrete(to.ip()), to.port());
-        let local = self.claim(address::any(self.domain))?;
-        let mut state = self.state.lock();
-        state.peer = Some(to);
-        if local.ip().is_unspecified() && address::is_own(to.ip()) {
-            let ip =
-                if to.ip().is_loopback() && to.is_ipv4() { IpAddr::from([127, 0, 0, 1]) } else { to.ip() };
-            state.local = Some(Address::new(ip, local.port()));
-        }
-        let direct = state.direct.take();
-        drop(state);
-        drop(direct);
-        Ok(Progress::Done)
+        self.connect_inside(to).map(|()| Progress::Done)
     }
 
     fn send(&self, thread: &Arc<Thread>, outgoing: &mut Outgoing<'_>) -> Result<Option<usize>> {
@@ -318,7 +334,7 @@ impl Endpoint for Datagram {
             resolver::ask(&self.kernel, self.domain, data, &self.mailbox);
             return Ok(Some(length));
         }
-        if address::is_own(to.ip()) {
+        if address::is_own(to.ip()) && !self.goes_outside(to) {
             self.send_inside(to, data, outgoing.to.is_none())
         } else {
             self.send_outside(to, data)
@@ -334,8 +350,7 @@ impl Endpoint for Datagram {
         let (peer, direct) = (state.peer, state.direct.clone());
         drop(state);
         if self.mailbox.has_mail() {
-            let received = self.mailbox.take(to, flags)?;
-            return Ok(received.map(|received| Received { record: false, ..received }));
+            return self.mailbox.take(to, flags);
         }
         if let Some(direct) = direct
             && let Some(mut received) = direct.receive(to.again(), flags)?

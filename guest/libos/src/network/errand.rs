@@ -5,6 +5,8 @@
 
 use alloc::sync::Arc;
 use alloc::task::Wake;
+use core::future::Future;
+use core::pin::Pin;
 use core::task::{Context, Waker};
 
 use spin::Mutex;
@@ -24,7 +26,7 @@ impl Errand {
         let mut slot = self.0.lock();
         let Some(future) = slot.as_mut() else { return };
         let waker = Waker::from(self.clone());
-        if future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
+        if Pin::new(future).poll(&mut Context::from_waker(&waker)).is_ready() {
             let done = slot.take();
             drop(slot);
             drop(done);

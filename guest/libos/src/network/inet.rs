@@ -4,19 +4,19 @@
 //! the handle's own for connections accepted from outside; a socket that connects may be polled before
 //! its handle exists, so it has a queue of its own and passes the handle's news on.
 
-use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
 use core::any::Any;
+use core::sync::atomic::Ordering;
 
 use abi::network::{Protocol, Shutdown, SocketOption};
 use abi::request::{Reply, Request};
 use spin::{Mutex, Once};
 
-use super::address::{self, AF_UNSPEC, Address, Name};
+use super::address::{self, AF_INET, AF_UNSPEC, Address, Name};
 use super::connection::Connection;
 use super::errand::Errand;
 use super::host::HostSocket;
-use super::listener::{Arrival, HostListener, Listener};
+use super::listener::{Arrival, HostListener, Listener, Share};
 use super::message::{Outgoing, Received};
 use super::option::Options;
 use super::socket::{Endpoint, Progress, STREAM, Socket};
@@ -79,6 +79,14 @@ impl InetStream {
         self.link.get().ok_or(Errno::ENOTCONN)
     }
 
+    /// Whether connections of a version come to a socket of this kind.
+    fn hears(&self, version_4: bool) -> bool {
+        match self.domain {
+            AF_INET => version_4,
+            _ => !version_4 || !self.options.only_version_6.load(Ordering::Relaxed),
+        }
+    }
+
     fn weak(&self) -> Weak<dyn Endpoint> {
         self.this.clone()
     }
@@ -99,7 +107,13 @@ impl InetStream {
     fn connect_inside(&self, to: Address) -> Result<Progress> {
         let to = Address::new(address::concrete(to.ip()), to.port());
         let network = &self.kernel.network;
-        let found = network.streams.find(to, |owner| owner.listening()).ok_or(Errno::ECONNREFUSED)?;
+        let Some(found) = network.streams.find(to, |owner| owner.listening()) else {
+            return if network.may_be_outside(to) {
+                self.connect_outside(to)
+            } else {
+                Err(Errno::ECONNREFUSED)
+            };
+        };
         let target = found.as_any().downcast_ref::<InetStream>().ok_or(Errno::ECONNREFUSED)?;
         let listener = target.listener.get().ok_or(Errno::ECONNREFUSED)?;
         let mut state = self.state.lock();
@@ -134,7 +148,7 @@ impl InetStream {
         }
         let this = self.this.upgrade().ok_or(Errno::EIO)?;
         self.state.lock().connecting = true;
-        Errand::start(Box::pin(async move {
+        Errand::start(Promise::later(async move {
             let request = Request::Connect { protocol: Protocol::Tcp, destination: to };
             let reply = this.kernel.devices.request(&this.kernel, request).await;
             this.finish(to, reply);
@@ -151,6 +165,8 @@ impl InetStream {
                     .map(|host| (host, local, peer.unwrap_or(to)))
             }
             Ok(_) => Err(Errno::EIO),
+            // What is not granted of the machine's loopback is the island's own, where nobody listens.
+            Err(Errno::ENETUNREACH) if address::is_own(to.ip()) => Err(Errno::ECONNREFUSED),
             Err(errno) => Err(errno),
         };
         let mut state = self.state.lock();
@@ -187,8 +203,11 @@ impl InetStream {
                 {
                     let mut state = end.state.lock();
                     state.local = self.state.lock().local.map(|local| {
-                        let ip = local.ip();
-                        let ip = if ip.is_unspecified() { address::OWN.into() } else { ip };
+                        let ip = if local.ip().is_unspecified() {
+                            address::reached(from.ip())
+                        } else {
+                            local.ip()
+                        };
                         Address::new(ip, local.port())
                     });
                     state.peer = Some(from);
@@ -222,17 +241,17 @@ impl Endpoint for InetStream {
         let Some(this) = self.this.upgrade().filter(|_| !self.link.is_completed()) else {
             return kept(Err(Errno::EINVAL));
         };
-        Box::pin(async move {
+        Promise::later(async move {
             if !this.state.lock().claimed {
                 this.claim(address::any(this.domain))?;
             }
             let port = this.state.lock().local.map_or(0, |local| local.port());
             let host = HostListener::open(&this.kernel, port, limit).await?;
-            let place = host.as_ref().map(|host| {
-                let listener: Weak<dyn WaitListener> = this.this.clone();
-                host.watched.queue.listen(listener)
+            let share = host.map(|host| {
+                let kin = this.hears(host.version_4);
+                Share::new(host, this.this.clone(), kin)
             });
-            this.listener.call_once(|| Listener::new(limit as usize, host, place));
+            this.listener.call_once(|| Listener::new(limit as usize, share));
             this.queue.notify();
             Ok(())
         })
@@ -358,10 +377,19 @@ impl Endpoint for InetStream {
         self.listener.is_completed()
     }
 
+    fn takes_urgent(&self) -> bool {
+        matches!(self.link.get(), Some(Link::Inside(_)))
+    }
+
+    fn at_mark(&self) -> bool {
+        matches!(self.link.get(), Some(Link::Inside(connection)) if connection.at_mark())
+    }
+
     fn take_error(&self) -> Option<Errno> {
         let outcome = self.state.lock().outcome.take();
         match (outcome, self.link.get()) {
             (Some(Err(errno)), _) => Some(errno),
+            (_, Some(Link::Inside(connection))) => connection.take_error(),
             (_, Some(Link::Outside { host, .. })) => host.error(),
             _ => None,
         }
@@ -383,18 +411,15 @@ impl Endpoint for InetStream {
             self.kernel.network.streams.release(local.port(), &self.weak());
         }
         if let Some(listener) = self.listener.get() {
-            for arrival in listener.drain() {
+            for arrival in listener.end() {
                 match arrival {
                     Arrival::Inside(end, _) => end.close(),
                     Arrival::Outside(handle, _) => self.kernel.machine.close(handle),
                 }
             }
-            if let (Some(host), Some(place)) = (&listener.host, listener.place) {
-                host.watched.queue.ignore(place);
-            }
         }
         if let Some(Link::Inside(connection)) = self.link.get() {
-            connection.close();
+            connection.close(self.options.aborts());
         }
     }
 

@@ -2,11 +2,13 @@
 //! monitor's socket.
 //!
 //! A published port is listened on outside as soon as anybody listens on it inside, whatever address he
-//! has bound: publishing is the user's word. Listeners that share a port share the granted handle.
+//! has bound: publishing is the user's word. Listeners that share a port share the granted handle; one
+//! whose own family the handle's connections are not of takes them only while no other one is there.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use abi::network::Protocol;
 use abi::request::{Reply, Request};
@@ -18,6 +20,7 @@ use super::inet::InetStream;
 use crate::device::Watched;
 use crate::errno::{Errno, Result};
 use crate::kernel::Kernel;
+use crate::wait::Listener as WaitListener;
 
 /// Listening sockets outside, by port.
 pub type Shared = Mutex<BTreeMap<u16, Weak<HostListener>>>;
@@ -26,6 +29,10 @@ pub type Shared = Mutex<BTreeMap<u16, Weak<HostListener>>>;
 pub struct HostListener {
     kernel: Arc<Kernel>,
     pub watched: Arc<Watched>,
+    /// Whether connections come over IPv4.
+    pub version_4: bool,
+    /// Number of listeners that are of the connections' own family.
+    kin: AtomicUsize,
 }
 
 impl HostListener {
@@ -38,7 +45,7 @@ impl HostListener {
             return Ok(Some(shared));
         }
         let reply = kernel.devices.request(kernel, Request::Listen { port, backlog }).await?;
-        let Reply::Socket { handle, .. } = reply else { return Err(Errno::EIO) };
+        let Reply::Socket { handle, local, .. } = reply else { return Err(Errno::EIO) };
         let watched = match kernel.devices.watch(handle) {
             Ok(watched) => watched,
             Err(errno) => {
@@ -46,7 +53,8 @@ impl HostListener {
                 return Err(errno);
             }
         };
-        let listener = Arc::new(Self { kernel: kernel.clone(), watched });
+        let (version_4, kin) = (local.is_ipv4(), AtomicUsize::new(0));
+        let listener = Arc::new(Self { kernel: kernel.clone(), watched, version_4, kin });
         kernel.network.listeners.lock().insert(port, Arc::downgrade(&listener));
         Ok(Some(listener))
     }
@@ -78,18 +86,55 @@ pub enum Arrival {
     Outside(Handle, Address),
 }
 
+/// A listening socket's share in a granted handle.
+pub struct Share {
+    host: Arc<HostListener>,
+    /// The socket's place in the handle's queue.
+    place: u64,
+    /// Whether the socket is of the connections' own family.
+    kin: bool,
+}
+
+impl Share {
+    pub fn new(host: Arc<HostListener>, listener: Weak<dyn WaitListener>, kin: bool) -> Self {
+        let place = host.watched.queue.listen(listener);
+        host.kin.fetch_add(usize::from(kin), Ordering::SeqCst);
+        Self { host, place, kin }
+    }
+
+    fn accept(&self) -> Result<Option<(Handle, Address)>> {
+        if !self.kin && self.host.kin.load(Ordering::SeqCst) > 0 {
+            return Ok(None);
+        }
+        self.host.accept()
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.host.watched.queue.ignore(self.place);
+        self.host.kin.fetch_sub(usize::from(self.kin), Ordering::SeqCst);
+        // What waits may be another's now.
+        self.host.watched.queue.notify();
+    }
+}
+
 /// What a listening socket keeps.
 pub struct Listener {
     arrivals: Mutex<VecDeque<Arrival>>,
     limit: Mutex<usize>,
-    pub host: Option<Arc<HostListener>>,
-    /// Its place in the queue of the granted handle.
-    pub place: Option<u64>,
+    share: Mutex<Option<Arc<Share>>>,
 }
 
 impl Listener {
-    pub fn new(limit: usize, host: Option<Arc<HostListener>>, place: Option<u64>) -> Self {
-        Self { arrivals: Mutex::new(VecDeque::new()), limit: Mutex::new(limit), host, place }
+    pub fn new(limit: usize, share: Option<Share>) -> Self {
+        let share = Mutex::new(share.map(Arc::new));
+        Self { arrivals: Mutex::new(VecDeque::new()), limit: Mutex::new(limit), share }
+    }
+
+    fn accept_outside(&self) -> Result<Option<(Handle, Address)>> {
+        let share = self.share.lock().clone();
+        share.map_or(Ok(None), |share| share.accept())
     }
 
     pub fn set_limit(&self, limit: usize) {
@@ -111,8 +156,7 @@ impl Listener {
         if let Some(arrival) = self.arrivals.lock().pop_front() {
             return Ok(Some(arrival));
         }
-        let Some(host) = &self.host else { return Ok(None) };
-        Ok(host.accept()?.map(|(handle, from)| Arrival::Outside(handle, from)))
+        Ok(self.accept_outside()?.map(|(handle, from)| Arrival::Outside(handle, from)))
     }
 
     /// Whether a connection waits. Readiness outside is made certain by taking one.
@@ -120,8 +164,7 @@ impl Listener {
         if !self.arrivals.lock().is_empty() {
             return true;
         }
-        let Some(host) = &self.host else { return false };
-        match host.accept() {
+        match self.accept_outside() {
             Ok(Some((handle, from))) => {
                 self.arrivals.lock().push_back(Arrival::Outside(handle, from));
                 true
@@ -132,8 +175,10 @@ impl Listener {
         }
     }
 
-    /// What is left when nobody listens any more.
-    pub fn drain(&self) -> Vec<Arrival> {
+    /// Ends listening; answers what nobody will accept.
+    pub fn end(&self) -> Vec<Arrival> {
+        let share = self.share.lock().take();
+        drop(share);
         self.arrivals.lock().drain(..).collect()
     }
 }

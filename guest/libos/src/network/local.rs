@@ -220,7 +220,7 @@ impl Endpoint for LocalStream {
         }
         let this = self.this.upgrade().ok_or(Errno::EIO)?;
         let (thread, found) = (thread.clone(), rendezvous::find(thread, bytes));
-        Ok(Progress::Promised(Box::pin(async move { this.connect_to(&thread, &found.await?) })))
+        Ok(Progress::later(async move { this.connect_to(&thread, &found.await?) }))
     }
 
     fn send(&self, thread: &Arc<Thread>, outgoing: &mut Outgoing<'_>) -> Result<Option<usize>> {
@@ -326,10 +326,17 @@ impl Endpoint for LocalStream {
         self.link.get().map(|link| link.credentials)
     }
 
+    fn take_error(&self) -> Option<Errno> {
+        match self.link.get().map(|link| &link.carrier) {
+            Some(Carrier::Bytes(connection)) => connection.take_error(),
+            _ => None,
+        }
+    }
+
     fn close(&self) {
         self.bound.lock().release(&self.kernel.network.names);
         match self.link.get().map(|link| &link.carrier) {
-            Some(Carrier::Bytes(connection)) => connection.close(),
+            Some(Carrier::Bytes(connection)) => connection.close(false),
             Some(Carrier::Packets { incoming, outgoing }) => {
                 outgoing.end();
                 incoming.refuse();

@@ -2,11 +2,9 @@
 //!
 //! Unlike on a network nothing is lost: a sender waits while the receiver's mailbox is full.
 
-use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
 use core::any::Any;
 use core::sync::atomic::{AtomicBool, Ordering};
-use core::task::{Context, Poll, Waker};
 
 use abi::network::Shutdown;
 use spin::Mutex;
@@ -68,10 +66,8 @@ impl LocalDatagram {
     /// Who has a name, if that can be said without waiting. Only sendmmsg comes here: other senders have
     /// resolved the name before.
     fn find_now(thread: &Arc<Thread>, bytes: &[u8]) -> Result<Arc<LocalDatagram>> {
-        match rendezvous::find(thread, bytes).as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(found) => Self::checked(&found?),
-            Poll::Pending => Err(Errno::EAGAIN),
-        }
+        let found = rendezvous::find(thread, bytes).at_once().ok_or(Errno::EAGAIN)?;
+        Self::checked(&found?)
     }
 
     /// Whether another socket's datagrams are welcome: a connected socket hears its peer only.
@@ -98,7 +94,7 @@ impl Endpoint for LocalDatagram {
         }
         let this = self.this.upgrade().ok_or(Errno::EIO)?;
         let found = rendezvous::find(thread, bytes);
-        Ok(Progress::Promised(Box::pin(async move {
+        Ok(Progress::later(async move {
             let peer = Self::checked(&found.await?)?;
             if !peer.hears(&this.this) {
                 return Err(Errno::EPERM);
@@ -106,7 +102,7 @@ impl Endpoint for LocalDatagram {
             *this.peer.lock() = Some(Arc::downgrade(&peer));
             this.queue.notify();
             Ok(Progress::Done)
-        })))
+        }))
     }
 
     fn resolve(&self, thread: &Arc<Thread>, bytes: &[u8]) -> Option<Promise<Arc<dyn Endpoint>>> {
@@ -144,8 +140,7 @@ impl Endpoint for LocalDatagram {
     }
 
     fn receive(&self, _thread: &Arc<Thread>, to: Sink<'_>, flags: u32) -> Result<Option<Received>> {
-        let received = self.mailbox.take(to, flags)?;
-        Ok(received.map(|received| Received { record: false, ..received }))
+        self.mailbox.take(to, flags)
     }
 
     fn shutdown(&self, how: Shutdown) -> Result<()> {

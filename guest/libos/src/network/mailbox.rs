@@ -105,8 +105,9 @@ impl Mailbox {
         };
         let length = to.copy(0, &message.data)?;
         let full = message.data.len();
-        let mut received = Received { length, full, from: message.from, record: true, ..Received::default() };
+        let mut received = Received { length, full, from: message.from, ..Received::default() };
         if flags & flag::PEEK != 0 {
+            received.ancillary = message.ancillary.clone();
             return Ok(Some(received));
         }
         let was_full = mail.full();

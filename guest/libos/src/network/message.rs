@@ -15,7 +15,6 @@ pub mod flag {
     pub const CONTROL_TRUNCATED: u32 = 0x8;
     pub const TRUNCATED: u32 = 0x20;
     pub const DONT_WAIT: u32 = 0x40;
-    pub const END_OF_RECORD: u32 = 0x80;
     pub const WAIT_ALL: u32 = 0x100;
     pub const OUT_OF_BAND: u32 = 0x1;
     pub const NO_SIGNAL: u32 = 0x4000;
@@ -49,7 +48,7 @@ impl Credentials {
 }
 
 /// What travels beside the bytes.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Ancillary {
     /// Open files (SCM_RIGHTS).
     pub rights: Vec<Arc<Description>>,
@@ -83,8 +82,6 @@ pub struct Received {
     pub full: usize,
     pub from: Option<Name>,
     pub ancillary: Ancillary,
-    /// The message was a record (SOCK_SEQPACKET).
-    pub record: bool,
 }
 
 impl Received {

@@ -9,6 +9,7 @@
 
 pub mod address;
 mod connection;
+pub mod control;
 mod datagram;
 mod errand;
 mod host;
@@ -22,7 +23,7 @@ pub mod message;
 pub mod option;
 mod port;
 mod rendezvous;
-mod resolver;
+pub mod resolver;
 mod socket;
 
 use alloc::vec::Vec;
@@ -30,6 +31,7 @@ use alloc::vec::Vec;
 use abi::boot::{Boot, Published};
 use abi::network::Protocol;
 
+use address::Address;
 use port::Ports;
 
 pub use socket::{Endpoint, Progress, Socket, create, pair};
@@ -58,6 +60,12 @@ impl Network {
 
     fn is_published(&self, protocol: Protocol, port: u16) -> bool {
         self.published.contains(&Published { protocol, port })
+    }
+
+    /// Whether an address of the island's that nobody has here may be meant as the machine's own: its
+    /// loopback interface can be granted like any other destination.
+    fn may_be_outside(&self, to: Address) -> bool {
+        self.outgoing && to.ip().is_loopback() && to != resolver::ADDRESS
     }
 
     /// Whether sockets can have to do with the outside at all.

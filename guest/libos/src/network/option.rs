@@ -67,6 +67,18 @@ pub struct Options {
     values: Mutex<BTreeMap<(u32, u32), Vec<u8>>>,
 }
 
+/// Whether Linux has an option of this number; those without a meaning here are remembered only.
+fn is_known(domain: u32, level: u32, option: u32) -> bool {
+    match level {
+        SOL_SOCKET => option <= 77,
+        SOL_TCP => domain != AF_UNIX && option <= 37,
+        SOL_UDP => domain != AF_UNIX && matches!(option, 1 | 10 | 100..=104),
+        SOL_IP => domain != AF_UNIX && (option <= 52 || matches!(option, 64..=84)),
+        SOL_IPV6 => domain == AF_INET6 && option <= 82,
+        _ => false,
+    }
+}
+
 fn word(value: &[u8]) -> Result<u32> {
     let (bytes, _) = value.split_first_chunk::<4>().ok_or(Errno::EINVAL)?;
     Ok(u32::from_le_bytes(*bytes))
@@ -133,9 +145,8 @@ impl Options {
                 return Err(Errno::ENOPROTOOPT);
             }
             (SOL_IPV6, IPV6_V6ONLY) if domain == AF_INET6 => return flag(&self.only_version_6),
-            (SOL_SOCKET, _) => {}
-            (SOL_IP | SOL_TCP | SOL_UDP, _) if domain != AF_UNIX => {}
-            (SOL_IPV6, _) if domain == AF_INET6 => {}
+            _ if is_known(domain, level, option) => {}
+            (SOL_TCP | SOL_UDP | SOL_IP | SOL_IPV6, _) if domain == AF_UNIX => return Err(Errno::EOPNOTSUPP),
             _ => return Err(Errno::ENOPROTOOPT),
         }
         if value.len() > 256 {
@@ -187,12 +198,19 @@ impl Options {
             (SOL_TCP, TCP_KEEPIDLE) => 7200,
             (SOL_TCP, TCP_KEEPINTVL) => 75,
             (SOL_TCP, TCP_KEEPCNT) => 9,
-            (SOL_SOCKET, _) => 0,
-            (SOL_IP | SOL_TCP | SOL_UDP, _) if domain != AF_UNIX => 0,
-            (SOL_IPV6, _) if domain == AF_INET6 => 0,
+            _ if is_known(domain, level, option) => 0,
+            (SOL_TCP | SOL_UDP | SOL_IP | SOL_IPV6, _) if domain == AF_UNIX => return Err(Errno::EOPNOTSUPP),
             _ => return Err(Errno::ENOPROTOOPT),
         };
         Ok(value.to_le_bytes().to_vec())
+    }
+
+    /// Whether closing resets the connection: SO_LINGER with no time at all.
+    pub fn aborts(&self) -> bool {
+        let linger = SocketOption::Linger(Some(0));
+        let values = self.values.lock();
+        let value = values.get(&(SOL_SOCKET, name::LINGER));
+        value.is_some_and(|value| forwarded(SOL_SOCKET, name::LINGER, value) == Ok(Some(linger)))
     }
 
     /// What a handle has to be told that the socket comes to stand for.

@@ -4,7 +4,6 @@
 //! renames, removals and modes mean what they mean elsewhere. On a volume the file is the island's own,
 //! above what the host has there. Abstract names are strings of their own.
 
-use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::sync::{Arc, Weak};
@@ -93,11 +92,12 @@ pub fn bind<E: Named>(thread: &Arc<Thread>, endpoint: &Weak<E>, bytes: &[u8]) ->
         Ok(name) => name,
         Err(errno) => return kept(Err(errno)),
     };
-    if endpoint.bound().lock().is_bound() {
-        return kept(Err(Errno::EINVAL));
-    }
+    let is_bound = endpoint.bound().lock().is_bound();
     let thread = thread.clone();
-    Box::pin(async move {
+    Promise::later(async move {
+        if is_bound {
+            return Err(bound_already(&thread, &name).await);
+        }
         let names = &thread.kernel().network.names;
         let weak: Weak<dyn Endpoint> = Arc::downgrade(&endpoint) as Weak<dyn Endpoint>;
         let bound = match name {
@@ -116,6 +116,16 @@ pub fn bind<E: Named>(thread: &Arc<Thread>, endpoint: &Weak<E>, bytes: &[u8]) ->
         *endpoint.bound().lock() = bound;
         Ok(())
     })
+}
+
+/// What is wrong with binding a socket once more: a path that is taken is said first.
+async fn bound_already(thread: &Arc<Thread>, name: &LocalName) -> Errno {
+    let LocalName::Path(path) = name else { return Errno::EINVAL };
+    match walk(thread, &start(thread), path, Follow::No).await {
+        Ok(_) => Errno::EADDRINUSE,
+        Err(Errno::ENOENT) => Errno::EINVAL,
+        Err(errno) => errno,
+    }
 }
 
 /// A name for a socket that wants any (unix(7), "Autobind feature").
@@ -151,7 +161,7 @@ pub fn find(thread: &Arc<Thread>, bytes: &[u8]) -> Promise<Arc<dyn Endpoint>> {
     match address::local(bytes) {
         Ok(LocalName::Unnamed) => kept(Err(Errno::EINVAL)),
         Ok(LocalName::Abstract(bytes)) => kept(thread.kernel().network.names.find(&Key::Abstract(bytes))),
-        Ok(LocalName::Path(path)) => Box::pin(async move { find_file(&thread, &path).await }),
+        Ok(LocalName::Path(path)) => Promise::later(async move { find_file(&thread, &path).await }),
         Err(errno) => kept(Err(errno)),
     }
 }

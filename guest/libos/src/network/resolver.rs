@@ -3,7 +3,6 @@
 //! /etc/resolv.conf names it. It answers datagrams only; what is not granted the monitor refuses, and
 //! what it cannot be asked for is answered SERVFAIL here, so that no program waits for a timeout.
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr};
@@ -14,13 +13,14 @@ use super::address::{Address, Name};
 use super::errand::Errand;
 use super::mailbox::{Mailbox, Message};
 use super::message::Ancillary;
+use crate::file::Promise;
 use crate::kernel::Kernel;
 
 /// Where the name server is.
 pub const ADDRESS: Address = Address::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 53)), 53);
 
 /// Bytes of a DNS message's header (RFC 1035, 4.1.1).
-const HEADER: usize = 12;
+pub const HEADER: usize = 12;
 
 /// Asks, and posts the answer to the asker's mailbox.
 pub fn ask(kernel: &Arc<Kernel>, domain: u32, query: Vec<u8>, mailbox: &Arc<Mailbox>) {
@@ -28,7 +28,7 @@ pub fn ask(kernel: &Arc<Kernel>, domain: u32, query: Vec<u8>, mailbox: &Arc<Mail
         return;
     }
     let (kernel, mailbox) = (kernel.clone(), mailbox.clone());
-    Errand::start(Box::pin(async move {
+    Errand::start(Promise::later(async move {
         let reply = kernel.devices.request(&kernel, Request::Resolve { message: &query }).await;
         let data = match reply {
             Ok(Reply::Bytes(bytes)) if bytes.len() >= HEADER => bytes,
@@ -40,8 +40,8 @@ pub fn ask(kernel: &Arc<Kernel>, domain: u32, query: Vec<u8>, mailbox: &Arc<Mail
     }));
 }
 
-/// SERVFAIL for a query: its identification and question, without records.
-fn failure(query: &[u8]) -> Vec<u8> {
+/// SERVFAIL for a query of at least [`HEADER`] bytes: its identification and question, without records.
+pub fn failure(query: &[u8]) -> Vec<u8> {
     let mut answer = query.to_vec();
     answer[2] |= 0x80;
     answer[3] = 0x80 | 2;

@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::any::Any;
+use core::future::Future;
 use core::sync::atomic::Ordering;
 
 use abi::file::Attributes;
@@ -29,6 +30,8 @@ const RAW: u32 = 3;
 pub const SEQUENCED: u32 = 5;
 const PACKET: u32 = 10;
 
+/// ioctl(2): whether urgent data comes next.
+const SIOCATMARK: u32 = 0x8905;
 /// ioctl(2): bytes not sent yet.
 const SIOCOUTQ: u32 = 0x5411;
 
@@ -40,7 +43,13 @@ pub enum Progress {
     /// To be tried again when this says so; look whenever the queue was told.
     Busy(Box<dyn FnMut() -> bool + Send>),
     /// To be waited for even if the socket is non-blocking: it is soon over.
-    Promised(Promise<Progress>),
+    Promised(Box<Promise<Progress>>),
+}
+
+impl Progress {
+    pub fn later(future: impl Future<Output = Result<Self>> + Send + 'static) -> Self {
+        Self::Promised(Box::new(Promise::later(future)))
+    }
 }
 
 /// One kind of socket.
@@ -94,6 +103,16 @@ pub trait Endpoint: Send + Sync + 'static {
 
     fn unsent(&self) -> usize {
         0
+    }
+
+    /// Whether urgent data can be sent and received (MSG_OOB).
+    fn takes_urgent(&self) -> bool {
+        false
+    }
+
+    /// Whether the next byte is where urgent data was (sockatmark(3)).
+    fn at_mark(&self) -> bool {
+        false
     }
 
     fn listening(&self) -> bool {
@@ -262,6 +281,7 @@ impl File for Socket {
         match command {
             FIONREAD if self.endpoint.listening() => kept(Err(Errno::EINVAL)),
             FIONREAD => kept(put_word(thread, argument, self.endpoint.unread() as u32)),
+            SIOCATMARK => kept(put_word(thread, argument, self.endpoint.at_mark().into())),
             SIOCOUTQ => kept(put_word(thread, argument, self.endpoint.unsent() as u32)),
             _ => kept(super::interface::control(thread, command, argument)),
         }

@@ -4,6 +4,7 @@ use machine::Exception;
 
 const SI_USER: i32 = 0;
 const SI_QUEUE: i32 = -1;
+const SI_TIMER: i32 = -2;
 const SI_TKILL: i32 = -6;
 const SI_KERNEL: i32 = 0x80;
 
@@ -15,7 +16,7 @@ enum Detail {
     /// `si_addr`.
     Address(u64),
     /// `si_timerid`, `si_overrun`, `si_value`.
-    Timer { timer: u32, value: u64 },
+    Timer { timer: u32, overruns: u32, value: u64 },
     /// As a program composed it (rt_sigqueueinfo).
     Raw([u8; 112]),
 }
@@ -54,9 +55,30 @@ impl Information {
         Self::new(number, SI_KERNEL, Detail::Sender { process: 0, user: 0, value: 0 })
     }
 
-    /// An interval timer's.
-    pub fn timer(number: u8, code: i32, timer: u32, value: u64) -> Self {
-        Self::new(number, code, Detail::Timer { timer, value })
+    /// An expiry of timer_create(2)'s timer, and how many were missed before it.
+    pub fn timer(number: u8, timer: u32, overruns: u32, value: u64) -> Self {
+        Self::new(number, SI_TIMER, Detail::Timer { timer, overruns, value })
+    }
+
+    /// Timer and overruns, if it is an expiry.
+    pub fn timer_expiry(&self) -> Option<(u32, u32)> {
+        match self.detail {
+            Detail::Timer { timer, overruns, .. } => Some((timer, overruns)),
+            _ => None,
+        }
+    }
+
+    /// Takes up a later expiry of the same timer, which has one signal under way at most; false if
+    /// `later` is none.
+    pub fn absorb(&mut self, later: &Self) -> bool {
+        let Some((timer, missed)) = later.timer_expiry() else { return false };
+        match &mut self.detail {
+            Detail::Timer { timer: own, overruns, .. } if *own == timer => {
+                *overruns = overruns.saturating_add(missed + 1).min(i32::MAX as u32);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// rt_sigqueueinfo(2): the bytes behind `si_code` as the program gave them.
@@ -94,21 +116,29 @@ impl Information {
     /// The value that sigqueue or a timer sent along.
     pub fn value(&self) -> u64 {
         match self.detail {
-            Detail::Sender { value, .. } | Detail::Timer { value, .. } => value,
-            _ => 0,
+            Detail::Address(_) => 0,
+            _ => self.bytes_at(24).map_or(0, u64::from_le_bytes),
         }
     }
 
     /// Sender's process and user.
     pub fn sender(&self) -> (u32, u32) {
         match self.detail {
-            Detail::Sender { process, user, .. } => (process, user),
+            Detail::Sender { .. } | Detail::Raw(_) => {
+                let half = |at| self.bytes_at(at).map_or(0, u32::from_le_bytes);
+                (half(16), half(20))
+            }
             _ => (0, 0),
         }
     }
 
     pub fn address(&self) -> u64 {
         if let Detail::Address(address) = self.detail { address } else { 0 }
+    }
+
+    /// A field of `siginfo_t`.
+    fn bytes_at<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
+        self.encode().get(at..)?.first_chunk().copied()
     }
 
     /// `siginfo_t` as the program reads it.
@@ -123,8 +153,9 @@ impl Information {
                 bytes[24..32].copy_from_slice(&value.to_le_bytes());
             }
             Detail::Address(address) => bytes[16..24].copy_from_slice(&address.to_le_bytes()),
-            Detail::Timer { timer, value } => {
+            Detail::Timer { timer, overruns, value } => {
                 bytes[16..20].copy_from_slice(&timer.to_le_bytes());
+                bytes[20..24].copy_from_slice(&overruns.to_le_bytes());
                 bytes[24..32].copy_from_slice(&value.to_le_bytes());
             }
             Detail::Raw(rest) => bytes[16..].copy_from_slice(&rest),

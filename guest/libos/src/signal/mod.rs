@@ -37,6 +37,7 @@ pub const SIGCHLD: u8 = 17;
 pub const SIGCONT: u8 = 18;
 pub const SIGSTOP: u8 = 19;
 pub const SIGURG: u8 = 23;
+pub const SIGXFSZ: u8 = 25;
 pub const SIGWINCH: u8 = 28;
 pub const SIGSYS: u8 = 31;
 /// Signals from here on queue, each with its value.
@@ -78,6 +79,9 @@ pub struct PendingSet {
 impl PendingSet {
     fn add(&mut self, information: Information) {
         let number = information.number;
+        if self.queue.iter_mut().any(|pending| pending.absorb(&information)) {
+            return;
+        }
         if number < FIRST_REALTIME && self.set & set_of(number) != 0 || self.queue.len() > 4096 {
             return;
         }
@@ -275,10 +279,12 @@ pub fn force(thread: &Arc<Thread>, information: Information) {
 
 /// Takes a pending signal of `wanted`, for signalfd and sigtimedwait.
 pub fn take(thread: &Arc<Thread>, wanted: Set) -> Option<Information> {
-    if let Some(information) = thread.signals.pending.lock().take(wanted) {
-        return Some(information);
+    let own = thread.signals.pending.lock().take(wanted);
+    let information = own.or_else(|| thread.process.signals.pending.lock().take(wanted))?;
+    if let Some((timer, overruns)) = information.timer_expiry() {
+        thread.process.timers.delivered(timer, overruns);
     }
-    thread.process.signals.pending.lock().take(wanted)
+    Some(information)
 }
 
 /// Drops what is pending of a signal that has come to be ignored.

@@ -10,7 +10,8 @@ use crate::errno::{Errno, Result};
 use crate::file::pipe::{End, FIONREAD};
 use crate::file::{Description, Slot, flag};
 use crate::file_system::{REGULAR, TYPE, happened};
-use crate::process::Process;
+use crate::process::{FILE_SIZE_LIMIT, Process};
+use crate::signal::{self, Information, Target};
 use crate::thread::Thread;
 use crate::user::{self, TRANSFER_MAX};
 use crate::wait::{self, Patience};
@@ -127,6 +128,17 @@ impl Transferring {
         }
     }
 
+    /// Cuts a write to what the limit on the size of files leaves of it (RLIMIT_FSIZE).
+    fn cut(&self, thread: &Arc<Thread>, ranges: &mut Vec<UserRange>, total: u64) -> Result<()> {
+        let start = self.offset().unwrap_or(0);
+        let limit = thread.process.limit(FILE_SIZE_LIMIT);
+        if start.saturating_add(total) > limit && total > 0 {
+            let allowed = limit.checked_sub(start).filter(|allowed| *allowed > 0);
+            user::limit(ranges, allowed.ok_or_else(|| too_large(thread))?);
+        }
+        Ok(())
+    }
+
     /// Goes on until everything is transferred that a blocking call transfers.
     async fn complete(self, thread: Arc<Thread>, mut ranges: Vec<UserRange>) -> Result<u64> {
         let mut done = 0;
@@ -185,6 +197,12 @@ impl Transferring {
     }
 }
 
+/// What a file that would outgrow its limit comes to: SIGXFSZ, and this error.
+pub(super) fn too_large(thread: &Arc<Thread>) -> Errno {
+    signal::send(&thread.process, Target::Thread(thread.number), Information::kernel(signal::SIGXFSZ));
+    Errno::EFBIG
+}
+
 /// Starts a transfer: at once if it can be, as a future if it has to wait.
 fn transfer(call: &mut Call<'_>, way: Way, ranges: &[UserRange], offset: Option<u64>, flags: u32) -> Outcome {
     let mut transferring = attempt!(Transferring::new(call, way, offset, flags));
@@ -192,13 +210,16 @@ fn transfer(call: &mut Call<'_>, way: Way, ranges: &[UserRange], offset: Option<
     let thread = call.thread;
     if way == Way::Write {
         let end = transferring.offset().unwrap_or(0).saturating_add(total);
+        let limit = call.process().limit(FILE_SIZE_LIMIT);
         let waits = transferring.appends
             || transferring.synchronises.is_some()
+            || end > limit && transferring.description.file.seekable()
             || transferring.description.file.prepare_write(thread, end).is_some();
         if waits {
-            let (thread, ranges) = (thread.clone(), ranges.to_vec());
+            let (thread, mut ranges) = (thread.clone(), ranges.to_vec());
             return call.wait(async move {
                 transferring.prepare(&thread, total).await?;
+                transferring.cut(&thread, &mut ranges, total)?;
                 let (description, synchronises) =
                     (transferring.description.clone(), transferring.synchronises);
                 let written = transferring.complete(thread.clone(), ranges).await?;
@@ -504,9 +525,13 @@ pub fn ftruncate(call: &mut Call<'_>) -> Outcome {
         return Err::<u64, _>(Errno::EINVAL).into();
     }
     let change = abi::file::Change { size: Some(size), ..Default::default() };
-    let promise = description.file.change(call.thread, change);
+    let thread = call.thread.clone();
     call.wait(async move {
-        promise.await?;
+        let file = &description.file;
+        if size > thread.process.limit(FILE_SIZE_LIMIT) && size > file.attributes(&thread).await?.size {
+            return Err(too_large(&thread));
+        }
+        file.change(&thread, change).await?;
         description.tell(happened::MODIFY);
         Ok(0)
     })

@@ -17,6 +17,7 @@ use crate::errno::{Errno, Result};
 use crate::file::Description;
 use crate::file::ring::{Sink, Source};
 use crate::network::Endpoint;
+use crate::network::control::{self, Control};
 use crate::network::message::{Ancillary, Credentials, Outgoing, Received, flag};
 use crate::thread::Thread;
 use crate::user::{self, TRANSFER_MAX};
@@ -24,8 +25,6 @@ use crate::user::{self, TRANSFER_MAX};
 /// Bytes of `struct msghdr` and `struct mmsghdr`.
 const HEADER: usize = 56;
 const VECTOR_HEADER: u64 = 64;
-/// Bytes of `struct cmsghdr`.
-const CONTROL_HEADER: usize = 16;
 const CONTROL_MAX: u64 = 64 << 10;
 const SCM_RIGHTS: u32 = 1;
 const SCM_CREDENTIALS: u32 = 2;
@@ -191,14 +190,9 @@ fn read_control(thread: &Arc<Thread>, header: &Header) -> Result<Ancillary> {
     }
     let bytes = user::read_vec(thread, header.control, header.control_length as usize)?;
     let mut ancillary = Ancillary::default();
-    let mut rest = &bytes[..];
-    while rest.len() >= CONTROL_HEADER {
-        let length = word(rest, 0) as usize;
-        if length < CONTROL_HEADER || length > rest.len() {
-            return Err(Errno::EINVAL);
-        }
-        let data = &rest[CONTROL_HEADER..length];
-        match (half(rest, 8), half(rest, 12)) {
+    for message in control::read(&bytes) {
+        let Control { level, kind, data } = message?;
+        match (level, kind) {
             (SOL_SOCKET, SCM_RIGHTS) => {
                 for number in data.chunks_exact(4) {
                     if ancillary.rights.len() >= RIGHTS_MAX {
@@ -220,17 +214,20 @@ fn read_control(thread: &Arc<Thread>, header: &Header) -> Result<Ancillary> {
             // Of the protocol's own there is none that changes anything here (IP_TOS and the like).
             _ => {}
         }
-        rest = rest.get(length.next_multiple_of(8)..).unwrap_or(&[]);
     }
     Ok(ancillary)
+}
+
+/// Urgent data goes only where there are streams for it.
+fn sendable(description: &Arc<Description>, flags: u32) -> Result<()> {
+    let refused = flags & flag::OUT_OF_BAND != 0 && !of(description).endpoint.takes_urgent();
+    if refused { Err(Errno::EOPNOTSUPP) } else { Ok(()) }
 }
 
 pub fn sendto(call: &mut Call<'_>) -> Outcome {
     let description = attempt!(get(call, 0));
     let flags = call.word(3);
-    if flags & flag::OUT_OF_BAND != 0 {
-        return Err::<u64, _>(Errno::EOPNOTSUPP).into();
-    }
+    attempt!(sendable(&description, flags));
     let mut send = Send::to(&description, Ranges::one(call.arguments[1], call.arguments[2]), flags);
     if call.arguments[4] != 0 && call.word(5) != 0 {
         send.to = Some(attempt!(AddressArgument::read(call.thread, call.arguments[4], call.word(5))));
@@ -254,9 +251,7 @@ fn send_to(call: &Call<'_>, description: Arc<Description>, mut send: Send) -> Ou
 pub fn sendmsg(call: &mut Call<'_>) -> Outcome {
     let description = attempt!(get(call, 0));
     let flags = call.word(2);
-    if flags & flag::OUT_OF_BAND != 0 {
-        return Err::<u64, _>(Errno::EOPNOTSUPP).into();
-    }
+    attempt!(sendable(&description, flags));
     let header = attempt!(Header::read(call.thread, call.arguments[1]));
     let send = attempt!(Send::message(call.thread, &description, &header, flags));
     send_to(call, description, send)
@@ -425,9 +420,6 @@ fn put_header(
     if received.full > received.length {
         result |= flag::TRUNCATED;
     }
-    if received.record && received.full > 0 {
-        result |= flag::END_OF_RECORD;
-    }
     let control = put_control(thread, description, header, flags, &received.ancillary, &mut result)?;
     if header.name != 0 {
         user::write(thread, header.at + 8, &name_length.to_le_bytes())?;
@@ -456,21 +448,21 @@ fn put_control(
     let room = if header.control == 0 { 0 } else { header.control_length.min(CONTROL_MAX) as usize };
     let mut bytes: Vec<u8> = Vec::new();
     let add = |bytes: &mut Vec<u8>, kind: u32, data: &[u8]| {
-        bytes.extend_from_slice(&((CONTROL_HEADER + data.len()) as u64).to_le_bytes());
+        bytes.extend_from_slice(&((control::HEADER + data.len()) as u64).to_le_bytes());
         bytes.extend_from_slice(&SOL_SOCKET.to_le_bytes());
         bytes.extend_from_slice(&kind.to_le_bytes());
         bytes.extend_from_slice(data);
         bytes.resize(bytes.len().next_multiple_of(8).min(room.max(bytes.len())), 0);
     };
     if let Some(credentials) = credentials {
-        if room >= CONTROL_HEADER + 12 {
+        if room >= control::HEADER + 12 {
             add(&mut bytes, SCM_CREDENTIALS, &credentials.encode());
         } else {
             *result |= flag::CONTROL_TRUNCATED;
         }
     }
     if !ancillary.rights.is_empty() {
-        let fitting = room.saturating_sub(bytes.len() + CONTROL_HEADER) / 4;
+        let fitting = room.saturating_sub(bytes.len() + control::HEADER) / 4;
         let mut numbers: Vec<u8> = Vec::new();
         for open in ancillary.rights.iter().take(fitting) {
             match install_for(thread, open.clone(), flags & flag::CLOSE_ON_EXEC != 0) {
@@ -491,20 +483,19 @@ fn put_control(
     Ok(bytes.len() as u64)
 }
 
-/// Flags of recv(2) that change what is done at once: out-of-band data and errors are never there.
-fn refused(flags: u32) -> Option<Errno> {
+/// Flags of recv(2) that ask for what is not there: queued errors never are.
+fn receivable(description: &Arc<Description>, flags: u32) -> Result<()> {
     if flags & flag::ERROR_QUEUE != 0 {
-        return Some(Errno::EAGAIN);
+        return Err(Errno::EAGAIN);
     }
-    (flags & flag::OUT_OF_BAND != 0).then_some(Errno::EINVAL)
+    let refused = flags & flag::OUT_OF_BAND != 0 && !of(description).endpoint.takes_urgent();
+    if refused { Err(Errno::EINVAL) } else { Ok(()) }
 }
 
 pub fn recvfrom(call: &mut Call<'_>) -> Outcome {
     let description = attempt!(get(call, 0));
     let flags = call.word(3);
-    if let Some(errno) = refused(flags) {
-        return Err::<u64, _>(errno).into();
-    }
+    attempt!(receivable(&description, flags));
     let receive = Receive {
         description: description.clone(),
         ranges: Ranges::one(call.arguments[1], call.arguments[2]),
@@ -518,9 +509,7 @@ pub fn recvfrom(call: &mut Call<'_>) -> Outcome {
 pub fn recvmsg(call: &mut Call<'_>) -> Outcome {
     let description = attempt!(get(call, 0));
     let flags = call.word(2);
-    if let Some(errno) = refused(flags) {
-        return Err::<u64, _>(errno).into();
-    }
+    attempt!(receivable(&description, flags));
     let header = attempt!(Header::read(call.thread, call.arguments[1]));
     let receive = attempt!(Receive::message(call.thread, &description, &header, flags));
     waiting::run(call, &description, manner(&description, flags, false), receive)
@@ -529,9 +518,7 @@ pub fn recvmsg(call: &mut Call<'_>) -> Outcome {
 pub fn recvmmsg(call: &mut Call<'_>) -> Outcome {
     let description = attempt!(get(call, 0));
     let flags = call.word(3);
-    if let Some(errno) = refused(flags) {
-        return Err::<u64, _>(errno).into();
-    }
+    attempt!(receivable(&description, flags));
     let mut manner = manner(&description, flags, false);
     if call.arguments[4] != 0 {
         let timeout_ns = attempt!(user::read_time(call.thread, call.arguments[4]));

@@ -5,6 +5,7 @@
 
 mod copying;
 mod file;
+mod futex;
 mod identity;
 mod inotify;
 mod locking;
@@ -26,6 +27,7 @@ mod waiting;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::future::Future;
+use core::task::{Poll, Waker};
 
 use machine::{Context, Cpu, Space, UserRange};
 
@@ -55,7 +57,20 @@ pub enum Finish {
 /// What a call comes to at first.
 pub enum Outcome {
     Now(Finish),
+    /// Nothing yet: a wake-up says when to poll again.
     Later(Pending),
+}
+
+impl Outcome {
+    /// Runs a future as far as it comes at once.
+    pub fn of(thread: &Arc<Thread>, future: impl Future<Output = Finish> + Send + 'static) -> Self {
+        let mut pending: Pending = Box::pin(future);
+        let waker = Waker::from(thread.clone());
+        match pending.as_mut().poll(&mut core::task::Context::from_waker(&waker)) {
+            Poll::Ready(finish) => Self::Now(finish),
+            Poll::Pending => Self::Later(pending),
+        }
+    }
 }
 
 impl From<Result<u64>> for Outcome {
@@ -101,7 +116,7 @@ impl Call<'_> {
     where
         F: Future<Output = Result<u64>> + Send + 'static,
     {
-        Outcome::Later(Box::pin(async move { Finish::Return(future.await) }))
+        Outcome::of(self.thread, async move { Finish::Return(future.await) })
     }
 }
 
@@ -128,6 +143,11 @@ pub fn run(number: u64, call: &mut Call<'_>) -> Outcome {
         Some(Some(function)) => function(call),
         _ => Err::<u64, _>(Errno::ENOSYS).into(),
     }
+}
+
+/// Whether there is such a call here, whatever it answers.
+pub fn is_served(number: u64) -> bool {
+    matches!(number::TABLE.get(number as usize), Some(Some(_)))
 }
 
 /// Puts a call's result where the program finds it. A call that is to be restarted leaves `rax`, its

@@ -4,7 +4,8 @@
 //! keyrings, and 32-bit leftovers.
 
 use super::{
-    Call, Outcome, file, identity, inotify, locking, memory, misc, path, poll, process, signal, socket,
+    Call, Outcome, file, futex, identity, inotify, locking, memory, misc, path, poll, process, signal,
+    socket,
     splicing, thread, time,
 };
 
@@ -144,7 +145,7 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[137] = Some(path::statfs);
     table[138] = Some(path::fstatfs);
     table[140] = Some(process::getpriority);
-    table[141] = Some(misc::nothing);
+    table[141] = Some(process::setpriority);
     table[142] = Some(misc::nothing);
     table[143] = Some(process::sched_getparam);
     table[144] = Some(process::sched_setscheduler);
@@ -193,7 +194,7 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[199] = Some(misc::fremovexattr);
     table[200] = Some(signal::tkill);
     table[201] = Some(time::time);
-    table[202] = Some(thread::futex);
+    table[202] = Some(futex::futex);
     table[203] = Some(process::sched_setaffinity);
     table[204] = Some(process::sched_getaffinity);
     table[213] = Some(poll::epoll_create);
@@ -216,7 +217,7 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[235] = Some(path::utimes);
     table[238] = Some(misc::nothing);
     table[246] = Some(misc::refuse);
-    table[247] = Some(process::wait4);
+    table[247] = Some(process::waitid);
     table[251] = Some(misc::nothing);
     table[252] = Some(misc::nothing);
     table[253] = Some(inotify::init);
@@ -238,8 +239,8 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[270] = Some(poll::pselect6);
     table[271] = Some(poll::ppoll);
     table[272] = Some(misc::refuse);
-    table[273] = Some(thread::set_robust_list);
-    table[274] = Some(thread::get_robust_list);
+    table[273] = Some(futex::set_robust_list);
+    table[274] = Some(futex::get_robust_list);
     table[277] = Some(file::sync_file_range);
     table[275] = Some(splicing::splice);
     table[276] = Some(splicing::tee);

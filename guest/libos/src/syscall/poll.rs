@@ -29,8 +29,7 @@ const POLL_ENTRY: usize = 8;
 const EPOLL_ENTRY: usize = 12;
 /// Events that one epoll_wait returns at most; the rest stays ready for the next.
 const EVENTS_MAX: usize = 128;
-/// Descriptors a select(2) set has at least room for in the kernel's eyes.
-const SELECT_MAX: usize = 1 << 16;
+const SECOND_NS: u64 = 1_000_000_000;
 
 /// How long a call may wait.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -61,6 +60,21 @@ impl Timeout {
         })
     }
 
+    /// A pointer to `struct timeval`; null is endless. Microseconds may exceed a second.
+    fn timeval(thread: &Arc<Thread>, address: u64) -> Result<Self> {
+        if address == 0 {
+            return Ok(Self::Never);
+        }
+        let [seconds, microseconds] = user::read_words::<2>(thread, address)?;
+        if seconds > i64::MAX as u64 || microseconds > i64::MAX as u64 {
+            return Err(Errno::EINVAL);
+        }
+        Ok(match seconds.saturating_mul(SECOND_NS).saturating_add(microseconds.saturating_mul(1000)) {
+            0 => Self::None,
+            time_ns => Self::After(time_ns),
+        })
+    }
+
     fn patience(self, thread: &Arc<Thread>) -> Patience {
         match self {
             Self::Never => Patience::Forever,
@@ -69,6 +83,33 @@ impl Timeout {
                 Patience::Until(thread.kernel().machine.now().monotonic_ns.saturating_add(time_ns))
             }
         }
+    }
+}
+
+/// Where a call writes how much of its time is left: Linux does for select, pselect6 and ppoll.
+#[derive(Clone, Copy)]
+struct Left {
+    address: u64,
+    until_ns: u64,
+    /// Nanoseconds in the second word's unit: 1000 for `struct timeval`.
+    unit_ns: u64,
+}
+
+impl Left {
+    /// For a timeout that is read from `address`; none if that is null.
+    fn of(thread: &Arc<Thread>, address: u64, timeout: Timeout, unit_ns: u64) -> Option<Self> {
+        let until_ns = match timeout.patience(thread) {
+            Patience::Forever => return None,
+            Patience::Until(time_ns) => time_ns,
+        };
+        Some(Self { address, until_ns, unit_ns })
+    }
+
+    /// Writes it. Memory that cannot be written is no reason for the call to fail, as on Linux.
+    fn put(&self, thread: &Arc<Thread>) {
+        let left_ns = self.until_ns.saturating_sub(thread.kernel().machine.now().monotonic_ns);
+        let words = [left_ns / SECOND_NS, left_ns % SECOND_NS / self.unit_ns];
+        let _ = user::write_words(thread, self.address, &words);
     }
 }
 
@@ -92,12 +133,16 @@ fn look_or_wait(
     timeout: Timeout,
     masked: bool,
     interrupted: Errno,
+    left: Option<Left>,
     wait: impl Waiting,
 ) -> Outcome {
     let thread = call.thread;
-    let unmask = |thread: &Arc<Thread>| {
+    let finish = move |thread: &Arc<Thread>| {
         if masked {
             thread.signals.unmask_after_call();
+        }
+        if let Some(left) = left {
+            left.put(thread);
         }
     };
     let mut found = wait.look(thread);
@@ -109,7 +154,7 @@ fn look_or_wait(
         if matches!(found, Ok(0)) {
             found = wait.timed_out(thread);
         }
-        unmask(thread);
+        finish(thread);
         return found.into();
     }
     if masked {
@@ -131,19 +176,20 @@ fn look_or_wait(
         };
         match result {
             Ok(result) => {
-                if masked {
-                    thread.signals.unmask_after_call();
-                }
+                finish(&thread);
                 result
             }
             Err(Errno::ETIMEDOUT) => {
-                if masked {
-                    thread.signals.unmask_after_call();
-                }
+                finish(&thread);
                 wait.timed_out(&thread)
             }
             // The mask stays until the signal is delivered.
-            Err(_) => Err(interrupted),
+            Err(_) => {
+                if let Some(left) = left {
+                    left.put(&thread);
+                }
+                Err(interrupted)
+            }
         }
     })
 }
@@ -245,20 +291,18 @@ impl Waiting for Poll {
     }
 }
 
-fn poll_for(call: &Call<'_>, poll: Poll, timeout: Timeout, masked: bool) -> Outcome {
-    look_or_wait(call, timeout, masked, Errno::ERESTARTNOHAND, poll)
-}
-
 pub fn poll(call: &mut Call<'_>) -> Outcome {
     let poll = attempt!(Poll::read(call, call.arguments[0], call.word(1).into()));
-    poll_for(call, poll, Timeout::milliseconds(call.int(2)), false)
+    let timeout = Timeout::milliseconds(call.int(2));
+    look_or_wait(call, timeout, false, Errno::ERESTARTNOHAND, None, poll)
 }
 
 pub fn ppoll(call: &mut Call<'_>) -> Outcome {
     let timeout = attempt!(Timeout::timespec(call.thread, call.arguments[2]));
     let poll = attempt!(Poll::read(call, call.arguments[0], call.word(1).into()));
     let masked = attempt!(mask(call, call.arguments[3], call.arguments[4]));
-    poll_for(call, poll, timeout, masked)
+    let left = Left::of(call.thread, call.arguments[2], timeout, 1);
+    look_or_wait(call, timeout, masked, Errno::ERESTARTNOHAND, left, poll)
 }
 
 // select
@@ -275,13 +319,13 @@ struct Select {
     length: usize,
     /// Number, description, and bit per set that asks for it.
     entries: Vec<(usize, Arc<Description>, u8)>,
-    /// Where the time left goes, and until when there is some.
-    left: Option<(u64, u64)>,
 }
 
 impl Select {
     fn read(call: &Call<'_>, count: u64, sets: [u64; 3]) -> Result<Self> {
-        let count = usize::try_from(count as i32).map_err(|_| Errno::EINVAL)?.min(SELECT_MAX);
+        let count = usize::try_from(count as i32).map_err(|_| Errno::EINVAL)?;
+        // Beyond the table nothing can be open, and nothing is looked at.
+        let count = count.min(call.process().files.room());
         let length = count.div_ceil(64) * 8;
         let mut asked = alloc::vec![0_u8; count];
         for (index, set) in sets.iter().enumerate().filter(|(_, set)| **set != 0) {
@@ -296,10 +340,10 @@ impl Select {
         for (number, asked) in asked.iter().enumerate().filter(|(_, asked)| **asked != 0) {
             entries.push((number, call.process().files.get(number as u64)?, *asked));
         }
-        Ok(Self { sets, length, entries, left: None })
+        Ok(Self { sets, length, entries })
     }
 
-    /// Writes the three sets and the time left.
+    /// Writes the three sets.
     fn put(&self, thread: &Arc<Thread>, ready: &[(usize, u8)]) -> Result<u64> {
         let mut total = 0;
         for (index, set) in self.sets.iter().enumerate().filter(|(_, set)| **set != 0) {
@@ -310,14 +354,7 @@ impl Select {
             }
             user::write(thread, *set, &bytes)?;
         }
-        self.put_left(thread)?;
         Ok(total)
-    }
-
-    fn put_left(&self, thread: &Arc<Thread>) -> Result<()> {
-        let Some((address, until_ns)) = self.left else { return Ok(()) };
-        let left_ns = until_ns.saturating_sub(thread.kernel().machine.now().monotonic_ns);
-        user::write_words(thread, address, &[left_ns / 1_000_000_000, left_ns % 1_000_000_000 / 1000])
     }
 }
 
@@ -351,31 +388,15 @@ impl Waiting for Select {
     }
 }
 
-fn select_for(call: &Call<'_>, select: Select, timeout: Timeout, masked: bool) -> Outcome {
-    look_or_wait(call, timeout, masked, Errno::ERESTARTNOHAND, select)
-}
-
 fn sets(call: &Call<'_>) -> [u64; 3] {
     [call.arguments[1], call.arguments[2], call.arguments[3]]
 }
 
 pub fn select(call: &mut Call<'_>) -> Outcome {
-    let mut select = attempt!(Select::read(call, call.arguments[0], sets(call)));
-    let timeout = match call.arguments[4] {
-        0 => Timeout::Never,
-        address => {
-            let [seconds, microseconds] = attempt!(user::read_words::<2>(call.thread, address));
-            if seconds > i64::MAX as u64 || microseconds > i64::MAX as u64 {
-                return Err::<u64, _>(Errno::EINVAL).into();
-            }
-            let time_ns =
-                seconds.saturating_mul(1_000_000_000).saturating_add(microseconds.saturating_mul(1000));
-            let now_ns = call.kernel().machine.now().monotonic_ns;
-            select.left = Some((address, now_ns.saturating_add(time_ns)));
-            if time_ns == 0 { Timeout::None } else { Timeout::After(time_ns) }
-        }
-    };
-    select_for(call, select, timeout, false)
+    let timeout = attempt!(Timeout::timeval(call.thread, call.arguments[4]));
+    let select = attempt!(Select::read(call, call.arguments[0], sets(call)));
+    let left = Left::of(call.thread, call.arguments[4], timeout, 1000);
+    look_or_wait(call, timeout, false, Errno::ERESTARTNOHAND, left, select)
 }
 
 pub fn pselect6(call: &mut Call<'_>) -> Outcome {
@@ -388,7 +409,8 @@ pub fn pselect6(call: &mut Call<'_>) -> Outcome {
             attempt!(mask(call, set, size))
         }
     };
-    select_for(call, select, timeout, masked)
+    let left = Left::of(call.thread, call.arguments[4], timeout, 1);
+    look_or_wait(call, timeout, masked, Errno::ERESTARTNOHAND, left, select)
 }
 
 // epoll
@@ -422,6 +444,10 @@ fn epoll_of(description: &Arc<Description>) -> &Epoll {
 }
 
 pub fn epoll_ctl(call: &mut Call<'_>) -> Outcome {
+    let mut entry = [0; EPOLL_ENTRY];
+    if call.int(1) != 2 {
+        entry = attempt!(user::read(call.thread, call.arguments[3]));
+    }
     let number = call.word(2).into();
     let target = attempt!(call.process().files.get(number));
     let description = attempt!(get_epoll(call));
@@ -434,10 +460,6 @@ pub fn epoll_ctl(call: &mut Call<'_>) -> Outcome {
         3 => Operation::Modify,
         _ => return Err::<u64, _>(Errno::EINVAL).into(),
     };
-    let mut entry = [0; EPOLL_ENTRY];
-    if operation != Operation::Delete {
-        entry = attempt!(user::read(call.thread, call.arguments[3]));
-    }
     let (events, data) = entry.split_at(4);
     let events = events.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes));
     let data = data.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
@@ -496,7 +518,7 @@ fn epoll_wait_for(call: &Call<'_>, timeout: Timeout, masked: bool) -> Outcome {
         }
     };
     let wait = EpollWait { description, address: call.arguments[1], max: max as usize };
-    look_or_wait(call, timeout, masked, Errno::EINTR, wait)
+    look_or_wait(call, timeout, masked, Errno::EINTR, None, wait)
 }
 
 pub fn epoll_wait(call: &mut Call<'_>) -> Outcome {
@@ -615,8 +637,8 @@ fn create_pipe(call: &Call<'_>, flags: u32) -> Outcome {
     if flags & !(NONBLOCK | CLOSE_ON_EXEC | flag::DIRECT) != 0 {
         return Err::<u64, _>(Errno::EINVAL).into();
     }
-    let (reader, writer) = crate::file::pipe::pipe();
-    let status = flags & NONBLOCK;
+    let (reader, writer) = crate::file::pipe::pipe(flags & flag::DIRECT != 0);
+    let status = flags & (NONBLOCK | flag::DIRECT);
     let ends =
         [Description::new(reader, status, None), Description::new(writer, flag::WRONLY | status, None)];
     install_pair(call, call.arguments[0], ends, flags & CLOSE_ON_EXEC != 0).into()

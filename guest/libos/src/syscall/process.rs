@@ -10,7 +10,6 @@ use crate::process::UNLIMITED;
 use crate::thread::Thread;
 use crate::user;
 use crate::wait;
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 /// Bytes of arguments and environment together (ARG_MAX as Linux has it for an 8 MiB stack).
@@ -68,9 +67,10 @@ fn execute(call: &mut Call<'_>, path: Vec<u8>, arguments: u64, environment: u64)
     let arguments = attempt!(strings(call.thread, arguments, &mut total));
     let environment = attempt!(strings(call.thread, environment, &mut total));
     let thread = call.thread.clone();
-    Outcome::Later(Box::pin(async move {
+    Outcome::of(&call.thread.clone(), async move {
         let image = match crate::loader::load(&thread, &path, arguments, environment).await {
             Ok(image) => image,
+            Err(error) if error.errno == Errno::EISDIR => return Finish::Return(Err(Errno::EACCES)),
             Err(error) => return Finish::Return(Err(error.errno)),
         };
         let process = thread.process.clone();
@@ -98,12 +98,27 @@ fn execute(call: &mut Call<'_>, path: Vec<u8>, arguments: u64, environment: u64)
             Ok(context) => Finish::Start(context),
             Err(_) => process.end(abi::exit::Exit::Signal(crate::signal::SIGSEGV)),
         }
-    }))
+    })
 }
 
-/// wait4(2), waitid(2): there are no children yet.
-pub fn wait4(_call: &mut Call<'_>) -> Outcome {
-    Err::<u64, _>(Errno::ECHILD).into()
+/// WNOHANG, and what __WNOTHREAD, __WALL and __WCLONE are.
+const WAIT_ANY: u32 = 0xe000_0001;
+const STOPPED: u32 = 2;
+const EXITED: u32 = 4;
+const CONTINUED: u32 = 8;
+const NO_WAIT: u32 = 0x100_0000;
+
+/// There are no children yet.
+fn childless(good: bool) -> Outcome {
+    Err::<u64, _>(if good { Errno::ECHILD } else { Errno::EINVAL }).into()
+}
+pub fn wait4(call: &mut Call<'_>) -> Outcome {
+    childless(call.word(2) & !(WAIT_ANY | STOPPED | CONTINUED) == 0)
+}
+pub fn waitid(call: &mut Call<'_>) -> Outcome {
+    let (kind, options) = (call.word(0), call.word(3));
+    let states = STOPPED | EXITED | CONTINUED;
+    childless(kind <= 3 && options & !(WAIT_ANY | NO_WAIT | states) == 0 && options & states != 0)
 }
 
 pub fn getpid(call: &mut Call<'_>) -> Outcome {
@@ -141,6 +156,9 @@ pub fn setsid(_call: &mut Call<'_>) -> Outcome {
     Err::<u64, _>(Errno::EPERM).into()
 }
 
+/// CAP_CHECKPOINT_RESTORE (capabilities(7)).
+const LAST_CAPABILITY: u64 = 40;
+
 /// prctl(2), as far as one process can mean it.
 pub fn prctl(call: &mut Call<'_>) -> Outcome {
     let [option, argument, ..] = call.arguments;
@@ -169,6 +187,7 @@ pub fn prctl(call: &mut Call<'_>) -> Outcome {
         30 => Ok(50_000).into(),
         39 => Ok(1).into(),
         // PR_CAPBSET_READ, PR_CAPBSET_DROP
+        23 | 24 if argument > LAST_CAPABILITY => Err::<u64, _>(Errno::EINVAL).into(),
         23 => Ok(u64::from(call.process().identity.lock().privileged())).into(),
         24 => Ok(0).into(),
         _ => Err::<u64, _>(Errno::EINVAL).into(),
@@ -244,7 +263,7 @@ fn cpu_mask(cpus: u16) -> u64 {
     if cpus >= 64 { u64::MAX } else { (1 << cpus) - 1 }
 }
 pub fn sched_getaffinity(call: &mut Call<'_>) -> Outcome {
-    if call.arguments[1] < 8 || call.arguments[1] % 8 != 0 {
+    if call.arguments[1] < 8 || !call.arguments[1].is_multiple_of(8) {
         return Err::<u64, _>(Errno::EINVAL).into();
     }
     let mask = cpu_mask(call.kernel().boot.cpus);
@@ -293,8 +312,31 @@ pub fn getcpu(call: &mut Call<'_>) -> Outcome {
     }
     Ok(0).into()
 }
-pub fn getpriority(_call: &mut Call<'_>) -> Outcome {
-    Ok(20).into()
+/// Whose priority it is: the process itself, its group or its user.
+fn has_priority(call: &Call<'_>) -> Result<()> {
+    let process = call.process();
+    let own = match call.word(0) {
+        0 => process.threads.lock().contains_key(&call.word(1)),
+        1 => process.group.load(Ordering::Relaxed) == call.word(1),
+        2 => process.identity.lock().real_user == call.word(1),
+        _ => return Err(Errno::EINVAL),
+    };
+    if own || call.word(1) == 0 { Ok(()) } else { Err(Errno::ESRCH) }
+}
+pub fn getpriority(call: &mut Call<'_>) -> Outcome {
+    attempt!(has_priority(call));
+    // From 40 (-20) down to 1 (19), so that no value looks like an error.
+    Ok((20 - call.process().nice.load(Ordering::Relaxed)) as u64).into()
+}
+pub fn setpriority(call: &mut Call<'_>) -> Outcome {
+    attempt!(has_priority(call));
+    let wanted = call.int(2).clamp(-20, 19);
+    let process = call.process();
+    if wanted < process.nice.load(Ordering::Relaxed) && !process.identity.lock().privileged() {
+        return Err::<u64, _>(Errno::EACCES).into();
+    }
+    process.nice.store(wanted, Ordering::Relaxed);
+    Ok(0).into()
 }
 /// personality(2): only the one there is.
 pub fn personality(_call: &mut Call<'_>) -> Outcome {

@@ -168,6 +168,9 @@ pub fn kill(call: &mut Call<'_>) -> Outcome {
 }
 
 fn thread_target(call: &Call<'_>, number: u32) -> Result<Target> {
+    if number as i32 <= 0 {
+        return Err(Errno::EINVAL);
+    }
     if call.process().threads.lock().contains_key(&number) {
         Ok(Target::Thread(number))
     } else {
@@ -181,11 +184,17 @@ pub fn tkill(call: &mut Call<'_>) -> Outcome {
     post(call, target, call.arguments[1], |number| Information::thread(number, process, user)).into()
 }
 
-pub fn tgkill(call: &mut Call<'_>) -> Outcome {
-    if call.word(0) != call.process().number {
-        return Err::<u64, _>(Errno::ESRCH).into();
+/// A thread that is named together with its process.
+fn member_target(call: &Call<'_>) -> Result<Target> {
+    if call.int(0) <= 0 {
+        return Err(Errno::EINVAL);
     }
-    let target = attempt!(thread_target(call, call.word(1)));
+    let target = thread_target(call, call.word(1))?;
+    if call.word(0) == call.process().number { Ok(target) } else { Err(Errno::ESRCH) }
+}
+
+pub fn tgkill(call: &mut Call<'_>) -> Outcome {
+    let target = attempt!(member_target(call));
     let (process, user) = (call.process().number, call.process().identity.lock().real_user);
     post(call, target, call.arguments[2], |number| Information::thread(number, process, user)).into()
 }
@@ -197,7 +206,7 @@ pub fn rt_sigqueueinfo(call: &mut Call<'_>) -> Outcome {
 }
 
 pub fn rt_tgsigqueueinfo(call: &mut Call<'_>) -> Outcome {
-    let target = attempt!(thread_target(call, call.word(1)));
+    let target = attempt!(member_target(call));
     let bytes = attempt!(user::read::<128>(call.thread, call.arguments[3]));
     post(call, target, call.arguments[2], |number| Information::raw(number, &bytes)).into()
 }

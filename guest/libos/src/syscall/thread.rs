@@ -1,4 +1,4 @@
-//! Threads: clone(2) with shared memory, their end, and futexes.
+//! Threads: clone(2) with shared memory, and their end.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -6,12 +6,12 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use abi::exit::Exit;
 
+use super::futex::{release_robust_list, wake_joiners};
 use super::{Call, Finish, Outcome};
 use crate::errno::{Errno, Result};
 use crate::signal::ThreadSignals;
 use crate::thread::Thread;
 use crate::user;
-use crate::wait::Patience;
 
 const CLONE_VM: u64 = 0x100;
 const CLONE_FS: u64 = 0x200;
@@ -109,20 +109,6 @@ pub fn set_tid_address(call: &mut Call<'_>) -> Outcome {
     Ok(u64::from(call.thread.number)).into()
 }
 
-pub fn set_robust_list(call: &mut Call<'_>) -> Outcome {
-    if call.arguments[1] != 24 {
-        return Err::<u64, _>(Errno::EINVAL).into();
-    }
-    call.thread.robust_list.store(call.arguments[0], Ordering::Relaxed);
-    Ok(0).into()
-}
-
-pub fn get_robust_list(call: &mut Call<'_>) -> Outcome {
-    let head = call.thread.robust_list.load(Ordering::Relaxed);
-    let write = user::write_words(call.thread, call.arguments[1], &[head]);
-    write.and_then(|()| user::write_words(call.thread, call.arguments[2], &[24])).into()
-}
-
 pub fn gettid(call: &mut Call<'_>) -> Outcome {
     Ok(u64::from(call.thread.number)).into()
 }
@@ -143,159 +129,6 @@ pub fn exit_group(call: &mut Call<'_>) -> Outcome {
 /// Takes a thread out of its process: robust futexes, the word others join on.
 pub fn end_thread(thread: &Arc<Thread>) {
     release_robust_list(thread);
-    let kernel = thread.kernel();
-    let address = thread.clear_on_exit.swap(0, Ordering::SeqCst);
-    if address != 0 && user::write(thread, address, &[0; 4]).is_ok() {
-        kernel.futexes.wake((thread.process.space, address), 1, u32::MAX);
-    }
+    wake_joiners(thread);
     thread.process.threads.lock().remove(&thread.number);
-}
-
-const OWNER_DIED: u32 = 0x4000_0000;
-const WAITERS: u32 = 0x8000_0000;
-const NUMBER: u32 = 0x3fff_ffff;
-
-/// Marks the futexes that a dying thread holds (get_robust_list(2)).
-fn release_robust_list(thread: &Arc<Thread>) {
-    let head = thread.robust_list.swap(0, Ordering::Relaxed);
-    if head == 0 {
-        return;
-    }
-    let Ok([first, offset, pending]) = user::read_words::<3>(thread, head) else { return };
-    let mut at = first & !1;
-    for _ in 0..2048 {
-        if at == head || at == 0 {
-            break;
-        }
-        let Ok(next) = user::read_u64(thread, at) else { return };
-        if at != pending & !1 {
-            mark_dead(thread, at.wrapping_add(offset));
-        }
-        at = next & !1;
-    }
-    if pending & !1 != 0 {
-        mark_dead(thread, (pending & !1).wrapping_add(offset));
-    }
-}
-
-fn mark_dead(thread: &Arc<Thread>, address: u64) {
-    let kernel = thread.kernel();
-    let space = thread.process.space;
-    let Ok(mut word) = kernel.machine.compare_exchange(space, address, 0, 0) else { return };
-    while word & NUMBER == thread.number {
-        let new = word & WAITERS | OWNER_DIED;
-        match kernel.machine.compare_exchange(space, address, word, new) {
-            Ok(before) if before == word => {
-                if word & WAITERS != 0 {
-                    kernel.futexes.wake((space, address), 1, u32::MAX);
-                }
-                return;
-            }
-            Ok(before) => word = before,
-            Err(_) => return,
-        }
-    }
-}
-
-pub fn futex(call: &mut Call<'_>) -> Outcome {
-    let [address, operation, value, fourth, second, sixth] = call.arguments;
-    let kernel = call.kernel().clone();
-    let key = (call.space(), address);
-    if address % 4 != 0 {
-        return Err::<u64, _>(Errno::EINVAL).into();
-    }
-    match operation & 0x7f {
-        0 | 9 => {
-            let bits = if operation & 0x7f == 9 { sixth as u32 } else { u32::MAX };
-            let patience = match patience(call, operation, fourth) {
-                Ok(patience) if bits != 0 => patience,
-                Ok(_) => return Err::<u64, _>(Errno::EINVAL).into(),
-                Err(errno) => return Err::<u64, _>(errno).into(),
-            };
-            // The common miss, without a future.
-            match kernel.machine.compare_exchange(key.0, address, value as u32, value as u32) {
-                Ok(word) if word != value as u32 => return Err::<u64, _>(Errno::EAGAIN).into(),
-                Ok(_) => {}
-                Err(_) => return Err::<u64, _>(Errno::EFAULT).into(),
-            }
-            let thread = call.thread.clone();
-            call.wait(
-                async move { kernel.futexes.wait(&thread, address, value as u32, bits, patience).await },
-            )
-        }
-        1 => Ok(kernel.futexes.wake(key, value as u32 as u64, u32::MAX)).into(),
-        10 if sixth as u32 != 0 => Ok(kernel.futexes.wake(key, value as u32 as u64, sixth as u32)).into(),
-        10 => Err::<u64, _>(Errno::EINVAL).into(),
-        3 => {
-            Ok(kernel.futexes.requeue(key, (key.0, second), value as u32 as u64, fourth as u32 as u64)).into()
-        }
-        4 => match kernel.machine.compare_exchange(key.0, address, sixth as u32, sixth as u32) {
-            Ok(word) if word != sixth as u32 => Err::<u64, _>(Errno::EAGAIN).into(),
-            Ok(_) => {
-                Ok(kernel.futexes.requeue(key, (key.0, second), value as u32 as u64, fourth as u32 as u64))
-                    .into()
-            }
-            Err(_) => Err::<u64, _>(Errno::EFAULT).into(),
-        },
-        5 => wake_and_operate(call).into(),
-        _ => Err::<u64, _>(Errno::ENOSYS).into(),
-    }
-}
-
-/// The end of a futex wait: relative for FUTEX_WAIT, absolute for the bitset form, by either clock.
-fn patience(call: &Call<'_>, operation: u64, address: u64) -> Result<Patience> {
-    if address == 0 {
-        return Ok(Patience::Forever);
-    }
-    let time_ns = user::read_time(call.thread, address)?;
-    let now = call.kernel().machine.now();
-    Ok(Patience::Until(if operation & 0x7f == 0 {
-        now.monotonic_ns.saturating_add(time_ns)
-    } else if operation & 256 != 0 {
-        now.monotonic_ns.saturating_add(time_ns.saturating_sub(now.realtime_ns))
-    } else {
-        time_ns
-    }))
-}
-
-/// FUTEX_WAKE_OP.
-fn wake_and_operate(call: &Call<'_>) -> Result<u64> {
-    let [address, _, count, second_count, second, encoded] = call.arguments;
-    let kernel = call.kernel();
-    let space = call.space();
-    let encoded = encoded as u32;
-    let mut operand = encoded >> 12 & 0xfff;
-    let compared = encoded & 0xfff;
-    if encoded >> 31 != 0 {
-        operand = 1 << (operand & 31);
-    }
-    let mut word = kernel.machine.compare_exchange(space, second, 0, 0)?;
-    loop {
-        let new = match encoded >> 28 & 7 {
-            0 => operand,
-            1 => word.wrapping_add(operand),
-            2 => word | operand,
-            3 => word & !operand,
-            4 => word ^ operand,
-            _ => return Err(Errno::ENOSYS),
-        };
-        match kernel.machine.compare_exchange(space, second, word, new)? {
-            before if before == word => break,
-            before => word = before,
-        }
-    }
-    let holds = match encoded >> 24 & 15 {
-        0 => word == compared,
-        1 => word != compared,
-        2 => (word as i32) < compared as i32,
-        3 => word as i32 <= compared as i32,
-        4 => word as i32 > compared as i32,
-        5 => word as i32 >= compared as i32,
-        _ => return Err(Errno::ENOSYS),
-    };
-    let mut woken = kernel.futexes.wake((space, address), count as u32 as u64, u32::MAX);
-    if holds {
-        woken += kernel.futexes.wake((space, second), second_count as u32 as u64, u32::MAX);
-    }
-    Ok(woken)
 }

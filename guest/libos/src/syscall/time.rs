@@ -11,8 +11,6 @@ use crate::user;
 use crate::wait;
 
 const SECOND: u64 = 1_000_000_000;
-const SI_TIMER: i32 = -2;
-const SI_KERNEL: i32 = 0x80;
 
 /// A clock's time (clock_getres(2) lists them).
 fn clock(call: &Call<'_>, clock: u64) -> Result<u64> {
@@ -20,10 +18,27 @@ fn clock(call: &Call<'_>, clock: u64) -> Result<u64> {
     match clock as u32 as i32 {
         0 | 5 | 8 | 11 => Ok(now.realtime_ns),
         1 | 4 | 6 | 7 | 9 => Ok(now.monotonic_ns),
-        // Processor time is not metered per thread; what has passed since the start bounds it.
-        2 | 3 => Ok(now.monotonic_ns - call.kernel().started_ns),
-        negative if negative < 0 => Ok(now.monotonic_ns - call.kernel().started_ns),
+        2 => Ok(call.process().processor_time_ns()),
+        3 => Ok(call.thread.processor_time_ns()),
+        negative if negative < 0 => processor_clock(call, negative),
         _ => Err(Errno::EINVAL),
+    }
+}
+
+/// A clock of a process or thread by its number, as clock_getcpuclockid(3) composes it.
+fn processor_clock(call: &Call<'_>, clock: i32) -> Result<u64> {
+    const OF_THREAD: i32 = 4;
+    let process = call.process();
+    let number = !(clock >> 3) as u32;
+    match (clock & OF_THREAD != 0, clock & 3) {
+        (_, 3) => Err(Errno::EINVAL),
+        (false, _) if number == 0 || number == process.number => Ok(process.processor_time_ns()),
+        (true, _) if number == 0 => Ok(call.thread.processor_time_ns()),
+        (true, _) => {
+            let thread = process.threads.lock().get(&number).cloned().ok_or(Errno::EINVAL)?;
+            Ok(thread.processor_time_ns())
+        }
+        (false, _) => Err(Errno::EINVAL),
     }
 }
 
@@ -62,7 +77,7 @@ pub fn time(call: &mut Call<'_>) -> Outcome {
 }
 pub fn times(call: &mut Call<'_>) -> Outcome {
     let now_ns = call.kernel().machine.now().monotonic_ns;
-    let ticks = (now_ns - call.kernel().started_ns) / 10_000_000;
+    let ticks = call.process().processor_time_ns() / 10_000_000;
     if call.arguments[0] != 0 {
         attempt!(user::write_words(call.thread, call.arguments[0], &[ticks, 0, 0, 0]));
     }
@@ -70,10 +85,23 @@ pub fn times(call: &mut Call<'_>) -> Outcome {
 }
 pub fn getrusage(call: &mut Call<'_>) -> Outcome {
     let mut words = [0; 18];
-    let used_ns = call.kernel().machine.now().monotonic_ns - call.kernel().started_ns;
+    let used_ns = match call.int(0) {
+        0 => call.process().processor_time_ns(),
+        1 => call.thread.processor_time_ns(),
+        // RUSAGE_CHILDREN: there were none.
+        -1 => 0,
+        _ => return Err::<u64, _>(Errno::EINVAL).into(),
+    };
     words[0] = used_ns / SECOND;
     words[1] = used_ns % SECOND / 1000;
-    user::write_words(call.thread, call.arguments[1], &words).into()
+    if call.int(0) == -1 {
+        return user::write_words(call.thread, call.arguments[1], &words).into();
+    }
+    let (thread, place) = (call.thread.clone(), call.arguments[1]);
+    call.wait(async move {
+        words[4] = thread.kernel().measure_memory().await.peak / 1024;
+        user::write_words(&thread, place, &words).map(|()| 0)
+    })
 }
 
 /// Sleeps until a time on the monotonic clock; the rest is written to `remaining` if interrupted.
@@ -125,9 +153,7 @@ fn old_timer(call: &Call<'_>, which: u64) -> Result<alloc::sync::Arc<IntervalTim
     };
     let process = call.process();
     let notice = Notice::Signal { number, value: 0, thread: None };
-    Ok(process
-        .timers
-        .get_or_add(which as u32, || IntervalTimer::new(process, which as u32, notice, SI_KERNEL)))
+    Ok(process.timers.get_or_add(which as u32, || IntervalTimer::new(process, which as u32, notice)))
 }
 
 /// `struct itimerval` of remaining time and interval.
@@ -202,7 +228,7 @@ pub fn timer_create(call: &mut Call<'_>) -> Outcome {
             }
             notice => notice,
         };
-        IntervalTimer::new(&process, number, notice, SI_TIMER)
+        IntervalTimer::new(&process, number, notice)
     });
     user::write(call.thread, to, &(timer - FIRST_POSIX).to_le_bytes()).into()
 }
@@ -217,9 +243,12 @@ fn write_setting(call: &Call<'_>, to: u64, (next_ns, interval_ns): (u64, u64)) -
 }
 pub fn timer_settime(call: &mut Call<'_>) -> Outcome {
     let [_, flags, new, old, ..] = call.arguments;
-    let timer = attempt!(posix_timer(call));
+    if new == 0 {
+        return Err::<u64, _>(Errno::EINVAL).into();
+    }
     let interval_ns = attempt!(user::read_time(call.thread, new));
     let value_ns = attempt!(user::read_time(call.thread, new.wrapping_add(16)));
+    let timer = attempt!(posix_timer(call));
     let before = timer.remaining();
     let now = call.kernel().machine.now();
     let next_ns = match (value_ns, flags & 1) {

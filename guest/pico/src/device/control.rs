@@ -17,6 +17,7 @@ use abi::{Code, Handle, MESSAGE_MAX};
 use linux_raw_sys::{errno, general as linux};
 use machine::{Event, Started, Ticket};
 
+use super::kind::{self, Kind};
 use super::socket;
 use crate::lock::Mutex;
 use crate::{host, pico};
@@ -134,7 +135,7 @@ fn arrived(mut reply: Reply, file: Option<u32>, datagram: bool) -> Result<Reply,
     if let Reply::Opened { handle, .. } | Reply::Socket { handle, .. } = &mut reply {
         let file = file.ok_or(Code(errno::EIO as u16))?;
         *handle = Handle::new(file, handle.object());
-        socket::note(file, datagram);
+        kind::note(file, if datagram { Kind::Datagram } else { Kind::Plain });
     }
     Ok(reply)
 }

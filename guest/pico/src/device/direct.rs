@@ -6,14 +6,16 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
+use core::mem::MaybeUninit;
 
-use abi::file::{Access, At, Attributes, Entry};
-use abi::pico::Direct;
+use abi::file::{Access, At, Attributes, Entry, Owner};
+use abi::pico::{Direct, Owners};
 use abi::request::{Reply, Request};
 use abi::{Code, Handle};
 use linux_raw_sys::{errno, general as linux};
 
-use super::{close, socket};
+use super::close;
+use super::kind::{self, Kind};
 use crate::host;
 
 const HERE: u64 = linux::AT_FDCWD as u64;
@@ -30,8 +32,8 @@ const NOBODY: u32 = 65534;
 /// The parts of trees, deeper ones first.
 pub struct Trees(Vec<Direct>);
 
-/// A path ended by NUL.
-struct Path([u8; PATH]);
+/// A path ended by NUL, on the stack: too long to be zeroed or moved at every look-up.
+struct Path<'a>(&'a [u8]);
 
 impl Trees {
     pub fn new(mut parts: Vec<Direct>) -> Self {
@@ -42,10 +44,14 @@ impl Trees {
     /// The answer, if the host may be asked.
     pub fn answer(&self, request: &Request<'_>) -> Option<Result<Reply, Code>> {
         match *request {
-            // A file's owner is told without its tree: that of any tree with hidden owners will do.
             Request::HandleAttributes { handle } if handle.descriptor() != u32::MAX && !self.0.is_empty() => {
-                let of_root = self.0.iter().any(|direct| direct.of_root);
-                Some(of_file(handle.descriptor(), of_root).map(Reply::Attributes))
+                // Whose files the monitor has opened, it alone knows, unless all trees show it.
+                let owners = match kind::tree(handle.descriptor()) {
+                    Some(number) => self.0.get(number)?.owners,
+                    None if self.0.iter().all(|direct| direct.owners == Owners::Same) => Owners::Same,
+                    None => return None,
+                };
+                Some(of_file(handle.descriptor(), owners).map(Reply::Attributes))
             }
             Request::Attributes { at } => self.at(at, attributes),
             Request::Open { at, access: Access::Read } => self.at(at, open),
@@ -55,14 +61,34 @@ impl Trees {
         }
     }
 
-    fn at(&self, at: At<'_>, act: fn(&Path, bool) -> Result<Reply, Code>) -> Option<Result<Reply, Code>> {
-        let mut parts = self.0.iter().filter(|direct| direct.tree == at.tree);
-        let (direct, rest) = parts.find_map(|direct| Some((direct, below(&direct.part, at.path)?)))?;
+    fn at(
+        &self,
+        at: At<'_>,
+        act: fn(&Path<'_>, Within<'_>) -> Option<Result<Reply, Code>>,
+    ) -> Option<Result<Reply, Code>> {
+        let mut parts = self.0.iter().enumerate().filter(|(_, direct)| direct.tree == at.tree);
+        let (number, direct, rest) =
+            parts.find_map(|(number, direct)| Some((number, direct, below(&direct.part, at.path)?)))?;
         if direct.except.iter().any(|except| below(except, rest).is_some()) {
             return None;
         }
-        Some(Path::new(&direct.path, rest).and_then(|path| act(&path, direct.of_root)))
+        let mut buffer = [MaybeUninit::uninit(); PATH];
+        match Path::new(&mut buffer, &direct.path, rest) {
+            // The caller may have rights that this process has not.
+            Ok(path) => act(&path, Within { number, direct }).filter(|answer| !is_denied(answer)),
+            Err(code) => Some(Err(code)),
+        }
     }
+}
+
+/// The part of a tree that a path lies in.
+struct Within<'a> {
+    number: usize,
+    direct: &'a Direct,
+}
+
+fn is_denied(answer: &Result<Reply, Code>) -> bool {
+    matches!(answer, Err(Code(code)) if u32::from(*code) == errno::EACCES)
 }
 
 /// What is left of a path below another one, if it is there.
@@ -77,17 +103,18 @@ fn below<'a>(above: &[u8], path: &'a [u8]) -> Option<&'a [u8]> {
     }
 }
 
-impl Path {
-    fn new(prefix: &[u8], rest: &[u8]) -> Result<Self, Code> {
+impl<'a> Path<'a> {
+    fn new(buffer: &'a mut [MaybeUninit<u8>; PATH], prefix: &[u8], rest: &[u8]) -> Result<Self, Code> {
         let prefix = prefix.strip_suffix(b"/").unwrap_or(prefix);
-        if prefix.len() + rest.len() + 2 > PATH {
-            return Err(Code(errno::ENAMETOOLONG as u16));
-        }
-        let mut path = [0; PATH];
-        path[..prefix.len()].copy_from_slice(prefix);
-        path[prefix.len()] = b'/';
-        path[prefix.len() + 1..][..rest.len()].copy_from_slice(rest);
-        Ok(Self(path))
+        let length = prefix.len() + rest.len() + 2;
+        let buffer = buffer.get_mut(..length).ok_or(Code(errno::ENAMETOOLONG as u16))?;
+        let (head, tail) = buffer.split_at_mut(prefix.len());
+        head.write_copy_of_slice(prefix);
+        tail[0].write(b'/');
+        tail[1..=rest.len()].write_copy_of_slice(rest);
+        tail[rest.len() + 1].write(0);
+        // SAFETY: each of its bytes has been written: the prefix, a slash, the rest, the NUL.
+        Ok(Self(unsafe { buffer.assume_init_ref() }))
     }
 
     fn pointer(&self) -> u64 {
@@ -95,31 +122,32 @@ impl Path {
     }
 }
 
-fn attributes(path: &Path, of_root: bool) -> Result<Reply, Code> {
-    stat(HERE, path.pointer(), linux::AT_SYMLINK_NOFOLLOW, of_root).map(Reply::Attributes)
+fn attributes(path: &Path<'_>, within: Within<'_>) -> Option<Result<Reply, Code>> {
+    let found = stat(HERE, path.pointer(), linux::AT_SYMLINK_NOFOLLOW, within.direct.owners);
+    Some(found.map(Reply::Attributes))
 }
 
-fn of_file(file: u32, of_root: bool) -> Result<Attributes, Code> {
-    stat(file as u64, c"".as_ptr() as u64, linux::AT_EMPTY_PATH, of_root)
+fn of_file(file: u32, owners: Owners) -> Result<Attributes, Code> {
+    stat(file as u64, c"".as_ptr() as u64, linux::AT_EMPTY_PATH, owners)
 }
 
 /// `path` is a NUL-terminated string's address.
-fn stat(directory: u64, path: u64, flags: u32, of_root: bool) -> Result<Attributes, Code> {
-    let mut found = core::mem::MaybeUninit::<linux::stat>::zeroed();
+fn stat(directory: u64, path: u64, flags: u32, owners: Owners) -> Result<Attributes, Code> {
+    let mut found = MaybeUninit::<linux::stat>::zeroed();
     let arguments = [directory, path, found.as_mut_ptr() as u64, flags as u64];
     // SAFETY: the kernel reads the string and writes the local.
     unsafe { host::call(linux::__NR_newfstatat, arguments) }?;
     // SAFETY: plain integers, zeroed and then written.
     let found = unsafe { found.assume_init() };
     let time = |seconds: u64, ns: u64| (seconds as i64).wrapping_mul(1_000_000_000).wrapping_add(ns as i64);
-    let owner = |number: u32| if of_root && number == NOBODY { 0 } else { number };
+    let owner = shown(owners, Owner { user: found.st_uid, group: found.st_gid });
     Ok(Attributes {
         device: found.st_dev,
         inode: found.st_ino,
         mode: found.st_mode,
         links: found.st_nlink as u32,
-        user: owner(found.st_uid),
-        group: owner(found.st_gid),
+        user: owner.user,
+        group: owner.group,
         special: found.st_rdev,
         size: found.st_size as u64,
         block_size: found.st_blksize as u32,
@@ -130,37 +158,67 @@ fn stat(directory: u64, path: u64, flags: u32, of_root: bool) -> Result<Attribut
     })
 }
 
-fn open_as(path: &Path, flags: u32) -> Result<u32, Code> {
+/// An owner as the island knows them.
+fn shown(owners: Owners, seen: Owner) -> Owner {
+    let root_if_hidden = |number: u32| if number == NOBODY { 0 } else { number };
+    match owners {
+        Owners::Same => seen,
+        Owners::HiddenAreRoot => Owner { user: root_if_hidden(seen.user), group: root_if_hidden(seen.group) },
+        Owners::Kept { outside, inside } => Owner {
+            user: if seen.user == outside.user { inside.user } else { NOBODY },
+            group: if seen.group == outside.group { inside.group } else { NOBODY },
+        },
+    }
+}
+
+fn open_as(path: &Path<'_>, flags: u32) -> Result<u32, Code> {
     // SAFETY: the kernel reads the string.
     unsafe { host::call(linux::__NR_openat, [HERE, path.pointer(), flags as u64, 0]) }.map(|file| file as u32)
 }
 
-fn open(path: &Path, of_root: bool) -> Result<Reply, Code> {
-    let file = open_as(path, OPEN)?;
-    let refuse = |code| {
-        close(file);
-        Err(code)
-    };
-    match of_file(file, of_root) {
-        Ok(attributes) if matches!(attributes.mode & linux::S_IFMT, linux::S_IFREG | linux::S_IFDIR) => {
-            socket::note(file, false);
-            Ok(Reply::Opened { handle: Handle::new(file, 0), attributes })
-        }
-        Ok(_) => refuse(Code(errno::ENXIO as u16)),
-        Err(code) => refuse(code),
+fn open(path: &Path<'_>, within: Within<'_>) -> Option<Result<Reply, Code>> {
+    if !within.direct.opens {
+        return None;
     }
+    let file = match open_as(path, OPEN) {
+        Ok(file) => file,
+        Err(code) => return Some(Err(code)),
+    };
+    let answer = match of_file(file, within.direct.owners) {
+        Ok(attributes) if matches!(attributes.mode & linux::S_IFMT, linux::S_IFREG | linux::S_IFDIR) => {
+            kind::note(file, Kind::Tree(within.number))
+                .then_some(Ok(Reply::Opened { handle: Handle::new(file, 0), attributes }))
+        }
+        Ok(_) => Some(Err(Code(errno::ENXIO as u16))),
+        Err(code) => Some(Err(code)),
+    };
+    if !matches!(answer, Some(Ok(_))) {
+        close(file);
+    }
+    answer
 }
 
-fn read_link(path: &Path, _of_root: bool) -> Result<Reply, Code> {
-    let mut target = [0; PATH_MAX];
+fn read_link(path: &Path<'_>, _within: Within<'_>) -> Option<Result<Reply, Code>> {
+    Some(link_target(path))
+}
+
+fn link_target(path: &Path<'_>) -> Result<Reply, Code> {
+    let mut target = [const { MaybeUninit::<u8>::uninit() }; PATH_MAX];
     let arguments = [HERE, path.pointer(), target.as_mut_ptr() as u64, target.len() as u64];
-    // SAFETY: the kernel reads the string and writes the buffer.
-    let length = unsafe { host::call(linux::__NR_readlinkat, arguments) }?;
-    Ok(Reply::Bytes(target[..length as usize].into()))
+    // SAFETY: the kernel reads the string and writes the buffer, as far as it answers.
+    let target = unsafe {
+        let length = host::call(linux::__NR_readlinkat, arguments)?;
+        target[..length as usize].assume_init_ref()
+    };
+    Ok(Reply::Bytes(target.into()))
+}
+
+fn list(path: &Path<'_>, _within: Within<'_>) -> Option<Result<Reply, Code>> {
+    Some(entries(path))
 }
 
 /// All entries at once: the guest may not seek in a directory.
-fn list(path: &Path, _of_root: bool) -> Result<Reply, Code> {
+fn entries(path: &Path<'_>) -> Result<Reply, Code> {
     let file = open_as(path, OPEN | linux::O_DIRECTORY)?;
     let mut entries = Vec::new();
     let mut page = vec![0u8; 16 * 1024];

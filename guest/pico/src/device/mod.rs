@@ -6,6 +6,7 @@
 
 mod control;
 mod direct;
+mod kind;
 mod socket;
 mod transfer;
 

@@ -2,13 +2,13 @@
 
 use alloc::vec::Vec;
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use abi::network::{Address, SocketOption};
 use abi::{Code, Handle};
 use linux_raw_sys::{errno, general as linux};
 use machine::{Sink, Source, Transfer};
 
+use super::kind::{self, Kind};
 use super::transfer::{self, Parts};
 use crate::host;
 
@@ -25,25 +25,6 @@ const MSG_NOSIGNAL: u32 = 0x4000;
 const MSG_MORE: u32 = 0x8000;
 const MSG_CMSG_CLOEXEC: u32 = 0x4000_0000;
 const SOCK_FLAGS: u32 = linux::O_NONBLOCK | linux::O_CLOEXEC;
-
-/// One bit per descriptor: it is a datagram socket. (MSG_TRUNC asks a datagram socket for the full
-/// length, but tells a stream to throw data away.)
-static DATAGRAM: [AtomicU64; 1024] = [const { AtomicU64::new(0) }; 1024];
-
-/// Notes what a new descriptor is.
-pub fn note(file: u32, datagram: bool) {
-    let Some(word) = DATAGRAM.get(file as usize / 64) else { return };
-    let bit = 1 << (file % 64);
-    if datagram {
-        word.fetch_or(bit, Relaxed);
-    } else if word.load(Relaxed) & bit != 0 {
-        word.fetch_and(!bit, Relaxed);
-    }
-}
-
-fn is_datagram(file: u32) -> bool {
-    DATAGRAM.get(file as usize / 64).is_some_and(|word| word.load(Relaxed) & 1 << (file % 64) != 0)
-}
 
 /// `struct msghdr`.
 #[repr(C)]
@@ -92,7 +73,7 @@ pub fn receive_message(file: u32, buffer: &mut Vec<u8>) -> Result<Option<u32>, C
 /// See [`machine::Device::receive`].
 pub fn receive(handle: Handle, to: Sink<'_>, peek: bool) -> Result<(Transfer, Option<Address>), Code> {
     let parts = Parts::sink(to)?;
-    let datagram = is_datagram(handle.descriptor());
+    let datagram = kind::is_datagram(handle.descriptor());
     let mut name: Storage = [0; 16];
     let header = Header {
         name: if datagram { name.as_mut_ptr() as u64 } else { 0 },
@@ -154,7 +135,7 @@ pub fn accept(handle: Handle) -> Result<Option<(Handle, Address)>, Code> {
     };
     match result {
         Ok(file) => {
-            note(file as u32, false);
+            kind::note(file as u32, Kind::Plain);
             let unknown = Address::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
             Ok(Some((Handle::new(file as u32, 0), address(&name).unwrap_or(unknown))))
         }

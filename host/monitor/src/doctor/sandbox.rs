@@ -4,8 +4,8 @@ use api::report::{Check, State};
 
 use super::{check, kernel_file, program};
 use crate::caller::Caller;
-use crate::plan::MASKED;
-use crate::sandbox::{self, View, raw};
+use crate::plan;
+use crate::sandbox::{self, raw};
 
 /// The oldest kernel with everything an island needs (epoll_pwait2, openat2, close_range).
 const OLDEST: (u32, u32) = (5, 11);
@@ -69,12 +69,8 @@ pub fn proc() -> Check {
 
 /// Really makes them, and the view that an island would get.
 pub fn namespaces(caller: Caller) -> Check {
-    let (subject, view) = if caller.is_root() {
-        let root = "/".into();
-        ("name spaces", View::Whole { root, masked: MASKED, user_namespace: false })
-    } else {
-        ("user name spaces", View::Packages)
-    };
+    let subject = if caller.is_root() { "name spaces" } else { "user name spaces" };
+    let view = plan::view_of_machine(caller);
     match sandbox::rehearse(&view, caller) {
         Ok(()) => check(subject, State::Good, "a second wall, and look-ups at native speed", None),
         Err(error) => {

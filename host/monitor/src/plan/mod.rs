@@ -28,6 +28,7 @@ use crate::voice;
 pub use error::PlanError;
 #[cfg(test)]
 pub(crate) use port::bind;
+pub use tree::view_of_machine;
 
 /// Names at the machine's root that no island sees.
 pub const MASKED: &[&str] = &["home", "root", "run", "tmp", "proc", "sys", "dev"];
@@ -102,7 +103,7 @@ impl Plan {
         Ok(Self {
             caller,
             boot,
-            views: tree::views(&root, caller),
+            views: trees.views(),
             trees: trees.opened(),
             identity,
             destinations,

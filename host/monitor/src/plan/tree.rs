@@ -4,13 +4,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use abi::boot::{Mount, MountKind, Tree};
+use abi::pico::Owners;
 use api::spec::{Spec, Volume};
 use rustix::io::Errno;
 
 use super::{MASKED, MASKED_ELSEWHERE, PlanError, shown};
 use crate::caller::Caller;
 use crate::identity::Identity;
-use crate::sandbox::View;
+use crate::sandbox::{Part, View};
 use crate::tree::{GrantedTree, Rights};
 
 /// What is seen as `/`.
@@ -40,23 +41,40 @@ pub fn root(spec: &Spec) -> Result<Root, PlanError> {
     Ok(Root { path, own })
 }
 
-/// What the guest might look up itself, best first. The last always works.
-pub fn views(root: &Root, caller: Caller) -> Vec<View> {
-    let whole =
-        |user_namespace| View::Whole { root: root.path.clone(), masked: root.masked(), user_namespace };
-    match (caller.is_root(), root.own) {
-        (true, _) => vec![whole(false), View::Nothing],
-        (false, true) => vec![View::Packages, View::Nothing],
-        // The caller has granted the whole directory, with their own rights.
-        (false, false) => vec![whole(true), View::Nothing],
+/// The part of the root that the guest may look up itself: all of it, if the guest's user may see it all.
+fn system(root: &Root, caller: Caller) -> Part {
+    let owners = if caller.is_root() { Owners::Same } else { Owners::HiddenAreRoot };
+    let part = Part {
+        tree: Tree(0),
+        place: "",
+        source: root.path.clone(),
+        identity: None,
+        masked: root.masked(),
+        owners,
+        opens: true,
+    };
+    // Another root is granted as a whole, with the caller's rights.
+    if caller.is_root() || !root.own {
+        part
+    } else {
+        Part { place: "usr", source: root.path.join("usr"), masked: &["local"], ..part }
     }
+}
+
+/// What an island of this caller sees of the machine without any grant.
+pub fn view_of_machine(caller: Caller) -> View {
+    let root = Root { path: "/".into(), own: true };
+    View::Trees { parts: vec![system(&root, caller)], user_namespace: !caller.is_root() }
 }
 
 /// The granted trees, numbered in the order of being granted.
 pub struct Trees {
+    caller: Caller,
     identity: Identity,
     opened: Vec<GrantedTree>,
     mounts: Vec<Mount>,
+    /// What of them the guest may look up itself, the root first.
+    parts: Vec<Part>,
 }
 
 impl Trees {
@@ -71,7 +89,8 @@ impl Trees {
         let tree = GrantedTree::open(path, rights, identity)
             .map_err(|error| PlanError::Root { path: shown(path), error })?;
         let mount = Mount { path: b"/".to_vec(), tree: Tree(0), kind: MountKind::Overlay };
-        Ok(Self { identity, opened: vec![tree], mounts: vec![mount] })
+        let system = Part { owners: tree.owners(caller), ..system(root, caller) };
+        Ok(Self { caller, identity, opened: vec![tree], mounts: vec![mount], parts: vec![system] })
     }
 
     /// Adds a volume.
@@ -94,7 +113,19 @@ impl Trees {
     /// Adds a tree at a place.
     pub fn grant(&mut self, source: &[u8], destination: Vec<u8>, rights: Rights) -> Result<(), Errno> {
         let number = u16::try_from(self.opened.len()).map_err(|_| Errno::MFILE)?;
-        self.opened.push(GrantedTree::open(source, rights, self.identity)?);
+        let tree = GrantedTree::open(source, rights, self.identity)?;
+        if let Some(identity) = tree.directory_identity()? {
+            self.parts.push(Part {
+                tree: Tree(number),
+                place: "",
+                source: Path::new(std::ffi::OsStr::from_bytes(source)).to_path_buf(),
+                identity: Some(identity),
+                masked: &[],
+                owners: tree.owners(self.caller),
+                opens: !tree.is_writable(),
+            });
+        }
+        self.opened.push(tree);
         let kind = if rights == Rights::Write { MountKind::Writable } else { MountKind::ReadOnly };
         self.mounts.push(Mount { path: destination, tree: Tree(number), kind });
         Ok(())
@@ -113,6 +144,18 @@ impl Trees {
             mount.path.split(|&byte| byte == b'/').filter(|part| !part.is_empty()).count()
         });
         mounts
+    }
+
+    /// What the guest might look up itself, best first. The last always works.
+    pub fn views(&self) -> Vec<View> {
+        let view =
+            |parts: &[Part]| View::Trees { parts: parts.to_vec(), user_namespace: !self.caller.is_root() };
+        let mut views = vec![view(&self.parts)];
+        if self.parts.len() > 1 {
+            views.push(view(&self.parts[..1]));
+        }
+        views.push(View::Nothing);
+        views
     }
 
     pub fn opened(self) -> Vec<GrantedTree> {

@@ -19,4 +19,4 @@ mod wall;
 pub use image::code;
 pub use limit::raise_descriptors;
 pub use spawn::{Guest, Launch, SpawnError, rehearse, spawn};
-pub use view::View;
+pub use view::{Part, View};

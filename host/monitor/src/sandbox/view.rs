@@ -1,16 +1,18 @@
-//! What the guest's process can look up by itself: nothing, or trees in a mount name space of its own.
+//! What the guest's process can look up by itself: nothing, or granted trees in a mount name space of its
+//! own.
 //!
-//! The new root holds the visible tree read-only, without devices and set-user-ID, and with empty
-//! directories over what is masked. For root the guest runs as nobody, so that the whole tree may be
-//! there. An ordinary caller's guest keeps the caller's user, who could read files of their own that others
-//! cannot: only /usr is there, which belongs to the package manager.
+//! The new root is an empty file system with one directory a tree, named by its place in the list. Each is
+//! there read-only, without devices and set-user-ID, and with empty directories over what is masked. What
+//! such a look-up may answer is for the process's user to decide: nobody for root, so that the machine's
+//! whole tree may be there; the caller's own for anybody else, who could read files of their own that
+//! others cannot: of the machine's tree only /usr is there then, which belongs to the package manager.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use abi::boot::Tree;
-use abi::pico::Direct;
-use rustix::fs::{CWD, Mode, mkdirat};
+use abi::pico::{Direct, Owners};
+use rustix::fs::{CWD, Mode, fstat, mkdirat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
@@ -22,16 +24,33 @@ use super::raw;
 
 /// Read-only, no set-user-ID, no devices.
 const ATTRIBUTES: u64 = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+/// The directory that hides what is masked.
+const NONE: &str = "none";
 
 /// What is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum View {
     /// No name spaces; Landlock denies every file.
     Nothing,
-    /// A whole tree, masked names at its root empty.
-    Whole { root: PathBuf, masked: &'static [&'static str], user_namespace: bool },
-    /// /usr without /usr/local, in a user name space of the caller's.
-    Packages,
+    /// Trees in a mount name space.
+    Trees { parts: Vec<Part>, user_namespace: bool },
+}
+
+/// A part of a granted tree that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    pub tree: Tree,
+    /// Where it lies in the tree: a relative path, empty for all of it.
+    pub place: &'static str,
+    /// Where it lies on this machine.
+    pub source: PathBuf,
+    /// Device and inode number of what was granted, where that could have been exchanged since.
+    pub identity: Option<(u64, u64)>,
+    /// Names in it that are empty.
+    pub masked: &'static [&'static str],
+    pub owners: Owners,
+    /// Files may be opened as well: what is opened here can be read, and nothing else.
+    pub opens: bool,
 }
 
 impl View {
@@ -40,8 +59,8 @@ impl View {
         let spaces = libc::CLONE_NEWNS | libc::CLONE_NEWPID;
         match self {
             Self::Nothing => 0,
-            Self::Whole { user_namespace: false, .. } => spaces,
-            Self::Whole { .. } | Self::Packages => spaces | libc::CLONE_NEWUSER,
+            Self::Trees { user_namespace: false, .. } => spaces,
+            Self::Trees { .. } => spaces | libc::CLONE_NEWUSER,
         }
     }
 
@@ -49,77 +68,72 @@ impl View {
         self.namespaces() & libc::CLONE_NEWUSER != 0
     }
 
+    fn parts(&self) -> &[Part] {
+        match self {
+            Self::Nothing => &[],
+            Self::Trees { parts, .. } => parts,
+        }
+    }
+
     /// What the guest is told about it.
     pub fn direct(&self) -> Vec<Direct> {
-        match self {
-            Self::Nothing => Vec::new(),
-            Self::Whole { masked, user_namespace, .. } => vec![Direct {
-                tree: Tree(0),
-                part: Vec::new(),
-                path: b"/".to_vec(),
-                except: masked.iter().map(|name| name.as_bytes().to_vec()).collect(),
-                of_root: *user_namespace,
-            }],
-            Self::Packages => vec![Direct {
-                tree: Tree(0),
-                part: b"usr".to_vec(),
-                path: b"/usr".to_vec(),
-                except: vec![b"local".to_vec()],
-                of_root: true,
-            }],
-        }
+        let told = |(number, part): (usize, &Part)| Direct {
+            tree: part.tree,
+            part: part.place.as_bytes().to_vec(),
+            path: format!("/{number}").into_bytes(),
+            except: part.masked.iter().map(|name| name.as_bytes().to_vec()).collect(),
+            owners: part.owners,
+            opens: part.opens,
+        };
+        self.parts().iter().enumerate().map(told).collect()
     }
 
     /// Makes it the root of this process, which is alone in new name spaces.
     pub fn enter(&self) -> Result<(), Errno> {
-        match self {
-            Self::Nothing => Ok(()),
-            Self::Whole { root, masked, .. } => whole(root, masked),
-            Self::Packages => packages(),
+        if *self == Self::Nothing {
+            return Ok(());
         }
+        leave_propagation()?;
+        let copies = self.parts().iter().map(Part::copy).collect::<Result<Vec<_>, _>>()?;
+        let root = fresh()?;
+        attach(&root, CWD, Path::new("/"))?;
+        mkdirat(&root, NONE, Mode::from_raw_mode(0o755))?;
+        for (number, (part, copy)) in self.parts().iter().zip(&copies).enumerate() {
+            let name = number.to_string();
+            mkdirat(&root, &name, Mode::from_raw_mode(0o755))?;
+            attach(copy, &root, Path::new(&name))?;
+            part.mask(copy, &root)?;
+        }
+        raw::set_mounts(root.as_fd(), ATTRIBUTES)?;
+        change_root(&root)
     }
 }
 
-fn whole(root: &Path, masked: &[&str]) -> Result<(), Errno> {
-    leave_propagation()?;
-    let tree = clone(CWD, root)?;
-    raw::set_mounts(tree.as_fd(), ATTRIBUTES)?;
-    attach(&tree, CWD, Path::new("/"))?;
-    let mut first: Option<&str> = None;
-    let mut unused = None;
-    for name in masked {
-        let mask = match (unused.take(), first) {
-            (Some(mask), _) => mask,
-            (None, None) => fresh(true)?,
-            // The same empty file system again: nothing can be written to it.
-            (None, Some(first)) => clone(&tree, Path::new(first))?,
-        };
-        match attach(&mask, &tree, Path::new(name)) {
-            Ok(()) => first = first.or(Some(name)),
-            // Nothing there to hide.
-            Err(Errno::NOENT | Errno::NOTDIR) => unused = Some(mask),
-            Err(error) => return Err(error),
+impl Part {
+    /// A detached copy of it.
+    fn copy(&self) -> Result<OwnedFd, Errno> {
+        let copy = clone(CWD, &self.source)?;
+        let stat = fstat(&copy)?;
+        match self.identity {
+            Some(identity) if identity != (stat.st_dev, stat.st_ino) => Err(Errno::STALE),
+            _ => Ok(copy),
         }
     }
-    change_root(&tree)
-}
 
-fn packages() -> Result<(), Errno> {
-    leave_propagation()?;
-    let packages = clone(CWD, Path::new("/usr"))?;
-    raw::set_mounts(packages.as_fd(), ATTRIBUTES)?;
-    let tree = fresh(false)?;
-    attach(&tree, CWD, Path::new("/"))?;
-    mkdirat(&tree, "usr", Mode::from_raw_mode(0o755))?;
-    mkdirat(&tree, "none", Mode::from_raw_mode(0o755))?;
-    attach(&packages, &tree, Path::new("usr"))?;
-    let none = clone(&tree, Path::new("none"))?;
-    match attach(&none, &tree, Path::new("usr/local")) {
-        Ok(()) | Err(Errno::NOENT | Errno::NOTDIR) => {}
-        Err(error) => return Err(error),
+    /// Puts the empty directory over what is masked.
+    fn mask(&self, copy: &OwnedFd, root: &OwnedFd) -> Result<(), Errno> {
+        let mut unused = None;
+        for name in self.masked {
+            let mask = unused.take().map_or_else(|| clone(root, Path::new(NONE)), Ok)?;
+            match attach(&mask, copy, Path::new(name)) {
+                Ok(()) => {}
+                // Nothing there to hide.
+                Err(Errno::NOENT | Errno::NOTDIR) => unused = Some(mask),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
-    raw::set_mounts(tree.as_fd(), ATTRIBUTES)?;
-    change_root(&tree)
 }
 
 /// From here on nothing that is mounted here reaches any other name space.
@@ -136,14 +150,11 @@ fn clone(at: impl AsFd, path: &Path) -> Result<OwnedFd, Errno> {
 }
 
 /// A detached, empty file system in memory.
-fn fresh(read_only: bool) -> Result<OwnedFd, Errno> {
+fn fresh() -> Result<OwnedFd, Errno> {
     let system = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(system.as_fd(), "mode", "0755")?;
     fsconfig_create(system.as_fd())?;
-    let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-    if read_only {
-        attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
-    }
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     fsmount(system.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 

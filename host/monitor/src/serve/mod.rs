@@ -9,11 +9,12 @@ mod connect;
 mod datagram;
 mod file;
 mod handle;
-mod name;
+pub mod name;
 mod network;
 mod object;
 mod session;
 mod terminal;
+mod usage;
 mod worker;
 
 use std::os::fd::OwnedFd;
@@ -24,6 +25,7 @@ use abi::file::Attributes;
 use abi::network::Address;
 use abi::request::{Reply, Request};
 use rustix::io::Errno;
+use rustix::process::Pid;
 
 use crate::grant::Destinations;
 use crate::identity::Identity;
@@ -88,6 +90,8 @@ pub struct Server {
     pub terminal: Option<OwnedFd>,
     /// Bytes of memory objects that may still be made.
     pub memory_objects: u64,
+    /// The guest's process.
+    pub guest: Pid,
 }
 
 impl Server {
@@ -127,6 +131,7 @@ impl Server {
             | SetTerminalSettings { .. }
             | SetTerminalWindow { .. }
             | FlushTerminal { .. } => Served::Now(self.terminal(request)),
+            MemoryUse => Served::Now(usage::memory(self.guest)),
             Say { text } => Served::Say(text.to_owned()),
         }
     }

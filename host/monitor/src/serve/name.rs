@@ -30,7 +30,7 @@ impl Server {
 }
 
 /// The name a message asks for, if it is a question for one.
-fn questioned(message: &[u8]) -> Option<String> {
+pub fn questioned(message: &[u8]) -> Option<String> {
     if message.len() > QUESTION {
         return None;
     }
@@ -59,7 +59,7 @@ fn answered(message: &[u8], name: String) -> Outcome {
 }
 
 /// The reply to a question, with those of the addresses that it asks for.
-fn reply(message: &[u8], code: RCODE, addresses: &[IpAddr]) -> Result<Vec<u8>, Errno> {
+pub fn reply(message: &[u8], code: RCODE, addresses: &[IpAddr]) -> Result<Vec<u8>, Errno> {
     let question = Packet::parse(message).map_err(|_| Errno::INVAL)?;
     let mut reply = Packet::new_reply(question.id());
     reply.set_flags(PacketFlag::RECURSION_AVAILABLE);

@@ -48,6 +48,7 @@ impl Table {
             destinations: Arc::new(RwLock::new(Destinations::new(allowed))),
             terminal: None,
             memory_objects: 1 << 20,
+            guest: rustix::process::getpid(),
         };
         let (channel, guest) = Channel::new().unwrap();
         Self { session: Session::new(channel, server).unwrap(), guest, ticket: 0, _scratch: scratch }

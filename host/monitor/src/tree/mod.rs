@@ -14,9 +14,12 @@ mod path;
 
 use std::os::fd::OwnedFd;
 
+use abi::file::Owner;
+use abi::pico::Owners;
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use rustix::io::Errno;
 
+use crate::caller::Caller;
 use crate::identity::Identity;
 
 pub use attributes::describe;
@@ -65,6 +68,25 @@ impl GrantedTree {
 
     pub fn identity(&self) -> Identity {
         self.identity
+    }
+
+    /// Device and inode number of the root, if it is a directory.
+    pub fn directory_identity(&self) -> Result<Option<(u64, u64)>, Errno> {
+        let stat = fstat(&self.root)?;
+        Ok(self.directory.then_some((stat.st_dev, stat.st_ino)))
+    }
+
+    /// How a guest of this caller that looks around itself knows owners: root's sees them as they are,
+    /// anybody else's lives in a user name space.
+    pub fn owners(&self, caller: Caller) -> Owners {
+        match self.shown() {
+            Identity::Same if caller.is_root() => Owners::Same,
+            Identity::Same => Owners::HiddenAreRoot,
+            Identity::Kept { caller, inside } => {
+                let outside = Owner { user: caller.user, group: caller.group };
+                Owners::Kept { outside, inside }
+            }
+        }
     }
 
     /// An error unless the tree may be written to.

@@ -5,7 +5,7 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use abi::boot::{Boot, Mount, MountKind, Stream, Tree};
 use abi::message::{ToMonitor, decode};
-use abi::pico::{Direct, Start};
+use abi::pico::{Direct, Owners, Start};
 use abi::request::Request;
 
 use crate::program::{Form, VARIABLE};
@@ -75,7 +75,14 @@ pub fn start(form: Form, code: std::ops::Range<u64>) -> Island {
 }
 
 fn direct((path, tree): (&[u8], Tree)) -> Direct {
-    Direct { tree, part: Vec::new(), path: path.to_vec(), except: Vec::new(), of_root: false }
+    Direct {
+        tree,
+        part: Vec::new(),
+        path: path.to_vec(),
+        except: Vec::new(),
+        owners: Owners::Same,
+        opens: true,
+    }
 }
 
 fn boot(program: Vec<u8>, form: Form) -> Boot {

@@ -113,6 +113,7 @@ impl State {
             | Request::SetTerminalSettings { .. }
             | Request::SetTerminalWindow { .. }
             | Request::FlushTerminal { .. } => Err(ENOTTY),
+            Request::MemoryUse => Ok(Reply::MemoryUse { resident: 1 << 20, peak: 1 << 20 }),
             Request::Say { text } => {
                 self.said.push(text.into());
                 Ok(Reply::Done)

@@ -9,7 +9,7 @@ use machine::{Transfer, UserRange};
 use super::attributes_now;
 use crate::errno::{Errno, Result};
 use crate::file::{Description, File, Pages, Promise, event, flag, kept};
-use crate::file_system::node::{CHARACTER, LINK, TYPE};
+use crate::file_system::node::{CHARACTER, LINK, TERMINAL_INODE, TERMINAL_NUMBER, TYPE};
 use crate::file_system::{Directory, Kind, Location, Meta, Node, attach};
 use crate::thread::Thread;
 
@@ -60,6 +60,12 @@ pub fn fill_devices(devices: &Location, meta: &impl Fn(u32, u32, u32) -> Meta) {
     }
     let terminals = Kind::Directory(Directory::own());
     attach(devices, b"pts", Node::new(meta(0o040755, 0, 0), terminals), meta);
+}
+
+/// Gives the island's terminal its node.
+pub fn add_terminal(devices: &Location, meta: &impl Fn(u32, u32, u32) -> Meta) {
+    let own = Meta { inode: TERMINAL_INODE, special: TERMINAL_NUMBER, ..meta(CHARACTER | 0o620, 0, 0) };
+    attach(devices, b"pts/0", Node::new(own, Kind::Device(Device::Terminal)), meta);
 }
 
 impl Device {

@@ -1,6 +1,7 @@
 //! maps, smaps and statm: a process's mappings as text.
 //!
-//! Which pages are resident is known to the machine alone: sizes are true, everything else reads 0.
+//! How much is resident is what the monitor measured for the island when the file was opened; which
+//! pages are is known to the machine alone, so what smaps tells of single mappings reads 0 beside sizes.
 
 use alloc::format;
 use alloc::string::String;
@@ -60,7 +61,8 @@ pub fn statm(process: &Arc<Process>, _thread: u32) -> Vec<u8> {
     let sizes = sizes(process);
     let pages = |bytes: u64| bytes / PAGE;
     let data = pages(sizes.data + sizes.stack);
-    format!("{} 0 0 {} 0 {data} 0\n", pages(sizes.total), pages(sizes.code)).into_bytes()
+    let resident = pages(process.kernel.memory_use().resident);
+    format!("{} {resident} 0 {} 0 {data} 0\n", pages(sizes.total), pages(sizes.code)).into_bytes()
 }
 
 /// One line of maps; the name begins in column 73.
@@ -111,9 +113,13 @@ const COUNTERS: [&str; 18] = [
     "Private_Hugetlb", "Swap", "SwapPss", "Locked",
 ];
 
-fn counters(text: &mut String, locked: u64) {
+fn counters(text: &mut String, locked: u64, resident: u64) {
     for name in COUNTERS {
-        let value = if name == "Locked" { locked / 1024 } else { 0 };
+        let value = match name {
+            "Locked" => locked / 1024,
+            "Rss" | "Pss" => resident / 1024,
+            _ => 0,
+        };
         let _ = writeln!(text, "{:<15} {value:>8} kB", format!("{name}:"));
     }
 }
@@ -126,7 +132,7 @@ pub fn smaps(process: &Arc<Process>, _thread: u32) -> Vec<u8> {
         let _ = writeln!(text, "{:<15} {:>8} kB", "Size:", range.length / 1024);
         let _ = writeln!(text, "{:<15} {:>8} kB", "KernelPageSize:", PAGE / 1024);
         let _ = writeln!(text, "{:<15} {:>8} kB", "MMUPageSize:", PAGE / 1024);
-        counters(&mut text, if mapping.locked { range.length } else { 0 });
+        counters(&mut text, if mapping.locked { range.length } else { 0 }, 0);
         let _ = writeln!(text, "THPeligible:    0\nVmFlags:{}", flags(mapping));
         bytes.extend(text.into_bytes());
     }
@@ -159,6 +165,6 @@ pub fn smaps_rollup(process: &Arc<Process>, _thread: u32) -> Vec<u8> {
         (ranges.first().map_or(0, |range| range.address), ranges.last().map_or(0, |range| range.end()))
     };
     let mut text = format!("{start:08x}-{end:08x} ---p 00000000 00:00 0                          [rollup]\n");
-    counters(&mut text, sizes(process).locked);
+    counters(&mut text, sizes(process).locked, process.kernel.memory_use().resident);
     text.into_bytes()
 }

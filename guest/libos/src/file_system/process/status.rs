@@ -1,6 +1,6 @@
 //! status, stat, limits and their kin: counters and identities of a process or one thread.
 //!
-//! Resident memory is known to the machine alone and reads 0 here.
+//! Resident memory is what the monitor measured for the island when the file was opened.
 
 use alloc::format;
 use alloc::string::String;
@@ -8,6 +8,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::Write;
 use core::sync::atomic::Ordering;
+
+use machine::PAGE;
 
 use super::memory::sizes;
 use crate::process::{Process, UNLIMITED};
@@ -51,9 +53,10 @@ fn dispositions(process: &Process) -> (u64, u64) {
 
 /// Processor time of one thread, or of all, in nanoseconds.
 fn time_ns(process: &Process, thread: u32) -> u64 {
-    let threads = process.threads.lock();
-    let chosen = threads.values().filter(|other| thread == 0 || other.number == thread);
-    chosen.map(|thread| thread.cpu_time_ns.load(Ordering::Relaxed)).sum()
+    match thread {
+        0 => process.processor_time_ns(),
+        _ => thread_of(process, thread).map_or(0, |thread| thread.processor_time_ns()),
+    }
 }
 
 pub fn status(process: &Arc<Process>, thread: u32) -> Vec<u8> {
@@ -91,10 +94,11 @@ pub fn status(process: &Arc<Process>, thread: u32) -> Vec<u8> {
         process.session.load(Ordering::Relaxed),
     );
     let sizes = sizes(process);
+    let held = process.kernel.memory_use();
     #[rustfmt::skip]
     let kilobytes: [(&str, u64); 16] = [
-        ("VmPeak", sizes.total), ("VmSize", sizes.total), ("VmLck", sizes.locked), ("VmPin", 0), ("VmHWM", 0),
-        ("VmRSS", 0), ("RssAnon", 0), ("RssFile", 0), ("RssShmem", 0), ("VmData", sizes.data),
+        ("VmPeak", sizes.total), ("VmSize", sizes.total), ("VmLck", sizes.locked), ("VmPin", 0), ("VmHWM", held.peak),
+        ("VmRSS", held.resident), ("RssAnon", held.resident), ("RssFile", 0), ("RssShmem", 0), ("VmData", sizes.data),
         ("VmStk", sizes.stack), ("VmExe", sizes.code), ("VmLib", 0), ("VmPTE", 0), ("VmSwap", 0),
         ("HugetlbPages", 0),
     ];
@@ -148,11 +152,12 @@ pub fn stat(process: &Arc<Process>, thread: u32) -> Vec<u8> {
     text.push_str(&String::from_utf8_lossy(&name(process, thread)));
     let _ = writeln!(
         text,
-        ") {} {} {group} {session} 0 -1 4194304 0 0 0 0 {user} 0 0 0 20 0 {threads} 0 1 {} 0 {limit} {} {} {} 0 0 {} {} {} {} \
+        ") {} {} {group} {session} 0 -1 4194304 0 0 0 0 {user} 0 0 0 20 0 {threads} 0 1 {} {} {limit} {} {} {} 0 0 {} {} {} {} \
          0 0 0 17 0 0 0 0 0 0 0 0 {break_start} 0 0 0 0 0",
         state(process, thread),
         process.parent,
         sizes.total,
+        process.kernel.memory_use().resident / PAGE,
         sizes.code_start,
         sizes.code_start + sizes.code,
         sizes.stack_end,
