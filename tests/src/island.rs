@@ -97,6 +97,11 @@ impl Run {
         command
     }
 
+    /// The program and its arguments.
+    pub fn words(&self) -> &[OsString] {
+        &self.words
+    }
+
     fn native(&self) -> Command {
         let mut command = Command::new(&self.words[0]);
         command.args(&self.words[1..]);

@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// A process at one moment.
@@ -80,6 +81,20 @@ pub fn signal(id: u32, signal: Signal) {
     if let Some(id) = i32::try_from(id).ok().and_then(Pid::from_raw) {
         let _ = kill_process(id, signal);
     }
+}
+
+/// The memory of a process and its descendants in bytes, what they share with others in proportion (the
+/// kernel's PSS).
+pub fn proportional_bytes(id: u32) -> Result<u64> {
+    let mut sum = 0;
+    for process in read(id).into_iter().chain(descendants(id)) {
+        let path = format!("/proc/{}/smaps_rollup", process.id);
+        let text = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()).context("no Pss in it")?;
+        sum += kib.parse::<u64>()? << 10;
+    }
+    Ok(sum)
 }
 
 /// What a process and its descendants are doing, one line each, for the message about a hang.

@@ -1,6 +1,7 @@
-//! The project's own commands: `cargo xtask test`, `cargo xtask tidy`.
+//! The project's own commands: `cargo xtask test`, `tidy`, `bench`.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod count;
 mod test;
 mod tidy;
@@ -17,6 +18,9 @@ cargo xtask COMMAND
         builds, checks, runs the unit tests, then the end-to-end suite against target/release/eyot
   tidy
         checks layers, unsafe code, openings, paths, formatting, clippy and the guest image's instructions
+  bench [--only TEXT] [--rounds N] [--quick] [--json FILE] [--list]
+        builds, measures target/release/eyot against this machine, prints one table and writes
+        target/bench.json
 ";
 
 fn main() -> ExitCode {
@@ -39,6 +43,7 @@ fn run() -> Result<bool> {
     match command.as_str() {
         "test" => test::run(&rest),
         "tidy" => tidy::run(root),
+        "bench" => bench::run(&rest),
         _ => {
             eprint!("{USAGE}");
             Ok(matches!(command.as_str(), "help" | "--help" | "-h"))

@@ -36,7 +36,8 @@ pub fn run(arguments: &[String]) -> Result<bool> {
     Ok(sound && total.failed == 0)
 }
 
-fn cargo(arguments: &[&str]) -> Command {
+/// A command of the cargo that runs us.
+pub fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(arguments);
     command

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 pub struct Report {
     /// Whether an island can be run at all.
     pub able: bool,
+    /// The numbers of all host system calls that an island may make in some way, wherever it runs.
+    pub host_calls: Vec<u32>,
     pub checks: Vec<Check>,
 }
 

@@ -23,7 +23,8 @@ pub fn examine() -> Report {
         memory::huge_pages(),
     ];
     checks.extend([sandbox::subordinate_users(), virtualisation::kvm(), virtualisation::qemu()]);
-    Report { able: checks.iter().all(|check| check.state != State::Missing), checks }
+    let able = checks.iter().all(|check| check.state != State::Missing);
+    Report { able, host_calls: sandbox::host_calls(), checks }
 }
 
 fn check(subject: &str, state: State, found: impl Into<String>, remedy: Option<&str>) -> Check {

@@ -1,0 +1,156 @@
+//! A contest: the sides of a row, measured in turn.
+
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use eyot_tests::island::{Place, Run};
+use eyot_tests::outcome::run;
+
+use crate::bench::Bench;
+use crate::figure::Series;
+use crate::launch::LIMIT;
+
+/// Produces one figure, each time anew.
+pub type Measure<'a> = Box<dyn FnMut() -> Result<f64> + 'a>;
+
+pub struct Contest<'a> {
+    /// Rows that judge eyot's figure alone have none.
+    native: Option<Measure<'a>>,
+    eyot: Measure<'a>,
+    /// Others, for comparison only, with what they are.
+    beside: Vec<(String, Measure<'a>)>,
+    /// What else a reader should know.
+    notes: Vec<String>,
+}
+
+/// What a contest yielded.
+pub struct Race {
+    pub native: Option<Series>,
+    pub eyot: Series,
+    pub beside: Vec<(String, Series)>,
+    pub notes: Vec<String>,
+}
+
+impl<'a> Contest<'a> {
+    /// The same way of measuring on both sides.
+    pub fn of(bench: &Bench, measure: impl Fn(Place) -> Result<Measure<'a>>) -> Result<Self> {
+        Ok(Self::between(measure(Place::Native)?, measure(bench.island())?))
+    }
+
+    pub fn between(native: Measure<'a>, eyot: Measure<'a>) -> Self {
+        Self { native: Some(native), eyot, beside: Vec::new(), notes: Vec::new() }
+    }
+
+    /// eyot against nobody.
+    pub fn alone(eyot: Measure<'a>) -> Self {
+        Self { native: None, eyot, beside: Vec::new(), notes: Vec::new() }
+    }
+
+    /// A program that measures itself and prints one number.
+    pub fn of_program(bench: &'a Bench, program: &Run) -> Result<Self> {
+        Self::of(bench, |place| {
+            let program = program.clone();
+            Ok(Box::new(move || printed(program.command(&place, bench.directory()))))
+        })
+    }
+
+    pub fn beside(mut self, what: String, measure: Measure<'a>) -> Self {
+        self.beside.push((what, measure));
+        self
+    }
+
+    pub fn noting(mut self, note: String) -> Self {
+        self.notes.push(note);
+        self
+    }
+
+    /// One round that does not count, then as many as wanted, each beginning with another side.
+    pub fn race(mut self, rounds: usize) -> Result<Race> {
+        let mut race = self.round(false)?;
+        race.clear();
+        for number in 0..rounds {
+            race.add(self.round(number % 2 == 1)?);
+        }
+        race.notes = self.notes;
+        Ok(race)
+    }
+
+    fn round(&mut self, eyot_first: bool) -> Result<Race> {
+        let early = if eyot_first { Some(self.eyot_figure()?) } else { None };
+        let native = self.native.as_mut().map(|measure| measure().context("native")).transpose()?;
+        let eyot = match early {
+            Some(figure) => figure,
+            None => self.eyot_figure()?,
+        };
+        let mut beside = Vec::new();
+        for (what, measure) in &mut self.beside {
+            let figure = measure().with_context(|| what.clone())?;
+            beside.push((what.clone(), Series::of(figure)));
+        }
+        Ok(Race { native: native.map(Series::of), eyot: Series::of(eyot), beside, notes: Vec::new() })
+    }
+
+    fn eyot_figure(&mut self) -> Result<f64> {
+        (self.eyot)().context("eyot")
+    }
+}
+
+impl Race {
+    fn all(&mut self) -> impl Iterator<Item = &mut Series> {
+        let beside = self.beside.iter_mut().map(|(_, series)| series);
+        self.native.iter_mut().chain([&mut self.eyot]).chain(beside)
+    }
+
+    fn clear(&mut self) {
+        self.all().for_each(Series::clear);
+    }
+
+    fn add(&mut self, mut round: Self) {
+        self.all().zip(round.all()).for_each(|(all, one)| all.extend(one));
+    }
+}
+
+/// Runs a command to its end and reads the number it prints.
+pub fn printed(command: Command) -> Result<f64> {
+    number(run(command, b"", LIMIT)?.success()?.text().trim())
+}
+
+pub fn number(text: &str) -> Result<f64> {
+    text.parse().with_context(|| format!("“{text}” is not a number"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use super::{Contest, Measure};
+
+    fn recorder(log: &Rc<RefCell<String>>, letter: char, mut figure: f64) -> Measure<'static> {
+        let log = log.clone();
+        Box::new(move || {
+            log.borrow_mut().push(letter);
+            figure += 1.0;
+            Ok(figure)
+        })
+    }
+
+    #[test]
+    fn sides_take_turns_and_the_first_round_does_not_count() {
+        let log = Rc::new(RefCell::new(String::new()));
+        let contest = Contest::between(recorder(&log, 'n', 0.0), recorder(&log, 'e', 10.0));
+        let race = contest.beside("other".into(), recorder(&log, 'o', 20.0)).race(2);
+        let race = race.expect("nothing fails");
+        assert_eq!(*log.borrow(), "neoneoeno");
+        assert_eq!(race.native.expect("there is a native side").values(), [2.0, 3.0]);
+        assert_eq!(race.eyot.values(), [12.0, 13.0]);
+        assert_eq!(race.beside[0].1.values(), [22.0, 23.0]);
+    }
+
+    #[test]
+    fn a_side_that_fails_is_named() {
+        let contest = Contest::alone(Box::new(|| anyhow::bail!("broken")));
+        let error = contest.race(1).err().expect("it fails");
+        assert_eq!(format!("{error:#}"), "eyot: broken");
+    }
+}

@@ -1,0 +1,78 @@
+//! redis under load: the client outside, fifty connections, short and long pipelines.
+
+use anyhow::{Context, Result};
+use eyot_tests::island::{Place, Run};
+use eyot_tests::outcome::run;
+use eyot_tests::package::{REDIS_BENCHMARK, REDIS_SERVER};
+use eyot_tests::service::{Service, free_port};
+
+use crate::bench::Bench;
+use crate::contest::{Contest, Measure, number};
+use crate::launch::LIMIT;
+use crate::row::{Judge, Row};
+
+const NEEDS: &[eyot_tests::package::Need] = &[REDIS_SERVER, REDIS_BENCHMARK];
+
+const fn row(name: &'static str, begin: fn(&Bench) -> Result<Contest<'_>>, bar: f64) -> Row {
+    Row::new(name, "/s", begin).judged(Judge::Throughput, bar, 1.0).needs(NEEDS)
+}
+
+pub const ROWS: &[Row] = &[
+    row("redis SET, 50 clients, pipeline 1", |bench| load(bench, "set", 1), 0.85),
+    row("redis GET, 50 clients, pipeline 1", |bench| load(bench, "get", 1), 0.85),
+    row("redis SET, 50 clients, pipeline 16", |bench| load(bench, "set", 16), 0.95),
+    row("redis GET, 50 clients, pipeline 16", |bench| load(bench, "get", 16), 0.95),
+];
+
+/// Requests a second of pipeline, about what a core answers: so rounds last as long as wanted.
+const RATE: u32 = 40_000;
+
+fn load<'a>(bench: &'a Bench, command: &str, pipeline: u32) -> Result<Contest<'a>> {
+    let requests = RATE * bench.effort.seconds * pipeline.min(8);
+    Contest::of(bench, |place| measure(bench, &place, command, pipeline, requests))
+}
+
+fn measure<'a>(
+    bench: &'a Bench,
+    place: &Place,
+    test: &str,
+    pipeline: u32,
+    requests: u32,
+) -> Result<Measure<'a>> {
+    let (service, port) = serve(bench, place)?;
+    let [port, pipeline, requests] = [u32::from(port), pipeline, requests].map(|number| number.to_string());
+    let words = ["redis-benchmark", "-p", &port, "-c", "50", "-P", &pipeline, "-n", &requests];
+    let client = Run::new(words.iter().chain(&["-t", test, "-q", "--csv"]));
+    Ok(Box::new(move || {
+        let _keep = &service;
+        let outcome = run(client.command(&Place::Native, bench.directory()), b"", LIMIT)?.success()?;
+        rate(&outcome.text())
+    }))
+}
+
+/// A server with nothing in it, which keeps nothing.
+pub fn serve(bench: &Bench, place: &Place) -> Result<(Service, u16)> {
+    let port = free_port()?;
+    let server = Run::new(["redis-server", "--port", &port.to_string(), "--save", ""]).publish(port);
+    let command = server.command(place, bench.directory());
+    Ok((Service::listening(command, bench.directory(), port)?, port))
+}
+
+/// From the second field of the last line, which is quoted.
+fn rate(text: &str) -> Result<f64> {
+    let line = text.lines().last().unwrap_or_default();
+    let field = line.split(',').nth(1).with_context(|| format!("no rate in “{line}”"))?;
+    number(field.trim_matches('"'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rate;
+
+    #[test]
+    fn rates_are_read() {
+        let text = "\"test\",\"rps\",\"avg_latency_ms\"\n\"SET\",\"81234.50\",\"0.3\"\n";
+        assert_eq!(rate(text).expect("there is one"), 81234.5);
+        assert!(rate("").is_err());
+    }
+}
