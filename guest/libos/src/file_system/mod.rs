@@ -40,8 +40,8 @@ pub use generated::Generator;
 pub use identity::Identity;
 pub use listing::{Listing, list};
 pub use node::{
-    DIRECTORY, Directory, Kind, Meta, Node, OWN_DEVICE, Place, REGULAR, TERMINAL_INODE, TERMINAL_NUMBER, TYPE,
-    permits,
+    DIRECTORY, Directory, Kind, Meta, Node, OWN_DEVICE, Place, REGULAR, TERMINAL_INODE, TERMINAL_NUMBER,
+    TYPE, permits,
 };
 pub use open::{DirectoryFile, HostFile, open_entry, opened, temporary};
 pub use rename::{EXCHANGE, NO_REPLACE, rename};

@@ -5,8 +5,7 @@
 
 use super::{
     Call, Outcome, file, futex, identity, inotify, locking, memory, misc, path, poll, process, signal,
-    socket,
-    splicing, thread, time,
+    socket, splicing, thread, time,
 };
 
 type Function = fn(&mut Call<'_>) -> Outcome;
