@@ -110,6 +110,11 @@ pub trait File: Send + Sync + 'static {
         false
     }
 
+    /// Whether lseek(2) has an effect; on memory devices it always answers 0.
+    fn keeps_position(&self) -> bool {
+        true
+    }
+
     /// Events that hold now, as poll(2) numbers them.
     fn events(&self) -> u32 {
         event::IN | event::OUT | event::READ_NORMAL | event::WRITE_NORMAL

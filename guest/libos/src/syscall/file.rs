@@ -438,6 +438,10 @@ pub fn lseek(call: &mut Call<'_>) -> Outcome {
     if !description.file.seekable() {
         return Err::<u64, _>(Errno::ESPIPE).into();
     }
+    if !description.file.keeps_position() {
+        *description.position.lock() = 0;
+        return Ok(0).into();
+    }
     let offset = offset as i64;
     let set = move |description: &Description, base: u64| -> Result<u64> {
         let new = (base as i64).checked_add(offset).filter(|new| *new >= 0).ok_or(Errno::EINVAL)?;

@@ -151,6 +151,10 @@ impl File for DeviceFile {
         true
     }
 
+    fn keeps_position(&self) -> bool {
+        false
+    }
+
     fn events(&self) -> u32 {
         event::IN | event::OUT | event::READ_NORMAL | event::WRITE_NORMAL
     }
@@ -160,8 +164,8 @@ impl File for DeviceFile {
     }
 
     fn change(&self, _thread: &Arc<Thread>, change: Change) -> Promise<()> {
-        let harmless = Change { size: None, ..change } == Change::default();
-        kept(if harmless { Ok(()) } else { Err(Errno::EPERM) })
+        // A device has no size to change (ftruncate(2)).
+        kept(Err(if change.size.is_some() { Errno::EINVAL } else { Errno::EPERM }))
     }
 
     fn pages(&self, _thread: &Arc<Thread>) -> Promise<Option<Pages>> {
