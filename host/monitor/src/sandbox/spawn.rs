@@ -12,14 +12,17 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use super::descriptor::Table;
 use super::raw::{self, Forked};
 use super::view::{View, map_caller};
-use super::{image, limit, wall};
+use super::{Image, limit, wall};
 use crate::caller::Caller;
 use crate::signal::Signals;
 
 /// What a guest's process is made from.
 pub struct Launch<'a> {
+    pub image: Image,
     pub caller: Caller,
     pub view: &'a View,
+    /// A number that no other island has now: its monitor's.
+    pub number: u32,
     /// What the process is called in lists of processes.
     pub name: &'a CStr,
     /// What it is granted, at the numbers from [`abi::pico::descriptor::CONTROL`] on.
@@ -89,7 +92,9 @@ impl SpawnError {
 /// Makes the guest's process. It runs the image when this returns.
 pub fn spawn(launch: Launch) -> Result<Guest, SpawnError> {
     let at = |step| move |errno| SpawnError { step, errno };
-    let image = image::image()
+    let image = launch
+        .image
+        .file()
         .map_err(|error| at(Step::Execute)(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
     let (report, failure) = pipe_with(PipeFlags::CLOEXEC).map_err(at(Step::Fork))?;
     let (words, stderr) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(at(Step::Fork))?;
@@ -130,7 +135,7 @@ fn child(launch: &Launch, table: &Table) -> Result<std::convert::Infallible, Spa
     limit::set(launch.data).map_err(at(Step::Limits))?;
     wall::drop_bounding_set();
     if launch.caller.is_root() && !view.in_user_namespace() {
-        wall::become_nobody().map_err(at(Step::User))?;
+        wall::become_stranger(launch.number).map_err(at(Step::User))?;
     }
     wall::drop_capabilities().map_err(at(Step::Capabilities))?;
     wall::tie().map_err(at(Step::Tie))?;
