@@ -12,7 +12,6 @@ struct Pending {
 
 const PENDING: &[Pending] = &[
     pending("comparison/bad_arguments", "differs from native"),
-    pending("comparison/devices", "differs from native"),
     pending("shell/busybox-applets", "reads standard input without -i"),
     pending("shell/busybox-files", "named pipes on volumes"),
 ];

@@ -10,6 +10,7 @@ pub mod fifo;
 pub mod inotify;
 pub mod pipe;
 mod promise;
+pub mod pseudo_terminal;
 pub(crate) mod ring;
 pub mod signals;
 pub mod stream;

@@ -29,19 +29,11 @@ pub async fn attributes(thread: &Arc<Thread>, at: &Location) -> Result<Attribute
         }
         Ok(_) => Err(Errno::EIO),
         Err(Errno::ENOENT) if !at.is_removed() => {
-            forget(at);
+            at.detach();
             Err(Errno::ENOENT)
         }
         // Who has a removed directory open still has what was known of it.
         Err(Errno::ENOENT) => Ok(Attributes { links: 0, ..at.node.attributes() }),
         Err(errno) => Err(errno),
-    }
-}
-
-fn forget(at: &Location) {
-    at.set_removed();
-    let parent = at.parent.lock().clone();
-    if let Some(Kind::Directory(parent)) = parent.as_ref().map(|parent| &parent.node.kind) {
-        parent.children.lock().remove(&*at.name.lock());
     }
 }

@@ -93,6 +93,15 @@ impl Entry {
         self.removed.store(true, Ordering::Relaxed);
     }
 
+    /// Takes the name out of its directory, if it is still there.
+    pub fn detach(&self) {
+        self.set_removed();
+        let parent = self.parent.lock().clone();
+        if let Some(Kind::Directory(parent)) = parent.as_ref().map(|parent| &parent.node.kind) {
+            parent.children.lock().remove(&*self.name.lock());
+        }
+    }
+
     /// The path as /proc shows it, which says so if the name is gone.
     pub fn shown_path(&self) -> Vec<u8> {
         let mut path = self.path();

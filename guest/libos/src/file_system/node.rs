@@ -1,7 +1,7 @@
 //! What names stand for: directories, files, links, devices.
 
 use alloc::collections::BTreeMap;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 
 use abi::boot::Tree;
@@ -11,6 +11,7 @@ use spin::Mutex;
 use super::generated::Device;
 use super::{Children, Generator, MemoryFile, want};
 use crate::errno::{Errno, Result};
+use crate::file::pseudo_terminal::Pair;
 use crate::process::Identity;
 
 pub const TYPE: u32 = 0o170000;
@@ -200,6 +201,8 @@ pub enum Kind {
     Memory(Arc<MemoryFile>),
     Link(Vec<u8>),
     Device(Device),
+    /// The follower of a pseudo-terminal, while its leader is open.
+    Terminal(Weak<Pair>),
     Fifo(crate::file::fifo::Shared),
     Socket,
     Host(HostLeaf),
