@@ -81,7 +81,6 @@ id -u
 id -g
 whoami
 uname -s -m
-uname -r
 nproc
 pwd
 which busybox

@@ -10,11 +10,7 @@ struct Pending {
     reason: &'static str,
 }
 
-const PENDING: &[Pending] = &[
-    pending("comparison/bad_arguments", "differs from native"),
-    pending("shell/busybox-applets", "reads standard input without -i"),
-    pending("shell/busybox-files", "named pipes on volumes"),
-];
+const PENDING: &[Pending] = &[pending("comparison/bad_arguments", "differs from native")];
 
 const fn pending(cases: &'static str, reason: &'static str) -> Pending {
     Pending { cases, callers: super::case::ISLANDERS, reason }
