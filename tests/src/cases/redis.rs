@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use eyot_tests::island::Run;
 use eyot_tests::package::{REDIS_BENCHMARK, REDIS_SERVER};
-use eyot_tests::service::free_port;
+use eyot_tests::service::{Service, free_port};
 
 use crate::suite::case::{Case, ISLANDERS, case};
 use crate::suite::stage::{Stage, text};
@@ -30,6 +30,19 @@ fn keeping(port: u16, volume: &Path) -> Run {
     let words = ["redis-server", "--port", &port.to_string(), "--save", "", "--dir", &text(volume)];
     let options = ["--appendonly", "yes", "--appendfsync", "always", "--auto-aof-rewrite-percentage", "0"];
     Run::new(words.iter().chain(&options)).volume(volume).publish(port)
+}
+
+/// Starts a server anew on what another has kept. It listens before it has read that, and says so to
+/// clients that come meanwhile.
+fn reopened(stage: &Stage, port: u16, volume: &Path) -> Result<Service> {
+    let redis = stage.serve(&keeping(port, volume), port)?;
+    for _ in 0..500 {
+        if ask(stage, port, &["ping"])? == "PONG" {
+            return Ok(redis);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    bail!("the server does not come to the end of its loading")
 }
 
 fn ask(stage: &Stage, port: u16, words: &[&str]) -> Result<String> {
@@ -62,7 +75,7 @@ fn append_only_file(stage: &Stage) -> Result<()> {
     redis.terminate()?.exits(0)?;
     ensure!(volume.join("appendonlydir").is_dir(), "nothing was kept in {}", volume.display());
     let port = free_port()?;
-    let mut redis = stage.serve(&keeping(port, &volume), port)?;
+    let mut redis = reopened(stage, port, &volume)?;
     let keys = ask(stage, port, &["dbsize"])?;
     ensure!(keys == "50", "keys were lost: {keys} of 50 are left");
     ensure!(ask(stage, port, &["get", "key-7"])? == "value".repeat(7), "a value was lost");
@@ -81,7 +94,7 @@ fn killed_keeps_data(stage: &Stage) -> Result<()> {
     redis.signal(rustix::process::Signal::KILL);
     redis.wait(std::time::Duration::from_secs(5))?.exits(137)?;
     let port = free_port()?;
-    let mut redis = stage.serve(&keeping(port, &volume), port)?;
+    let mut redis = reopened(stage, port, &volume)?;
     ensure!(ask(stage, port, &["llen", "list"])? == "20", "acknowledged writes were lost");
     redis.terminate()?.exits(0)?;
     Ok(())
