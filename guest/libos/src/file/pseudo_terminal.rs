@@ -143,7 +143,7 @@ impl State {
     }
 
     fn echo(&mut self, byte: u8) {
-        if !self.has(ECHO) && !(byte == b'\n' && self.has(ECHONL)) {
+        if !(self.has(ECHO) || byte == b'\n' && self.has(ECHONL)) {
             return;
         }
         if self.has(ECHOCTL) && (byte < 32 || byte == 127) && !matches!(byte, b'\n' | b'\t') {
