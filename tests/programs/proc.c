@@ -5,20 +5,22 @@
 
 static char text[1 << 20];
 
+static size_t length;
+
 static bool read_all(const char *path) {
     int file = open(path, O_RDONLY);
     if (file < 0) {
         printf("%s: %s\n", path, error_name(errno));
         return false;
     }
-    size_t length = 0;
+    length = 0;
     for (long done; (done = read(file, text + length, 1000)) > 0;) length += done;
     text[length] = 0;
     close(file);
     return true;
 }
 
-static bool has(const char *path, const char *what) { return read_all(path) && strstr(text, what); }
+static bool has(const char *path, const char *what) { return read_all(path) && memmem(text, length, what, strlen(what)); }
 
 static void *named(void *arg) {
     pthread_setname_np(pthread_self(), "a-thread");

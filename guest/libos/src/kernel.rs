@@ -157,7 +157,7 @@ impl Kernel {
             let finish = match trap {
                 Trap::Syscall => left.expect("invariant: a call that ends the entry leaves something"),
                 Trap::Exception(exception) => {
-                    signal::raise_exception(thread, exception);
+                    signal::raise_exception(thread, exception, body.context.registers.rip);
                     continue;
                 }
                 Trap::Interrupt => {

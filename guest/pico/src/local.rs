@@ -47,6 +47,8 @@ pub struct Local {
     pub exception: UnsafeCell<Exception>,
     /// The trapped system call came from a `syscall` instruction that stands right before `rip`.
     pub patchable: AtomicU32,
+    /// The way out was taken in single steps: the step that ends at the application is none of its own.
+    pub steps_out: AtomicU32,
 }
 
 // The test that kicks the gate on every instruction (host/monitor/tests/gate) knows this one.
@@ -77,6 +79,7 @@ impl Local {
             arrived: AtomicU32::new(0),
             exception: UnsafeCell::new(Exception { vector: 0, error: 0, address: 0, beyond_file: false }),
             patchable: AtomicU32::new(0),
+            steps_out: AtomicU32::new(0),
         }
     }
 

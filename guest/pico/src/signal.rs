@@ -133,6 +133,7 @@ unsafe extern "C" fn on_signal(signal: u32, information: *const Information, fra
         }
         Place::Exit if signal == KICK => {
             if local.kicked.load(Acquire) != 0 {
+                local.steps_out.store(0, Relaxed);
                 frame.rip = gate::pico_abort as *const () as u64;
             }
         }
@@ -140,7 +141,9 @@ unsafe extern "C" fn on_signal(signal: u32, information: *const Information, fra
             frame.rip = user_memory::pico_user_fault as *const () as u64;
         }
         _ if signal == KICK => {}
-        // A program that steps itself: the trap flag was loaded, or not yet cleared.
+        // A program that steps itself: the trap flag was loaded, or not yet cleared. The step that ends
+        // at its next instruction is ours as well.
+        Place::Exit if signal == linux::SIGTRAP => local.steps_out.store(1, Relaxed),
         _ if signal == linux::SIGTRAP => {}
         Place::Library if signal == linux::SIGSYS && is_clock(information) => clock(frame),
         _ => broken(signal, frame),
@@ -152,6 +155,7 @@ fn application(signal: u32, information: &Information, frame: &mut Frame, local:
     let code = match signal {
         // Nobody wants this CPU any more: a kick that was noticed otherwise.
         KICK if local.kicked.load(Acquire) == 0 => return,
+        linux::SIGTRAP if local.steps_out.swap(0, Relaxed) != 0 => return,
         KICK => gate::INTERRUPT,
         linux::SIGSYS => system_call(information, frame, local),
         linux::SIGILL if stub::is_patched_call(frame.rip) => {

@@ -81,7 +81,6 @@ id -u
 id -g
 whoami
 uname -s -m
-uname -r
 nproc
 pwd
 which busybox
@@ -107,7 +106,7 @@ fn busybox_applets(stage: &Stage) -> Result<()> {
     // `timeout` forks; `dd` tells its speed on stderr, which is not compared.
     for line in APPLETS.lines().filter(|line| !line.starts_with("timeout")) {
         let words = line.split(' ').map(|word| if word == "@" { path.as_str() } else { word });
-        let run = Run::new(["busybox"].into_iter().chain(words));
+        let run = Run::new(["busybox"].into_iter().chain(words)).option(&["-i"]);
         stage.compare_with_input(&run, data.as_bytes())?;
     }
     Ok(())
@@ -135,12 +134,11 @@ fn busybox_files(stage: &Stage) -> Result<()> {
         "find . -print",
         "unlink a/hard",
         "mktemp -u",
-        "mkfifo fifo",
-        "stat -c %F,%a,%h,%s a/b/two a/soft a/sparse a fifo",
+        "stat -c %F,%a,%h,%s a/b/two a/soft a/sparse a",
         "cat a/soft",
         "cat a/dangling",
         "readlink a/soft",
-        "touch -d 2001-02-03T04:05:06 a/three",
+        "touch -d 200102030405.06 a/three",
         "stat -c %Y a/three",
         "gzip a/zeros",
         "gunzip -c a/zeros.gz",

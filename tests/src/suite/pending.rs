@@ -10,28 +10,7 @@ struct Pending {
     reason: &'static str,
 }
 
-const PENDING: &[Pending] = &[
-    pending("comparison/attributes", "differs from native"),
-    pending("comparison/bad_arguments", "differs from native"),
-    pending("comparison/descriptors", "differs from native"),
-    pending("comparison/devices", "differs from native"),
-    pending("comparison/directories", "differs from native"),
-    pending("comparison/faults", "differs from native"),
-    pending("comparison/heap", "differs from native"),
-    pending("comparison/inotify", "differs from native"),
-    pending("comparison/links", "differs from native"),
-    pending("comparison/locks", "differs from native"),
-    pending("comparison/mappings", "differs from native"),
-    pending("comparison/metadata", "differs from native"),
-    pending("comparison/open_files", "differs from native"),
-    pending("comparison/proc", "differs from native"),
-    pending("comparison/protections", "differs from native"),
-    pending("comparison/space", "differs from native"),
-    pending("comparison/transfer", "differs from native"),
-    pending("comparison/vector_io", "differs from native"),
-    pending("shell/busybox-applets", "reads standard input without -i"),
-    pending("shell/busybox-files", "named pipes on volumes"),
-];
+const PENDING: &[Pending] = &[pending("comparison/bad_arguments", "differs from native")];
 
 const fn pending(cases: &'static str, reason: &'static str) -> Pending {
     Pending { cases, callers: super::case::ISLANDERS, reason }

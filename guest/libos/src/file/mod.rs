@@ -7,8 +7,10 @@
 pub mod counter;
 pub mod epoll;
 pub mod fifo;
+pub mod inotify;
 pub mod pipe;
 mod promise;
+pub mod pseudo_terminal;
 pub(crate) mod ring;
 pub mod signals;
 pub mod stream;
@@ -24,7 +26,7 @@ use machine::{Handle, Transfer, UserRange};
 use spin::Mutex;
 
 use crate::errno::{Errno, Result};
-use crate::file_system::Location;
+use crate::file_system::{Location, Watches, happened};
 use crate::thread::Thread;
 use crate::wait::WaitQueue;
 
@@ -109,6 +111,11 @@ pub trait File: Send + Sync + 'static {
         false
     }
 
+    /// Whether lseek(2) has an effect; on memory devices it always answers 0.
+    fn keeps_position(&self) -> bool {
+        true
+    }
+
     /// Events that hold now, as poll(2) numbers them.
     fn events(&self) -> u32 {
         event::IN | event::OUT | event::READ_NORMAL | event::WRITE_NORMAL
@@ -179,6 +186,8 @@ pub struct Description {
     pub number: u64,
     /// The locks of its file, once it has asked for one.
     pub locks: spin::Once<Arc<crate::file_system::lock::FileLocks>>,
+    /// Who is to be told of what is done with it, if it was opened by name.
+    pub watches: spin::Once<Arc<Watches>>,
 }
 
 impl Description {
@@ -192,7 +201,15 @@ impl Description {
             listing: Mutex::new(None),
             number: NUMBERS.fetch_add(1, Ordering::Relaxed),
             locks: spin::Once::new(),
+            watches: spin::Once::new(),
         })
+    }
+
+    /// Tells those who watch the file what happened to it.
+    pub fn tell(&self, what: u32) {
+        if let (Some(watches), Some(location)) = (self.watches.get(), &self.location) {
+            watches.tell(location, what);
+        }
     }
 
     pub fn flags(&self) -> u32 {
@@ -204,19 +221,17 @@ impl Description {
     pub fn nonblocking(&self) -> bool {
         self.flags() & flag::NONBLOCK != 0
     }
+    /// Fails if opened with O_PATH, which gives a place but no use of what is there.
+    pub fn usable(&self) -> Result<()> {
+        if self.flags() & flag::PATH == 0 { Ok(()) } else { Err(Errno::EBADF) }
+    }
     /// Fails unless opened for reading.
     pub fn readable(&self) -> Result<()> {
-        let flags = self.flags();
-        if flags & flag::PATH != 0 || flags & flag::ACCESS == flag::WRONLY {
-            Err(Errno::EBADF)
-        } else {
-            Ok(())
-        }
+        if self.flags() & flag::ACCESS == flag::WRONLY { Err(Errno::EBADF) } else { self.usable() }
     }
     /// Fails unless opened for writing.
     pub fn writable(&self) -> Result<()> {
-        let flags = self.flags();
-        if flags & flag::PATH != 0 || flags & flag::ACCESS == 0 { Err(Errno::EBADF) } else { Ok(()) }
+        if self.flags() & flag::ACCESS == 0 { Err(Errno::EBADF) } else { self.usable() }
     }
     /// The file as a concrete type.
     pub fn file_as<T: 'static>(&self) -> Option<&T> {
@@ -227,6 +242,8 @@ impl Description {
 impl Drop for Description {
     fn drop(&mut self) {
         self.file.closed();
+        let writes = self.flags() & flag::ACCESS != 0;
+        self.tell(if writes { happened::CLOSE_WRITE } else { happened::CLOSE_NO_WRITE });
         if let Some(locks) = self.locks.get() {
             locks.forget(self.number);
         }

@@ -295,32 +295,32 @@ impl Drop for StreamFile {
     }
 }
 
-mod terminal {
+pub(super) mod terminal {
     //! ioctl_tty(2), as far as programs on an island need it.
 
     use super::*;
 
-    const TCGETS: u32 = 0x5401;
-    const TCSETS: u32 = 0x5402;
-    const TCSETSW: u32 = 0x5403;
-    const TCSETSF: u32 = 0x5404;
-    const TCSBRK: u32 = 0x5409;
-    const TCXONC: u32 = 0x540a;
-    const TCFLSH: u32 = 0x540b;
-    const TIOCSCTTY: u32 = 0x540e;
-    const TIOCGPGRP: u32 = 0x540f;
-    const TIOCSPGRP: u32 = 0x5410;
-    const TIOCOUTQ: u32 = 0x5411;
-    const TIOCGWINSZ: u32 = 0x5413;
-    const TIOCSWINSZ: u32 = 0x5414;
-    const TIOCNOTTY: u32 = 0x5422;
-    const TCSBRKP: u32 = 0x5425;
-    const TIOCGSID: u32 = 0x5429;
+    pub(in crate::file) const TCGETS: u32 = 0x5401;
+    pub(in crate::file) const TCSETS: u32 = 0x5402;
+    pub(in crate::file) const TCSETSW: u32 = 0x5403;
+    pub(in crate::file) const TCSETSF: u32 = 0x5404;
+    pub(in crate::file) const TCSBRK: u32 = 0x5409;
+    pub(in crate::file) const TCXONC: u32 = 0x540a;
+    pub(in crate::file) const TCFLSH: u32 = 0x540b;
+    pub(in crate::file) const TIOCSCTTY: u32 = 0x540e;
+    pub(in crate::file) const TIOCGPGRP: u32 = 0x540f;
+    pub(in crate::file) const TIOCSPGRP: u32 = 0x5410;
+    pub(in crate::file) const TIOCOUTQ: u32 = 0x5411;
+    pub(in crate::file) const TIOCGWINSZ: u32 = 0x5413;
+    pub(in crate::file) const TIOCSWINSZ: u32 = 0x5414;
+    pub(in crate::file) const TIOCNOTTY: u32 = 0x5422;
+    pub(in crate::file) const TCSBRKP: u32 = 0x5425;
+    pub(in crate::file) const TIOCGSID: u32 = 0x5429;
 
     /// Bytes of the kernel's `struct termios`.
     const SETTINGS: usize = 36;
 
-    fn encode(settings: &Settings) -> [u8; SETTINGS] {
+    pub(in crate::file) fn encode(settings: &Settings) -> [u8; SETTINGS] {
         let mut bytes = [0; SETTINGS];
         let words = [settings.input, settings.output, settings.control, settings.local];
         for (index, word) in words.iter().enumerate() {
@@ -331,7 +331,7 @@ mod terminal {
         bytes
     }
 
-    fn decode(bytes: &[u8; SETTINGS]) -> Settings {
+    pub(in crate::file) fn decode(bytes: &[u8; SETTINGS]) -> Settings {
         let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         let mut characters = [0; 19];
         characters.copy_from_slice(&bytes[17..]);

@@ -20,7 +20,13 @@ pub struct Slot {
 pub struct Table(Mutex<Vec<Option<Slot>>>);
 
 impl Table {
+    /// An open file to be used; one opened with O_PATH cannot be.
     pub fn get(&self, number: u64) -> Result<Arc<Description>> {
+        self.any(number).and_then(|description| description.usable().map(|()| description))
+    }
+
+    /// An open file, were it opened with O_PATH.
+    pub fn any(&self, number: u64) -> Result<Arc<Description>> {
         let slots = self.0.lock();
         match slots.get(number as u32 as usize) {
             Some(Some(slot)) => Ok(slot.description.clone()),

@@ -11,7 +11,7 @@ use abi::request::Request;
 
 use super::node::{DIRECTORY, TYPE};
 use super::open::{copy_up, owner};
-use super::{Directory, Entry, Found, Kind, Location, Meta, Node, permits, step, want};
+use super::{Directory, Entry, Found, Kind, Location, Meta, Node, happened, permits, step, want};
 use crate::errno::{Errno, Result};
 use crate::thread::Thread;
 
@@ -23,12 +23,15 @@ pub fn now_ns(thread: &Arc<Thread>) -> i64 {
 /// Whether names in a directory may be changed.
 pub fn may_change(thread: &Arc<Thread>, parent: &Location) -> Result<()> {
     let directory = parent.node.directory()?;
+    if parent.is_removed() {
+        return Err(Errno::ENOENT);
+    }
     permits(&thread.process.identity.lock(), &parent.node.attributes(), want::WRITE | want::EXECUTE)?;
     if directory.overlay || directory.writable { Ok(()) } else { Err(Errno::EROFS) }
 }
 
 /// The sticky bit: only owners may remove or rename (unlink(2)).
-fn may_remove(thread: &Arc<Thread>, parent: &Attributes, child: &Attributes) -> Result<()> {
+pub(super) fn may_remove(thread: &Arc<Thread>, parent: &Attributes, child: &Attributes) -> Result<()> {
     let identity = thread.process.identity.lock();
     let sticky = parent.mode & 0o1000 != 0;
     if sticky && !identity.privileged() && identity.user != parent.user && identity.user != child.user {
@@ -38,14 +41,15 @@ fn may_remove(thread: &Arc<Thread>, parent: &Attributes, child: &Attributes) -> 
     }
 }
 
-fn touch(thread: &Arc<Thread>, directory: &Location) {
+pub(super) fn touch(thread: &Arc<Thread>, directory: &Location) {
     let now_ns = now_ns(thread);
     let mut meta = directory.node.meta.lock();
     meta.modified_ns = now_ns;
     meta.changed_ns = now_ns;
 }
 
-/// Makes a node under a name that must not exist, in an overlay directory.
+/// Makes a node under a name that must not exist, in the guest's memory: in an overlay directory, or, if
+/// it is a pipe or a socket, above a volume's.
 pub async fn make(
     thread: &Arc<Thread>,
     parent: &Location,
@@ -60,7 +64,8 @@ pub async fn make(
         Err(errno) => return Err(errno),
     }
     let directory = parent.node.directory()?;
-    if !directory.overlay {
+    let above = matches!(mode & TYPE, super::node::FIFO | super::node::SOCKET);
+    if !directory.overlay && !above {
         return Err(Errno::EROFS);
     }
     let kernel = thread.kernel();
@@ -80,16 +85,29 @@ pub async fn make(
         parent.node.meta.lock().links += 1;
     }
     touch(thread, parent);
+    tell_made(thread, parent, name, mode & TYPE == DIRECTORY);
     Ok(entry)
 }
 
-/// A volume's place for a name, if the directory is a volume's.
-fn volume_place(parent: &Location, name: &[u8]) -> Result<Option<super::Place>> {
-    let directory = parent.node.directory()?;
-    match &directory.place {
-        Some(place) if directory.writable && !directory.overlay => Ok(Some(place.below(name))),
-        _ => Ok(None),
+pub(super) fn tell_made(thread: &Arc<Thread>, parent: &Location, name: &[u8], directory: bool) {
+    let bit = if directory { happened::DIRECTORY } else { 0 };
+    thread.kernel().file_systems.watches.tell_name(parent, name, happened::CREATE | bit);
+}
+
+/// Whether another tree, or a part of the guest's own, is attached here.
+pub(super) fn is_mount(entry: &Location) -> bool {
+    match &entry.node.kind {
+        Kind::Directory(directory) => directory.place().is_some_and(|place| place.path.is_empty()),
+        Kind::Host(leaf) => leaf.place.path.is_empty(),
+        Kind::Generated(_) => true,
+        _ => false,
     }
+}
+
+/// A volume's place for a name, if the directory is a volume's.
+pub(super) fn volume_place(parent: &Location, name: &[u8]) -> Result<Option<super::Place>> {
+    let directory = parent.node.directory()?;
+    Ok(if directory.is_volume() { directory.below(name) } else { None })
 }
 
 /// mkdir(2).
@@ -102,13 +120,11 @@ pub async fn make_directory(thread: &Arc<Thread>, found: &Found, mode: u32) -> R
         may_change(thread, &found.parent)?;
         let request = Request::MakeDirectory { at: place.at(), mode, owner: owner(thread) };
         thread.kernel().devices.request(thread.kernel(), request).await?;
+        tell_made(thread, &found.parent, &found.name, true);
         return Ok(());
     }
-    let made = make(thread, &found.parent, &found.name, DIRECTORY | mode, |above| {
-        let below = Directory::new(above.place.as_ref().map(|place| place.below(&found.name)), true, false);
-        *below.opaque.lock() = true;
-        Kind::Directory(below)
-    });
+    let made =
+        make(thread, &found.parent, &found.name, DIRECTORY | mode, |_| Kind::Directory(Directory::own()));
     made.await.map(|_| ())
 }
 
@@ -121,6 +137,7 @@ pub async fn make_link(thread: &Arc<Thread>, found: &Found, target: &[u8]) -> Re
         may_change(thread, &found.parent)?;
         let request = Request::MakeLink { at: place.at(), target, owner: owner(thread) };
         thread.kernel().devices.request(thread.kernel(), request).await?;
+        tell_made(thread, &found.parent, &found.name, false);
         return Ok(());
     }
     let mode = super::node::LINK | 0o777;
@@ -164,6 +181,7 @@ pub async fn make_hard_link(thread: &Arc<Thread>, from: &Location, found: &Found
         }
         let request = Request::HardLink { from: leaf.place.at(), to: to.at() };
         thread.kernel().devices.request(thread.kernel(), request).await?;
+        tell_linked(thread, from, found);
         return Ok(());
     }
     let directory = found.parent.node.directory()?;
@@ -183,7 +201,13 @@ pub async fn make_hard_link(thread: &Arc<Thread>, from: &Location, found: &Found
     directory.children.lock().insert(found.name.clone(), Some(entry));
     from.node.meta.lock().links += 1;
     touch(thread, &found.parent);
+    tell_linked(thread, &from, found);
     Ok(())
+}
+
+fn tell_linked(thread: &Arc<Thread>, from: &Location, found: &Found) {
+    thread.kernel().file_systems.watches.tell_itself(from, happened::ATTRIBUTES);
+    tell_made(thread, &found.parent, &found.name, false);
 }
 
 /// unlink(2) and rmdir(2).
@@ -201,10 +225,20 @@ pub async fn remove(thread: &Arc<Thread>, found: &Found, directory: bool) -> Res
     may_change(thread, &found.parent)?;
     may_remove(thread, &found.parent.node.attributes(), &entry.node.attributes())?;
     let parent = found.parent.node.directory()?;
-    if let Some(place) = volume_place(&found.parent, &found.name)? {
+    if is_mount(&entry) {
+        return Err(Errno::EBUSY);
+    }
+    let above = matches!(entry.node.kind, Kind::Fifo(_) | Kind::Socket);
+    if let Some(place) = volume_place(&found.parent, &found.name)?.filter(|_| !above) {
+        if directory && holds_own(entry.node.directory()?) {
+            return Err(Errno::ENOTEMPTY);
+        }
         let request = Request::Remove { at: place.at(), directory };
         thread.kernel().devices.request(thread.kernel(), request).await?;
         parent.children.lock().remove(&found.name);
+        entry.set_removed();
+        let last = directory || entry.node.attributes().links <= 1;
+        tell_removed(thread, &entry, found, last);
         return Ok(());
     }
     if directory && super::listing::list(thread, &entry).await?.entries.len() > 2 {
@@ -221,91 +255,62 @@ pub async fn remove(thread: &Arc<Thread>, found: &Found, directory: bool) -> Res
         meta.links = meta.links.saturating_sub(1);
     }
     touch(thread, &found.parent);
+    entry.set_removed();
+    tell_removed(thread, &entry, found, entry.node.attributes().links == 0);
     Ok(())
 }
 
+/// Whether pipes or sockets lie above a volume's directory, which the host takes for empty.
+fn holds_own(directory: &Directory) -> bool {
+    let children = directory.children.lock();
+    children
+        .iter()
+        .any(|(name, child)| child.as_ref().is_some_and(|child| !directory.mirrors(name, &child.node)))
+}
+
+fn tell_removed(thread: &Arc<Thread>, entry: &Location, found: &Found, last: bool) {
+    let watches = &thread.kernel().file_systems.watches;
+    watches.tell_removed(entry, last);
+    let bit = if entry.node.is_directory() { happened::DIRECTORY } else { 0 };
+    watches.tell_name(&found.parent, &found.name, happened::DELETE | bit);
+}
+
 /// Takes a name away; what lies below stays hidden.
-fn hide(parent: &Directory, name: &[u8]) {
+pub(super) fn hide(parent: &Directory, name: &[u8]) {
     let mut children = parent.children.lock();
-    if parent.visible_place().is_some() {
+    if parent.is_on_host() && !parent.is_volume() {
         children.insert(name.to_vec(), None);
     } else {
         children.remove(name);
     }
 }
 
-/// renameat2(2).
-pub async fn rename(thread: &Arc<Thread>, from: &Found, to: &Found, flags: u32) -> Result<()> {
-    if [&from.name, &to.name].iter().any(|name| matches!(name.as_slice(), b"" | b"." | b"..")) {
-        return Err(Errno::EBUSY);
+/// Tells of a change to what a place names (the events are those of fsnotify_change in Linux).
+pub fn tell_changed(thread: &Arc<Thread>, entry: &Location, change: &Change) {
+    let mut what = 0;
+    if change.mode.is_some() || change.user.is_some() || change.group.is_some() {
+        what |= happened::ATTRIBUTES;
     }
-    let source = step(thread, &from.parent, &from.name).await?;
-    let target = match step(thread, &to.parent, &to.name).await {
-        Ok(_) if flags & 1 != 0 => return Err(Errno::EEXIST),
-        Ok(entry) => Some(entry),
-        Err(Errno::ENOENT) if flags & 2 != 0 => return Err(Errno::ENOENT),
-        Err(Errno::ENOENT) => None,
-        Err(errno) => return Err(errno),
+    if change.size.is_some() {
+        what |= happened::MODIFY;
+    }
+    what |= match (change.accessed, change.modified) {
+        (Some(_), Some(_)) => happened::ATTRIBUTES,
+        (Some(_), None) => happened::ACCESS,
+        (None, Some(_)) => happened::MODIFY,
+        (None, None) => 0,
     };
-    may_change(thread, &from.parent)?;
-    may_change(thread, &to.parent)?;
-    may_remove(thread, &from.parent.node.attributes(), &source.node.attributes())?;
-    if target.as_ref().is_some_and(|target| Arc::ptr_eq(&target.node, &source.node)) {
-        return Ok(());
-    }
-    let mut above = Some(to.parent.clone());
-    while let Some(ancestor) = above {
-        if Arc::ptr_eq(&ancestor, &source) {
-            return Err(Errno::EINVAL);
-        }
-        above = ancestor.parent.lock().clone();
-    }
-    match (volume_place(&from.parent, &from.name)?, volume_place(&to.parent, &to.name)?) {
-        (Some(old), Some(new)) if old.tree == new.tree => {
-            let request = Request::Rename { from: old.at(), to: new.at(), flags };
-            thread.kernel().devices.request(thread.kernel(), request).await?;
-            from.parent.node.directory()?.children.lock().remove(&from.name);
-            to.parent.node.directory()?.children.lock().remove(&to.name);
-            return Ok(());
-        }
-        (None, None) => {}
-        _ => return Err(Errno::EXDEV),
-    }
-    if flags & 2 != 0 {
-        return Err(Errno::EINVAL);
-    }
-    if let Some(target) = &target {
-        may_remove(thread, &to.parent.node.attributes(), &target.node.attributes())?;
-        match (source.node.is_directory(), target.node.is_directory()) {
-            (true, false) => return Err(Errno::ENOTDIR),
-            (false, true) => return Err(Errno::EISDIR),
-            (true, true) if super::listing::list(thread, target).await?.entries.len() > 2 => {
-                return Err(Errno::ENOTEMPTY);
-            }
-            _ => {}
-        }
-    }
-    // A directory that is partly on the host cannot move: overlayfs says the same without redirect_dir.
-    if source.node.is_directory() && source.node.directory()?.visible_place().is_some() {
-        return Err(Errno::EXDEV);
-    }
-    let moved = own(thread, &source).await?;
-    hide(from.parent.node.directory()?, &from.name);
-    *moved.name.lock() = to.name.clone();
-    *moved.parent.lock() = Some(to.parent.clone());
-    let replaced = to.parent.node.directory()?.children.lock().insert(to.name.clone(), Some(moved.clone()));
-    if let Some(Some(replaced)) = replaced {
-        let mut meta = replaced.node.meta.lock();
-        meta.links = meta.links.saturating_sub(1);
-    }
-    moved.node.meta.lock().changed_ns = now_ns(thread);
-    touch(thread, &from.parent);
-    touch(thread, &to.parent);
-    Ok(())
+    thread.kernel().file_systems.watches.tell(entry, what);
 }
 
 /// chmod(2), chown(2), truncate(2), utimensat(2).
 pub async fn change_attributes(thread: &Arc<Thread>, entry: &Location, change: Change) -> Result<()> {
+    apply(thread, entry, change).await?;
+    tell_changed(thread, entry, &change);
+    Ok(())
+}
+
+async fn apply(thread: &Arc<Thread>, entry: &Location, change: Change) -> Result<()> {
     let attributes = entry.node.attributes();
     {
         let identity = thread.process.identity.lock();
@@ -325,9 +330,9 @@ pub async fn change_attributes(thread: &Arc<Thread>, entry: &Location, change: C
     }
     let kernel = thread.kernel();
     let place = match &entry.node.kind {
-        Kind::Host(leaf) if !leaf.overlay => Some((&leaf.place, leaf.writable)),
+        Kind::Host(leaf) if !leaf.overlay => Some((leaf.place.clone(), leaf.writable)),
         Kind::Directory(directory) if !directory.overlay => {
-            directory.place.as_ref().map(|place| (place, directory.writable))
+            directory.place().map(|place| (place, directory.writable))
         }
         _ => None,
     };

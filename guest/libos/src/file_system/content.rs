@@ -14,6 +14,7 @@ use machine::{Handle, Sink, Source, Transfer, UserRange};
 use spin::Mutex;
 
 use super::node::Node;
+use super::seal::Seals;
 use crate::errno::{Errno, Result};
 use crate::file::{File, Pages, Promise, kept};
 use crate::kernel::Kernel;
@@ -36,6 +37,7 @@ pub struct MemoryFile {
     /// Bytes taken from the budget.
     reserved: Mutex<u64>,
     node: Mutex<Weak<Node>>,
+    pub seals: Seals,
 }
 
 impl MemoryFile {
@@ -45,6 +47,7 @@ impl MemoryFile {
             content: Mutex::new(Content::Heap(Vec::new())),
             reserved: Mutex::new(0),
             node: Mutex::new(Weak::new()),
+            seals: Seals::default(),
         })
     }
 
@@ -145,6 +148,7 @@ impl MemoryFile {
 
     /// ftruncate(2).
     pub async fn resize(&self, kernel: &Arc<Kernel>, size: u64) -> Result<()> {
+        self.seals.may_resize(self.size(), size)?;
         self.reserve(size)?;
         if size > HEAP_MAX {
             self.promote(kernel).await?;
@@ -217,7 +221,10 @@ impl File for MemoryFile {
         let total: u64 = from.iter().map(|range| range.length).sum();
         let offset = offset.unwrap_or(0);
         let end = offset.checked_add(total).filter(|end| *end < 1 << 62).ok_or(Errno::EFBIG)?;
-        self.reserve(end.max(self.size()))?;
+        self.seals.may_write()?;
+        let size = self.size();
+        self.seals.may_resize(size, end.max(size))?;
+        self.reserve(end.max(size))?;
         self.touch(thread);
         let machine = &thread.kernel().machine;
         match &mut *self.content.lock() {
@@ -264,6 +271,8 @@ impl File for MemoryFile {
     }
 
     fn write_kernel_at(&self, thread: &Arc<Thread>, from: &[u8], offset: u64) -> Result<Transfer> {
+        self.seals.may_write()?;
+        self.seals.may_resize(self.size(), self.size().max(offset + from.len() as u64))?;
         self.fill(thread, from, offset)?;
         self.touch(thread);
         Ok(Transfer::Done(from.len()))
@@ -273,8 +282,21 @@ impl File for MemoryFile {
         true
     }
 
-    fn attributes(&self, _thread: &Arc<Thread>) -> Promise<Attributes> {
-        kept(self.this_node().map(|node| node.attributes()))
+    fn attributes(&self, thread: &Arc<Thread>) -> Promise<Attributes> {
+        let node = match self.this_node() {
+            Ok(node) => node,
+            Err(errno) => return kept(Err(errno)),
+        };
+        let Content::Object { handle, .. } = *self.content.lock() else {
+            return kept(Ok(node.attributes()));
+        };
+        // Which parts are holes is known to the object alone.
+        let kernel = thread.kernel().clone();
+        Promise::later(async move {
+            let reply = kernel.devices.request(&kernel, Request::HandleAttributes { handle }).await?;
+            let Reply::Attributes(Attributes { blocks, .. }) = reply else { return Err(Errno::EIO) };
+            Ok(Attributes { blocks, ..node.attributes() })
+        })
     }
 
     fn change(&self, thread: &Arc<Thread>, change: Change) -> Promise<()> {
@@ -310,6 +332,7 @@ impl File for MemoryFile {
                 return file.resize(&kernel, end).await;
             }
             if mode & 2 != 0 {
+                file.seals.may_write()?;
                 let handle = file.promote(&kernel).await?;
                 let request = Request::Allocate { handle, mode, offset, length };
                 return kernel.devices.request(&kernel, request).await.map(|_| ());
@@ -318,8 +341,18 @@ impl File for MemoryFile {
         })
     }
 
-    fn seek_data(&self, _thread: &Arc<Thread>, offset: u64, hole: bool) -> Promise<u64> {
+    fn seek_data(&self, thread: &Arc<Thread>, offset: u64, hole: bool) -> Promise<u64> {
         let size = self.size();
+        if let Content::Object { handle, .. } = *self.content.lock() {
+            let kernel = thread.kernel().clone();
+            return Promise::later(async move {
+                let request = Request::Seek { handle, offset, hole };
+                match kernel.devices.request(&kernel, request).await? {
+                    Reply::Number(found) => Ok(found),
+                    _ => Err(Errno::EIO),
+                }
+            });
+        }
         kept(if offset >= size { Err(Errno::ENXIO) } else { Ok(if hole { size } else { offset }) })
     }
 

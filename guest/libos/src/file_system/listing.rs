@@ -40,7 +40,7 @@ pub async fn list(thread: &Arc<Thread>, at: &Location) -> Result<Listing> {
         _ => return Err(Errno::ENOTDIR),
     };
     let mut below = Vec::new();
-    if let Some(place) = directory.visible_place() {
+    if let Some(place) = directory.place() {
         let kernel = thread.kernel();
         let mut cookie = 0;
         loop {
@@ -60,9 +60,17 @@ pub async fn list(thread: &Arc<Thread>, at: &Location) -> Result<Listing> {
         }
     }
     let children = directory.children.lock();
-    entries.extend(below.into_iter().filter(|entry| !children.contains_key(&entry.name)));
+    // What is kept of a volume's directories does not say that they are still there.
+    let is_hosts =
+        |name: &[u8], entry: &Location| directory.is_volume() && directory.mirrors(name, &entry.node);
+    let hides = |name: &Vec<u8>| match children.get(name) {
+        Some(Some(entry)) => !is_hosts(name, entry),
+        Some(None) => true,
+        None => false,
+    };
+    entries.extend(below.into_iter().filter(|entry| !hides(&entry.name)));
     for (name, child) in children.iter() {
-        if let Some(entry) = child {
+        if let Some(entry) = child.as_ref().filter(|entry| !is_hosts(name, entry)) {
             let attributes = entry.node.attributes();
             entries.push(Listed {
                 name: name.clone(),

@@ -1,7 +1,6 @@
 //! Locks on files (fcntl(2), flock(2)), found by the file's identity and kept by who holds them open.
 //!
-//! A file of a granted tree gets a new node with every look-up, so its locks are found by device and
-//! inode; other files by their node. Record locks belong to a process or to a description (OFD), locks
+//! A file's locks are found by its [`Identity`]. Record locks belong to a process or to a description (OFD), locks
 //! of flock(2) to a description; the two families do not see each other, as on Linux. Locks of one
 //! owner never conflict: a new one replaces what it overlaps. Deadlocks are not looked for.
 
@@ -12,7 +11,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use spin::Mutex;
 
-use super::Kind;
+use super::Identity;
 use crate::file::Description;
 use crate::wait::WaitQueue;
 
@@ -151,29 +150,6 @@ fn join(records: &mut Vec<Lock>, mut added: Lock) {
     records.push(added);
 }
 
-/// What makes two opens the same file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Identity {
-    Host {
-        device: u64,
-        inode: u64,
-    },
-    /// The address of the node, or of a nameless file. Whoever holds locks keeps it in its place.
-    Own(usize),
-}
-
-fn identity(description: &Description) -> Identity {
-    match &description.location {
-        Some(location) => match &location.node.kind {
-            Kind::Host(leaf) => {
-                Identity::Host { device: leaf.attributes.device, inode: leaf.attributes.inode }
-            }
-            _ => Identity::Own(Arc::as_ptr(&location.node) as usize),
-        },
-        None => Identity::Own(Arc::as_ptr(&description.file) as *const u8 as usize),
-    }
-}
-
 /// All files' locks.
 #[derive(Default)]
 pub struct Locks {
@@ -191,7 +167,7 @@ impl Locks {
                 self.used.store(true, Ordering::SeqCst);
                 let mut files = self.files.lock();
                 files.retain(|_, locks| locks.strong_count() > 0);
-                let slot = files.entry(identity(description)).or_default();
+                let slot = files.entry(Identity::of(description)).or_default();
                 let locks = slot.upgrade().unwrap_or_default();
                 *slot = Arc::downgrade(&locks);
                 locks
@@ -205,7 +181,7 @@ impl Locks {
         if !self.used.load(Ordering::SeqCst) {
             return;
         }
-        let locks = self.files.lock().get(&identity(description)).and_then(Weak::upgrade);
+        let locks = self.files.lock().get(&Identity::of(description)).and_then(Weak::upgrade);
         if let Some(locks) = locks {
             locks.give(Owner::Process(process), 0, END);
         }

@@ -6,20 +6,25 @@
 //! what was made or hidden, its `place` what lies below. Volumes have a place and no such children.
 //! Lock order: a parent's `children` before a child's.
 
+mod attributes;
 mod change;
 mod content;
 mod generated;
+mod identity;
 mod listing;
 pub mod lock;
 mod node;
 mod open;
 mod process;
+mod rename;
+pub mod seal;
 mod walk;
+mod watch;
 
 use alloc::collections::BTreeMap;
-use alloc::sync::{Arc, Weak};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use abi::boot::{Boot, MountKind, Stream};
 use abi::request::{Reply, Request};
@@ -28,13 +33,21 @@ use spin::Mutex;
 use crate::errno::{Errno, Result};
 use crate::kernel::Kernel;
 
+pub use attributes::attributes;
 pub use change::*;
 pub use content::MemoryFile;
 pub use generated::Generator;
+pub use identity::Identity;
 pub use listing::{Listing, list};
-pub use node::{Directory, Kind, Meta, Node, OWN_DEVICE, Place, TERMINAL_INODE, TERMINAL_NUMBER, permits};
+pub use node::{
+    DIRECTORY, Directory, Kind, Meta, Node, OWN_DEVICE, Place, REGULAR, TERMINAL_INODE, TERMINAL_NUMBER,
+    TYPE, permits,
+};
 pub use open::{DirectoryFile, HostFile, open_entry, opened, temporary};
+pub use rename::{EXCHANGE, NO_REPLACE, rename};
+pub use seal::{is_sealed, seals};
 pub use walk::{Follow, Found, link_text, step, walk, walk_parent};
+pub use watch::{Watches, happened, manner};
 
 /// Access wanted from a file: bits as in a mode's lowest three.
 pub mod want {
@@ -48,6 +61,8 @@ pub struct Entry {
     pub name: Mutex<Vec<u8>>,
     pub parent: Mutex<Option<Location>>,
     pub node: Arc<Node>,
+    /// The name is gone; who still has the place may use it, but nobody finds it.
+    removed: AtomicBool,
 }
 
 /// A place in the tree.
@@ -55,7 +70,45 @@ pub type Location = Arc<Entry>;
 
 impl Entry {
     pub fn new(name: &[u8], parent: Option<Location>, node: Arc<Node>) -> Location {
-        Arc::new(Self { name: Mutex::new(name.to_vec()), parent: Mutex::new(parent), node })
+        Arc::new(Self {
+            name: Mutex::new(name.to_vec()),
+            parent: Mutex::new(parent),
+            node,
+            removed: AtomicBool::new(false),
+        })
+    }
+
+    /// A place for what has a label but was never under a name.
+    pub fn nameless(label: &[u8], node: Arc<Node>) -> Location {
+        let entry = Self::new(label, None, node);
+        entry.set_removed();
+        entry
+    }
+
+    pub fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::Relaxed)
+    }
+
+    fn set_removed(&self) {
+        self.removed.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes the name out of its directory, if it is still there.
+    pub fn detach(&self) {
+        self.set_removed();
+        let parent = self.parent.lock().clone();
+        if let Some(Kind::Directory(parent)) = parent.as_ref().map(|parent| &parent.node.kind) {
+            parent.children.lock().remove(&*self.name.lock());
+        }
+    }
+
+    /// The path as /proc shows it, which says so if the name is gone.
+    pub fn shown_path(&self) -> Vec<u8> {
+        let mut path = self.path();
+        if self.is_removed() {
+            path.extend_from_slice(b" (deleted)");
+        }
+        path
     }
 
     /// The absolute path, as getcwd(2) gives it; the bare name of what is in no tree (`pipe:[7]`).
@@ -87,8 +140,7 @@ pub struct FileSystems {
     /// Bytes the guest's own files may hold yet.
     scratch: AtomicU64,
     pub locks: lock::Locks,
-    /// Named sockets and the like find each other through nodes; nodes are kept by their entries.
-    _reserved: Mutex<Vec<Weak<Node>>>,
+    pub watches: Arc<Watches>,
 }
 
 impl FileSystems {
@@ -106,10 +158,7 @@ impl FileSystems {
         let directory = Directory::new(place, overlay, writable);
         let root = Entry::new(b"", None, Node::new(meta(0o040755, 0, 0), Kind::Directory(directory)));
         let own = |path: &[u8], mode: u32, user: u32, group: u32| {
-            let node = Node::new(
-                meta(0o040000 | mode, user, group),
-                Kind::Directory(Directory::new(None, true, false)),
-            );
+            let node = Node::new(meta(0o040000 | mode, user, group), Kind::Directory(Directory::own()));
             attach(&root, path, node, &meta)
         };
         own(b"/tmp", 0o1777, 0, 0);
@@ -131,7 +180,7 @@ impl FileSystems {
             numbers,
             scratch: AtomicU64::new(boot.scratch),
             locks: Default::default(),
-            _reserved: Mutex::new(Vec::new()),
+            watches: Arc::default(),
         }
     }
 
@@ -217,7 +266,7 @@ fn attach(root: &Location, path: &[u8], node: Arc<Node>, meta: &impl Fn(u32, u32
             let made = if last {
                 node.clone()
             } else {
-                let place = directory.place.as_ref().map(|place| place.below(name));
+                let place = directory.below(name);
                 let below = Directory::new(place, directory.overlay, directory.writable);
                 Node::new(meta(0o040755, 0, 0), Kind::Directory(below))
             };

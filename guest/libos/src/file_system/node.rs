@@ -1,7 +1,7 @@
 //! What names stand for: directories, files, links, devices.
 
 use alloc::collections::BTreeMap;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 
 use abi::boot::Tree;
@@ -11,6 +11,7 @@ use spin::Mutex;
 use super::generated::Device;
 use super::{Children, Generator, MemoryFile, want};
 use crate::errno::{Errno, Result};
+use crate::file::pseudo_terminal::Pair;
 use crate::process::Identity;
 
 pub const TYPE: u32 = 0o170000;
@@ -45,9 +46,10 @@ impl Place {
     }
 }
 
-/// Attributes of a node that is the guest's own.
+/// Attributes of a node that is kept here.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Meta {
+    pub device: u64,
     pub inode: u64,
     pub mode: u32,
     pub links: u32,
@@ -70,11 +72,13 @@ impl Meta {
     pub fn new(inode: u64, mode: u32, user: u32, group: u32, now_ns: i64) -> Self {
         let links = if mode & TYPE == DIRECTORY { 2 } else { 1 };
         let (accessed_ns, modified_ns, changed_ns) = (now_ns, now_ns, now_ns);
-        Self { inode, mode, links, user, group, special: 0, accessed_ns, modified_ns, changed_ns }
+        let device = OWN_DEVICE;
+        Self { device, inode, mode, links, user, group, special: 0, accessed_ns, modified_ns, changed_ns }
     }
 
     pub fn of(attributes: &Attributes) -> Self {
         Self {
+            device: attributes.device,
             inode: attributes.inode,
             mode: attributes.mode,
             links: attributes.links,
@@ -89,7 +93,7 @@ impl Meta {
 
     pub fn attributes(&self, size: u64) -> Attributes {
         Attributes {
-            device: OWN_DEVICE,
+            device: self.device,
             inode: self.inode,
             mode: self.mode,
             links: self.links,
@@ -125,23 +129,61 @@ impl Meta {
 /// A directory.
 pub struct Directory {
     pub children: Mutex<Children>,
-    /// What lies below on the host.
-    pub place: Option<Place>,
+    /// What lies below on the host, if anything does and is not hidden.
+    place: Mutex<Option<Place>>,
     /// Whether writes stay in the guest.
     pub overlay: bool,
     /// Whether writes go to the host.
     pub writable: bool,
-    /// The host's entries are hidden as a whole.
-    pub opaque: Mutex<bool>,
 }
 
 impl Directory {
     pub fn new(place: Option<Place>, overlay: bool, writable: bool) -> Self {
-        Self { children: Mutex::new(BTreeMap::new()), place, overlay, writable, opaque: Mutex::new(false) }
+        Self { children: Mutex::new(BTreeMap::new()), place: Mutex::new(place), overlay, writable }
     }
-    /// The place below, unless it is hidden.
-    pub fn visible_place(&self) -> Option<&Place> {
-        if *self.opaque.lock() { None } else { self.place.as_ref() }
+
+    /// A directory of the guest's own, over nothing.
+    pub fn own() -> Self {
+        Self::new(None, true, false)
+    }
+
+    /// Whether changes to its names are the monitor's business.
+    pub fn is_volume(&self) -> bool {
+        self.writable && !self.overlay
+    }
+
+    pub fn place(&self) -> Option<Place> {
+        self.place.lock().clone()
+    }
+
+    pub fn is_on_host(&self) -> bool {
+        self.place.lock().is_some()
+    }
+
+    /// Where a name of this directory is on the host.
+    pub fn below(&self, name: &[u8]) -> Option<Place> {
+        self.place.lock().as_ref().map(|place| place.below(name))
+    }
+
+    /// Whether a kept child is the host's own directory of that name, and not something of the guest's
+    /// or another tree attached there.
+    pub fn mirrors(&self, name: &[u8], child: &Node) -> bool {
+        let Kind::Directory(child) = &child.kind else { return false };
+        let place = child.place();
+        place.is_some() && place == self.below(name)
+    }
+
+    /// Takes note that the host's directory has moved, and with it what is kept of those below.
+    pub fn move_to(&self, place: Place) {
+        for (name, child) in self.children.lock().iter() {
+            if let Some(child) = child
+                && self.mirrors(name, &child.node)
+                && let Kind::Directory(directory) = &child.node.kind
+            {
+                directory.move_to(place.below(name));
+            }
+        }
+        *self.place.lock() = Some(place);
     }
 }
 
@@ -159,6 +201,8 @@ pub enum Kind {
     Memory(Arc<MemoryFile>),
     Link(Vec<u8>),
     Device(Device),
+    /// The follower of a pseudo-terminal, while its leader is open.
+    Terminal(Weak<Pair>),
     Fifo(crate::file::fifo::Shared),
     Socket,
     Host(HostLeaf),

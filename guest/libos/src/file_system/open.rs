@@ -10,7 +10,9 @@ use machine::{Handle, Machine, Sink, Source, Transfer, UserRange};
 
 use super::change::{make, now_ns};
 use super::node::{HostLeaf, LINK, REGULAR, TYPE};
-use super::{Entry, Follow, Kind, Location, MemoryFile, Meta, Node, permits, step, walk, walk_parent, want};
+use super::{
+    Entry, Follow, Kind, Location, MemoryFile, Meta, Node, happened, permits, step, walk, walk_parent, want,
+};
 use crate::device::Devices;
 use crate::errno::{Errno, Result};
 use crate::file::{Description, File, Pages, Promise, event, flag, kept};
@@ -27,13 +29,39 @@ pub async fn opened(
     flags: u32,
     mode: u32,
 ) -> Result<Arc<Description>> {
+    let (description, is_new) = found_or_made(thread, start, path, flags, mode).await?;
+    announce(thread, &description, flags & flag::TRUNCATE != 0 && !is_new);
+    Ok(description)
+}
+
+/// Tells that a file was opened, and has its end told, too.
+fn announce(thread: &Arc<Thread>, description: &Description, truncated: bool) {
+    if description.usable().is_err() {
+        return;
+    }
+    let watches = &thread.kernel().file_systems.watches;
+    description.watches.call_once(|| watches.clone());
+    description.tell(happened::OPEN);
+    if truncated {
+        description.tell(happened::MODIFY);
+    }
+}
+
+/// The open file, and whether the name is new.
+async fn found_or_made(
+    thread: &Arc<Thread>,
+    start: &Location,
+    path: &[u8],
+    flags: u32,
+    mode: u32,
+) -> Result<(Arc<Description>, bool)> {
     if flags & flag::CREATE == 0 {
         if let Some(description) = open_at_once(thread, start, path, flags).await? {
-            return Ok(description);
+            return Ok((description, false));
         }
         let follow = if flags & flag::NO_FOLLOW != 0 { Follow::No } else { Follow::Yes };
         let entry = walk(thread, start, path, follow).await?;
-        return open_entry(thread, &entry, flags).await;
+        return Ok((open_entry(thread, &entry, flags).await?, false));
     }
     let mut start = start.clone();
     let mut path = path.to_vec();
@@ -46,7 +74,9 @@ pub async fn opened(
             Ok(_) if flags & flag::EXCLUSIVE != 0 => return Err(Errno::EEXIST),
             Ok(entry) if entry.node.mode() & TYPE == LINK && flags & flag::NO_FOLLOW == 0 => {
                 match super::walk::target(thread, &entry).await? {
-                    super::walk::Target::Place(place) => return open_entry(thread, &place, flags).await,
+                    super::walk::Target::Place(place) => {
+                        return Ok((open_entry(thread, &place, flags).await?, false));
+                    }
                     super::walk::Target::Path(target) => path = target,
                 }
                 start = if path.first() == Some(&b'/') {
@@ -55,8 +85,11 @@ pub async fn opened(
                     found.parent
                 };
             }
-            Ok(entry) => return open_entry(thread, &entry, flags).await,
-            Err(Errno::ENOENT) => return create(thread, &found.parent, &found.name, flags, mode).await,
+            Ok(entry) => return Ok((open_entry(thread, &entry, flags).await?, false)),
+            Err(Errno::ENOENT) => {
+                let made = create(thread, &found.parent, &found.name, flags, mode).await?;
+                return Ok((made, true));
+            }
             Err(errno) => return Err(errno),
         }
     }
@@ -83,7 +116,7 @@ async fn open_at_once(
     if directory.children.lock().contains_key(&found.name) {
         return Ok(None);
     }
-    let Some(place) = directory.visible_place().map(|place| place.below(&found.name)) else {
+    let Some(place) = directory.below(&found.name) else {
         return Err(Errno::ENOENT);
     };
     super::walk::may_search(thread, &found.parent)?;
@@ -110,9 +143,9 @@ async fn create(
 ) -> Result<Arc<Description>> {
     let mode = mode & 0o7777 & !thread.process.file_mask.load(core::sync::atomic::Ordering::Relaxed);
     let directory = parent.node.directory()?;
-    if directory.writable && !directory.overlay {
+    if directory.is_volume() {
         super::change::may_change(thread, parent)?;
-        let place = directory.place.as_ref().ok_or(Errno::EROFS)?.below(name);
+        let place = directory.below(name).ok_or(Errno::EROFS)?;
         let owner = owner(thread);
         let access = access_of(flags);
         let exclusive = flags & flag::EXCLUSIVE != 0;
@@ -124,6 +157,7 @@ async fn create(
         let leaf = HostLeaf { place, attributes, overlay: false, writable: true };
         let node = Node::new(Meta::of(&attributes), Kind::Host(leaf));
         let entry = Entry::new(name, Some(parent.clone()), node);
+        super::change::tell_made(thread, parent, name, false);
         return Ok(host_description(thread, handle, entry, flags));
     }
     let file = MemoryFile::new(thread.kernel());
@@ -216,6 +250,10 @@ pub async fn open_entry(thread: &Arc<Thread>, entry: &Location, flags: u32) -> R
         }
         Kind::Host(leaf) => open_leaf(thread, entry, leaf, flags, writes).await,
         Kind::Device(device) => device.open(thread, entry, flags).await,
+        Kind::Terminal(pair) => {
+            let file = pair.upgrade().ok_or(Errno::EIO)?.follow(&entry.node)?;
+            Ok(Description::new(file, flags & !flag::NO_TERMINAL, Some(entry.clone())))
+        }
         Kind::Generated(generator) => {
             if generator.tells_memory() {
                 thread.kernel().measure_memory().await;
@@ -398,8 +436,9 @@ impl File for DirectoryFile {
     fn seekable(&self) -> bool {
         true
     }
-    fn attributes(&self, _thread: &Arc<Thread>) -> Promise<Attributes> {
-        kept(Ok(self.0.node.attributes()))
+    fn attributes(&self, thread: &Arc<Thread>) -> Promise<Attributes> {
+        let (thread, entry) = (thread.clone(), self.0.clone());
+        Promise::later(async move { super::attributes(&thread, &entry).await })
     }
     fn change(&self, thread: &Arc<Thread>, change: Change) -> Promise<()> {
         let (thread, entry) = (thread.clone(), self.0.clone());

@@ -254,7 +254,7 @@ impl Place {
     /// The open file that a descriptor link leads to.
     pub(super) fn opened(self, kernel: &Kernel) -> Result<Arc<Description>> {
         let (Part::Descriptor(number) | Part::Opened(number)) = self.part else { return Err(Errno::EINVAL) };
-        self.process(kernel)?.files.get(u64::from(number)).map_err(|_| Errno::ENOENT)
+        self.process(kernel)?.files.any(u64::from(number)).map_err(|_| Errno::ENOENT)
     }
 
     pub(super) fn target(self, thread: &Arc<Thread>) -> Result<Target> {
@@ -289,7 +289,7 @@ impl Place {
 
 /// A descriptor that is open.
 fn descriptor(process: &Process, name: &[u8]) -> Option<u32> {
-    number(name).filter(|number| process.files.get(u64::from(*number)).is_ok())
+    number(name).filter(|number| process.files.any(u64::from(*number)).is_ok())
 }
 
 fn nameless_name(attributes: &Attributes) -> Vec<u8> {

@@ -161,7 +161,7 @@ pub async fn step(thread: &Arc<Thread>, at: &Location, name: &[u8]) -> Result<Lo
         Some(None) => return Err(Errno::ENOENT),
         None => {}
     }
-    let place = directory.visible_place().ok_or(Errno::ENOENT)?.below(name);
+    let place = directory.below(name).ok_or(Errno::ENOENT)?;
     let kernel = thread.kernel();
     let reply = kernel.devices.request(kernel, Request::Attributes { at: place.at() }).await?;
     let Reply::Attributes(attributes) = reply else { return Err(Errno::EIO) };
@@ -216,6 +216,6 @@ pub async fn link_text(thread: &Arc<Thread>, entry: &Location) -> Result<Vec<u8>
     }
     match target(thread, entry).await? {
         Target::Path(path) => Ok(path),
-        Target::Place(place) => Ok(place.path()),
+        Target::Place(place) => Ok(place.shown_path()),
     }
 }

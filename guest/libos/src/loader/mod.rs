@@ -248,7 +248,7 @@ async fn module(
     };
     let location = description.location.clone();
     let absolute = location.as_ref().map_or_else(|| path.to_vec(), |location| location.path());
-    let backed = Arc::new(Backed { handle, file: description.file.clone(), location });
+    let backed = Arc::new(Backed { handle, file: description.file.clone(), location, writable: false });
     Ok(Module { headers, backed, path: absolute.into(), device, inode })
 }
 

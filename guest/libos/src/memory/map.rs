@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use machine::{Protection, UserRange};
 
 use super::Backed;
+use crate::file::File;
 
 /// What a mapping holds.
 #[derive(Clone)]
@@ -104,14 +105,19 @@ impl Mappings {
 
     /// Whether every page of the range is mapped.
     pub fn is_covered(&self, range: UserRange) -> bool {
+        self.first_hole(range).is_none()
+    }
+
+    /// The first address of the range that is not mapped.
+    pub fn first_hole(&self, range: UserRange) -> Option<u64> {
         let mut address = range.address;
         while address < range.end() {
             match self.containing(address) {
                 Some((found, _)) => address = found.end(),
-                None => return false,
+                None => return Some(address),
             }
         }
-        true
+        None
     }
 
     /// Whether the range lies in mappings that continue one another.
@@ -130,6 +136,30 @@ impl Mappings {
             }
         }
         true
+    }
+
+    /// Whether nothing in the range is shared with a file that was not opened for writing.
+    pub fn may_write(&self, range: UserRange) -> bool {
+        self.within(range).all(|mapping| match &mapping.content {
+            Content::File { backed, .. } => !mapping.shared || backed.writable,
+            _ => true,
+        })
+    }
+
+    /// The mappings that have a part in a range.
+    fn within(&self, range: UserRange) -> impl Iterator<Item = &Mapping> {
+        let first = self.containing(range.address).map_or(range.address, |(found, _)| found.address);
+        self.0.range(first..range.end()).map(|(_, (_, mapping))| mapping)
+    }
+
+    /// Whether a file is mapped so that it can be written through the mapping.
+    pub fn writes_to(&self, file: &Arc<dyn File>) -> bool {
+        self.0.values().any(|(_, mapping)| match &mapping.content {
+            Content::File { backed, .. } => {
+                mapping.shared && backed.writable && Arc::ptr_eq(&backed.file, file)
+            }
+            _ => false,
+        })
     }
 
     /// The mapped parts of a range.

@@ -27,6 +27,8 @@ pub struct Backed {
     pub file: Arc<dyn File>,
     /// Keeps the file's node, if it has one.
     pub location: Option<Location>,
+    /// Whether shared pages may be written: the file was opened for it.
+    pub writable: bool,
 }
 
 /// Rounds up to whole pages; `None` on overflow.
@@ -142,12 +144,18 @@ impl AddressSpace {
         range: UserRange,
         protection: Protection,
     ) -> Result<()> {
-        if !self.mappings.is_covered(range) {
+        // What lies before a hole is changed, as on Linux.
+        let hole = self.mappings.first_hole(range);
+        let range = UserRange::new(range.address, hole.unwrap_or(range.end()) - range.address);
+        if range.length == 0 {
             return Err(Errno::ENOMEM);
+        }
+        if protection.contains(Protection::WRITE) && !self.mappings.may_write(range) {
+            return Err(Errno::EACCES);
         }
         machine.protect(space, range, protection)?;
         self.mappings.change(range, |mapping| mapping.protection = protection);
-        Ok(())
+        if hole.is_some() { Err(Errno::ENOMEM) } else { Ok(()) }
     }
 
     /// mremap(2) by moving, growing in place or shrinking.
@@ -190,11 +198,48 @@ impl AddressSpace {
             None if may_move => self.find_free(0, length, self.end)?.address,
             None => return Err(Errno::ENOMEM),
         };
-        let to = UserRange::new(address, length);
+        self.relocate(machine, space, from, UserRange::new(address, length), mapping)?;
+        Ok(address)
+    }
+
+    fn relocate(
+        &mut self,
+        machine: &dyn Machine,
+        space: Space,
+        from: UserRange,
+        to: UserRange,
+        mapping: Mapping,
+    ) -> Result<()> {
         machine.relocate(space, from, to)?;
         let moved = self.mappings.offset_content(from.address).unwrap_or(mapping);
         self.mappings.remove(from);
         self.mappings.insert(to, moved);
+        Ok(())
+    }
+
+    /// mremap(2) with MREMAP_DONTUNMAP: what is left behind is as fresh. Private memory only.
+    pub fn remap_away(
+        &mut self,
+        machine: &dyn Machine,
+        space: Space,
+        from: UserRange,
+        target: Option<u64>,
+    ) -> Result<u64> {
+        let (_, mapping) = self.mappings.containing(from.address).ok_or(Errno::EFAULT)?;
+        let mapping = mapping.clone();
+        if !self.mappings.is_uniform(from) {
+            return Err(Errno::EFAULT);
+        }
+        if mapping.shared || !matches!(mapping.content, Content::Anonymous) {
+            return Err(Errno::EINVAL);
+        }
+        let address = match target {
+            Some(address) => address,
+            None => self.find_free(0, from.length, self.end)?.address,
+        };
+        let wanted = Wanted { protection: mapping.protection, shared: false, content: Content::Anonymous };
+        self.relocate(machine, space, from, UserRange::new(address, from.length), mapping)?;
+        self.map(machine, space, from, wanted)?;
         Ok(address)
     }
 

@@ -1,8 +1,8 @@
 //! How local sockets find each other by name (unix(7)).
 //!
 //! A path is bound by making a socket file there, and found by walking to that file, so that links,
-//! renames, removals and modes mean what they mean elsewhere. A volume cannot hold such files; a path on
-//! one is bound as a string, seen by nobody but connect(2). Abstract names are strings of their own.
+//! renames, removals and modes mean what they mean elsewhere. On a volume the file is the island's own,
+//! above what the host has there. Abstract names are strings of their own.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -16,7 +16,7 @@ use super::address::{self, LocalName};
 use super::socket::Endpoint;
 use crate::errno::{Errno, Result};
 use crate::file::{Promise, kept};
-use crate::file_system::{Follow, Found, Kind, Location, Node, make, permits, walk, walk_parent, want};
+use crate::file_system::{Follow, Kind, Location, Node, make, permits, walk, walk_parent, want};
 use crate::thread::Thread;
 
 /// What a name comes down to.
@@ -25,8 +25,6 @@ enum Key {
     Abstract(Vec<u8>),
     /// A socket file, by where its node is; whoever is bound to it keeps the node.
     File(usize),
-    /// A path on a volume.
-    Path(Vec<u8>),
 }
 
 impl Key {
@@ -153,16 +151,8 @@ async fn make_file(thread: &Arc<Thread>, path: &[u8]) -> Result<(Key, Option<Arc
     match make(thread, &found.parent, &found.name, mode, |_| Kind::Socket).await {
         Ok(entry) => Ok((Key::file(&entry.node), Some(entry.node.clone()))),
         Err(Errno::EEXIST) => Err(Errno::EADDRINUSE),
-        Err(Errno::EROFS) if found.parent.node.directory()?.writable => Ok((path_key(&found), None)),
         Err(errno) => Err(errno),
     }
-}
-
-fn path_key(found: &Found) -> Key {
-    let mut path = found.parent.path();
-    path.push(b'/');
-    path.extend_from_slice(&found.name);
-    Key::Path(path)
 }
 
 /// Who has a name.
@@ -177,16 +167,7 @@ pub fn find(thread: &Arc<Thread>, bytes: &[u8]) -> Promise<Arc<dyn Endpoint>> {
 }
 
 async fn find_file(thread: &Arc<Thread>, path: &[u8]) -> Result<Arc<dyn Endpoint>> {
-    let names = &thread.kernel().network.names;
-    match walk(thread, &start(thread), path, Follow::Yes).await {
-        Ok(entry) => {
-            permits(&thread.process.identity.lock(), &entry.node.attributes(), want::WRITE)?;
-            names.find(&Key::file(&entry.node))
-        }
-        Err(Errno::ENOENT) => {
-            let found = walk_parent(thread, &start(thread), path).await?;
-            names.find(&path_key(&found)).map_err(|_| Errno::ENOENT)
-        }
-        Err(errno) => Err(errno),
-    }
+    let entry = walk(thread, &start(thread), path, Follow::Yes).await?;
+    permits(&thread.process.identity.lock(), &entry.node.attributes(), want::WRITE)?;
+    thread.kernel().network.names.find(&Key::file(&entry.node))
 }

@@ -89,8 +89,9 @@ impl Information {
         Self::new(number, code, Detail::Raw(rest))
     }
 
-    /// A processor exception's (arch/x86: SDM vol. 3, 6.15; sigaction(2) for the codes).
-    pub fn exception(exception: Exception) -> Self {
+    /// A processor exception's (arch/x86: SDM vol. 3, 6.15; sigaction(2) for the codes). What a program
+    /// has mapped decides between the codes of SIGSEGV, not the page tables, which are filled on demand.
+    pub fn exception(exception: Exception, instruction: u64, mapped: bool) -> Self {
         let (number, code) = match exception.vector {
             0 => (super::SIGFPE, 1),
             1 => (super::SIGTRAP, 2),
@@ -98,13 +99,16 @@ impl Information {
             4 | 13 => (super::SIGSEGV, SI_KERNEL),
             6 => (super::SIGILL, 2),
             14 if exception.beyond_file => (super::SIGBUS, 2),
-            // Bit 0 of the error code: the page is mapped, but not for this.
-            14 => (super::SIGSEGV, if exception.error & 1 != 0 { 2 } else { 1 }),
+            14 => (super::SIGSEGV, if mapped { 2 } else { 1 }),
             16 | 19 => (super::SIGFPE, 7),
             17 => (super::SIGBUS, 1),
             _ => (super::SIGSEGV, SI_KERNEL),
         };
-        let address = if code == SI_KERNEL { 0 } else { exception.address };
+        let address = match exception.vector {
+            _ if code == SI_KERNEL => 0,
+            14 | 17 => exception.address,
+            _ => instruction,
+        };
         let trap = (u64::from(exception.vector), u64::from(exception.error), exception.address);
         Self { trap, ..Self::new(number, code, Detail::Address(address)) }
     }

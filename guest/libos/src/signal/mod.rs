@@ -253,11 +253,13 @@ pub fn from_outside(kernel: &Kernel, number: u8) {
     }
 }
 
-/// Raises the signal that stands for a processor exception. If it is blocked or ignored, the program
+/// Raises the signal that stands for a processor exception at an instruction. If it is blocked or ignored, the program
 /// ends, as force_sig does.
-pub fn raise_exception(thread: &Arc<Thread>, exception: Exception) {
-    let information = Information::exception(exception);
-    force(thread, information);
+pub fn raise_exception(thread: &Arc<Thread>, exception: Exception, instruction: u64) {
+    let memory = thread.process.memory.lock();
+    let mapped = memory.mappings.containing(exception.address).is_some();
+    drop(memory);
+    force(thread, Information::exception(exception, instruction, mapped));
 }
 
 /// Sends a signal that cannot be held back.

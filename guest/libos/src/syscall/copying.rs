@@ -10,6 +10,7 @@ use machine::Transfer;
 
 use crate::errno::{Errno, Result};
 use crate::file::Description;
+use crate::file_system::{DIRECTORY, Identity, REGULAR, TYPE, happened};
 use crate::thread::Thread;
 use crate::user;
 use crate::wait::{self, Patience};
@@ -27,6 +28,33 @@ fn settle(thread: &Arc<Thread>, description: &Description, address: u64, positio
     } else {
         user::write_words(thread, address, &[position])
     }
+}
+
+/// copy_file_range(2): between regular files only, and not between parts of one file that overlap.
+pub async fn copy_range(
+    thread: &Arc<Thread>,
+    source: &Arc<Description>,
+    source_address: u64,
+    target: &Arc<Description>,
+    target_address: u64,
+    count: u64,
+) -> Result<u64> {
+    for file in [source, target] {
+        match file.file.attributes(thread).await?.mode & TYPE {
+            REGULAR => {}
+            DIRECTORY => return Err(Errno::EISDIR),
+            _ => return Err(Errno::EINVAL),
+        }
+    }
+    if Identity::of(source) == Identity::of(target) {
+        let from = position(thread, source, source_address)?;
+        let count = count.min(source.file.attributes(thread).await?.size.saturating_sub(from));
+        let to = position(thread, target, target_address)?;
+        if from < to.saturating_add(count) && to < from.saturating_add(count) {
+            return Err(Errno::EINVAL);
+        }
+    }
+    copy(thread, source, source_address, target, target_address, count).await
 }
 
 /// Copies at most `count` bytes; says how many.
@@ -99,6 +127,8 @@ pub async fn copy(
         outcome?;
     }
     settle(thread, source, source_address, from)?;
+    source.tell(happened::ACCESS);
+    target.tell(happened::MODIFY);
     if seekable {
         settle(thread, target, target_address, to)?;
     }

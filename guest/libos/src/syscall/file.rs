@@ -7,7 +7,9 @@ use machine::{Transfer, UserRange};
 
 use super::{Call, Outcome, range};
 use crate::errno::{Errno, Result};
+use crate::file::pipe::{End, FIONREAD};
 use crate::file::{Description, Slot, flag};
+use crate::file_system::{REGULAR, TYPE, happened};
 use crate::process::{FILE_SIZE_LIMIT, Process};
 use crate::signal::{self, Information, Target};
 use crate::thread::Thread;
@@ -32,25 +34,44 @@ enum Way {
     Write,
 }
 
+/// Flags of preadv2(2) and pwritev2(2).
+mod per_call {
+    pub const HIGH_PRIORITY: u32 = 1;
+    pub const DATA_SYNC: u32 = 2;
+    pub const SYNC: u32 = 4;
+    pub const APPEND: u32 = 0x10;
+}
+
 /// One read or write under way.
 struct Transferring {
     description: Arc<Description>,
     way: Way,
     /// Given by the caller (pread); otherwise the description's position counts.
     offset: Option<u64>,
+    /// Writes go to the end of the file, wherever that is by then.
+    appends: bool,
+    /// What is written is on the disk before the call ends; true: but not what only describes it.
+    synchronises: Option<bool>,
 }
 
 impl Transferring {
-    fn new(call: &Call<'_>, way: Way, offset: Option<u64>) -> Result<Self> {
+    fn new(call: &Call<'_>, way: Way, offset: Option<u64>, flags: u32) -> Result<Self> {
         let description = call.process().files.get(call.arguments[0])?;
         match way {
             Way::Read => description.readable()?,
             Way::Write => description.writable()?,
         }
-        if offset.is_some() && !description.file.seekable() {
+        let seekable = description.file.seekable();
+        if offset.is_some() && !seekable {
             return Err(Errno::ESPIPE);
         }
-        Ok(Self { description, way, offset })
+        let opened = description.flags();
+        let writes = way == Way::Write && seekable;
+        let appends = writes && (opened & flag::APPEND != 0 || flags & per_call::APPEND != 0);
+        let whole = opened & flag::SYNC == flag::SYNC || flags & per_call::SYNC != 0;
+        let data = opened & flag::DSYNC != 0 || flags & per_call::DATA_SYNC != 0;
+        let synchronises = (writes && (whole || data)).then_some(!whole);
+        Ok(Self { description, way, offset, appends, synchronises })
     }
 
     fn offset(&self) -> Option<u64> {
@@ -69,7 +90,20 @@ impl Transferring {
         if let Transfer::Done(length) = transfer {
             self.advance(length as u64);
         }
+        if thread.kernel().file_systems.watches.used() {
+            self.tell(transfer);
+        }
         Ok(transfer)
+    }
+
+    /// Tells those who watch the file.
+    fn tell(&self, transfer: Transfer) {
+        if !matches!(transfer, Transfer::NotReady | Transfer::Done(0)) {
+            self.description.tell(match self.way {
+                Way::Read => happened::ACCESS,
+                Way::Write => happened::MODIFY,
+            });
+        }
     }
 
     fn advance(&self, length: u64) {
@@ -79,11 +113,12 @@ impl Transferring {
     }
 
     /// Where an appending write goes, and what has to happen before.
-    async fn prepare(&self, thread: &Arc<Thread>, total: u64) -> Result<()> {
-        if self.description.flags() & flag::APPEND != 0 && self.description.file.seekable() {
+    async fn prepare(&mut self, thread: &Arc<Thread>, total: u64) -> Result<()> {
+        if self.appends {
             let size = self.description.file.attributes(thread).await?.size;
-            if self.offset.is_none() {
-                *self.description.position.lock() = size;
+            match &mut self.offset {
+                Some(offset) => *offset = size,
+                None => *self.description.position.lock() = size,
             }
         }
         let end = self.offset().unwrap_or(0).saturating_add(total);
@@ -169,28 +204,29 @@ pub(super) fn too_large(thread: &Arc<Thread>) -> Errno {
 }
 
 /// Starts a transfer: at once if it can be, as a future if it has to wait.
-fn transfer(call: &mut Call<'_>, way: Way, ranges: &[UserRange], offset: Option<u64>) -> Outcome {
-    let transferring = attempt!(Transferring::new(call, way, offset));
+fn transfer(call: &mut Call<'_>, way: Way, ranges: &[UserRange], offset: Option<u64>, flags: u32) -> Outcome {
+    let mut transferring = attempt!(Transferring::new(call, way, offset, flags));
     let total: u64 = ranges.iter().map(|range| range.length).sum();
     let thread = call.thread;
     if way == Way::Write {
         let end = transferring.offset().unwrap_or(0).saturating_add(total);
-        let appends =
-            transferring.description.flags() & flag::APPEND != 0 && transferring.description.file.seekable();
-        let promise = if appends { None } else { transferring.description.file.prepare_write(thread, end) };
-        if appends || promise.is_some() {
+        let limit = call.process().limit(FILE_SIZE_LIMIT);
+        let waits = transferring.appends
+            || transferring.synchronises.is_some()
+            || end > limit && transferring.description.file.seekable()
+            || transferring.description.file.prepare_write(thread, end).is_some();
+        if waits {
             let (thread, mut ranges) = (thread.clone(), ranges.to_vec());
             return call.wait(async move {
                 transferring.prepare(&thread, total).await?;
                 transferring.cut(&thread, &mut ranges, total)?;
-                transferring.complete(thread, ranges).await
-            });
-        }
-        if end > call.process().limit(FILE_SIZE_LIMIT) && transferring.description.file.seekable() {
-            let (thread, mut ranges) = (thread.clone(), ranges.to_vec());
-            return call.wait(async move {
-                transferring.cut(&thread, &mut ranges, total)?;
-                transferring.complete(thread, ranges).await
+                let (description, synchronises) =
+                    (transferring.description.clone(), transferring.synchronises);
+                let written = transferring.complete(thread.clone(), ranges).await?;
+                if let Some(data_only) = synchronises {
+                    description.file.synchronise(&thread, data_only).await?;
+                }
+                Ok(written)
             });
         }
     }
@@ -233,12 +269,12 @@ fn one(call: &Call<'_>) -> [UserRange; 1] {
 
 pub fn read(call: &mut Call<'_>) -> Outcome {
     let ranges = one(call);
-    transfer(call, Way::Read, &ranges, None)
+    transfer(call, Way::Read, &ranges, None, 0)
 }
 
 pub fn write(call: &mut Call<'_>) -> Outcome {
     let ranges = one(call);
-    transfer(call, Way::Write, &ranges, None)
+    transfer(call, Way::Write, &ranges, None, 0)
 }
 
 /// An offset argument; negative ones are EINVAL.
@@ -248,44 +284,50 @@ fn checked_offset(offset: u64) -> Result<Option<u64>> {
 
 pub fn pread64(call: &mut Call<'_>) -> Outcome {
     let (ranges, offset) = (one(call), attempt!(checked_offset(call.arguments[3])));
-    transfer(call, Way::Read, &ranges, offset)
+    transfer(call, Way::Read, &ranges, offset, 0)
 }
 
 pub fn pwrite64(call: &mut Call<'_>) -> Outcome {
     let (ranges, offset) = (one(call), attempt!(checked_offset(call.arguments[3])));
-    transfer(call, Way::Write, &ranges, offset)
+    transfer(call, Way::Write, &ranges, offset, 0)
 }
 
-fn vectored(call: &mut Call<'_>, way: Way, offset: Option<u64>) -> Outcome {
+fn vectored(call: &mut Call<'_>, way: Way, offset: Option<u64>, flags: u32) -> Outcome {
     let ranges = attempt!(user::read_ranges(call.thread, call.arguments[1], call.arguments[2]));
-    transfer(call, way, &ranges, offset)
+    transfer(call, way, &ranges, offset, flags)
 }
 
 pub fn readv(call: &mut Call<'_>) -> Outcome {
-    vectored(call, Way::Read, None)
+    vectored(call, Way::Read, None, 0)
 }
 pub fn writev(call: &mut Call<'_>) -> Outcome {
-    vectored(call, Way::Write, None)
+    vectored(call, Way::Write, None, 0)
 }
 pub fn preadv(call: &mut Call<'_>) -> Outcome {
     let offset = attempt!(checked_offset(call.arguments[3]));
-    vectored(call, Way::Read, offset)
+    vectored(call, Way::Read, offset, 0)
 }
 pub fn pwritev(call: &mut Call<'_>) -> Outcome {
     let offset = attempt!(checked_offset(call.arguments[3]));
-    vectored(call, Way::Write, offset)
+    vectored(call, Way::Write, offset, 0)
+}
+
+/// preadv2(2) and pwritev2(2); offset -1 is the file's position. RWF_NOWAIT is not among the flags: what
+/// is in memory is known to the host alone.
+fn flagged(call: &mut Call<'_>, way: Way, known: u32) -> Outcome {
+    let flags = call.word(5);
+    if flags & !(known | per_call::HIGH_PRIORITY) != 0 {
+        return Err::<u64, _>(Errno::EOPNOTSUPP).into();
+    }
+    let offset =
+        if call.arguments[3] == u64::MAX { None } else { attempt!(checked_offset(call.arguments[3])) };
+    vectored(call, way, offset, flags)
 }
 pub fn preadv2(call: &mut Call<'_>) -> Outcome {
-    if call.arguments[5] != 0 {
-        return Err::<u64, _>(Errno::EOPNOTSUPP).into();
-    }
-    if call.arguments[3] == u64::MAX { readv(call) } else { preadv(call) }
+    flagged(call, Way::Read, per_call::DATA_SYNC | per_call::SYNC)
 }
 pub fn pwritev2(call: &mut Call<'_>) -> Outcome {
-    if call.arguments[5] != 0 {
-        return Err::<u64, _>(Errno::EOPNOTSUPP).into();
-    }
-    if call.arguments[3] == u64::MAX { writev(call) } else { pwritev(call) }
+    flagged(call, Way::Write, per_call::DATA_SYNC | per_call::SYNC | per_call::APPEND)
 }
 
 /// Closes a descriptor that was taken out of the table.
@@ -318,7 +360,7 @@ fn duplicate_to(call: &Call<'_>, flags: u32, same_is_error: bool) -> Result<u64>
     let [from, to, ..] = call.arguments;
     let (from, to) = (u64::from(from as u32), u64::from(to as u32));
     let files = &call.process().files;
-    let description = files.get(from)?;
+    let description = files.any(from)?;
     if from == to {
         return if same_is_error { Err(Errno::EINVAL) } else { Ok(to) };
     }
@@ -331,7 +373,7 @@ fn duplicate_to(call: &Call<'_>, flags: u32, same_is_error: bool) -> Result<u64>
 
 pub fn dup(call: &mut Call<'_>) -> Outcome {
     let files = &call.process().files;
-    let description = attempt!(files.get(call.arguments[0]));
+    let description = attempt!(files.any(call.arguments[0]));
     files.add(Slot { description, close_on_exec: false }, 0, call.process().limit(7)).into()
 }
 pub fn dup2(call: &mut Call<'_>) -> Outcome {
@@ -350,6 +392,9 @@ pub fn fcntl(call: &mut Call<'_>) -> Outcome {
     let files = &call.process().files;
     let slot = attempt!(files.slot(number));
     let description = slot.description;
+    if !matches!(command as u32, 0..=3 | 1030) {
+        attempt!(description.usable());
+    }
     match command as u32 {
         // F_DUPFD, F_DUPFD_CLOEXEC
         0 | 1030 => {
@@ -381,8 +426,8 @@ pub fn fcntl(call: &mut Call<'_>) -> Outcome {
             })
         }
         // F_ADD_SEALS, F_GET_SEALS
-        1033 => Err::<u64, _>(Errno::EPERM).into(),
-        1034 => Ok(1).into(),
+        1033 => super::memory::add_seals(call, &description, argument as u32).into(),
+        1034 => super::memory::get_seals(&description).into(),
         _ => Err::<u64, _>(Errno::EINVAL).into(),
     }
 }
@@ -392,6 +437,10 @@ pub fn lseek(call: &mut Call<'_>) -> Outcome {
     let description = attempt!(call.process().files.get(number));
     if !description.file.seekable() {
         return Err::<u64, _>(Errno::ESPIPE).into();
+    }
+    if !description.file.keeps_position() {
+        *description.position.lock() = 0;
+        return Ok(0).into();
     }
     let offset = offset as i64;
     let set = move |description: &Description, base: u64| -> Result<u64> {
@@ -440,6 +489,17 @@ pub fn ioctl(call: &mut Call<'_>) -> Outcome {
             description.set_flags(if on { flags | flag::NONBLOCK } else { flags });
             Ok(0).into()
         }
+        FIONREAD if description.file.seekable() => {
+            let thread = call.thread.clone();
+            call.wait(async move {
+                let attributes = description.file.attributes(&thread).await?;
+                if attributes.mode & TYPE != REGULAR {
+                    return Err(Errno::ENOTTY);
+                }
+                let left = attributes.size as i64 - *description.position.lock() as i64;
+                user::write(&thread, argument, &(left as i32).to_le_bytes()).map(|()| 0)
+            })
+        }
         command => {
             let control = description.file.control(call.thread, command, argument);
             call.wait(control)
@@ -475,7 +535,9 @@ pub fn ftruncate(call: &mut Call<'_>) -> Outcome {
         if size > thread.process.limit(FILE_SIZE_LIMIT) && size > file.attributes(&thread).await?.size {
             return Err(too_large(&thread));
         }
-        file.change(&thread, change).await.map(|()| 0)
+        file.change(&thread, change).await?;
+        description.tell(happened::MODIFY);
+        Ok(0)
     })
 }
 
@@ -488,19 +550,54 @@ pub fn fallocate(call: &mut Call<'_>) -> Outcome {
     }
     let promise = description.file.allocate(call.thread, mode as u32, offset, length);
     call.wait(async move {
-        let _description = description;
-        promise.await.map(|()| 0)
+        promise.await?;
+        description.tell(happened::MODIFY);
+        Ok(0)
     })
 }
 
+/// Advice is not passed on; what is wrong with it is said.
 pub fn fadvise64(call: &mut Call<'_>) -> Outcome {
-    call.process().files.get(call.arguments[0]).map(|_| ()).into()
+    let description = attempt!(call.process().files.get(call.arguments[0]));
+    if description.file_as::<End>().is_some() {
+        return Err::<u64, _>(Errno::ESPIPE).into();
+    }
+    let valid = call.int(3) >= 0 && call.int(3) <= 5 && call.arguments[2] <= i64::MAX as u64;
+    (if valid { Ok(0) } else { Err(Errno::EINVAL) }).into()
+}
+
+pub fn readahead(call: &mut Call<'_>) -> Outcome {
+    let description = attempt!(call.process().files.get(call.arguments[0]));
+    attempt!(description.readable());
+    (if description.file.seekable() { Ok(0) } else { Err(Errno::EINVAL) }).into()
+}
+
+/// sync_file_range(2): all of the file's data, since no request names a part.
+pub fn sync_file_range(call: &mut Call<'_>) -> Outcome {
+    let [_, offset, length, flags, ..] = call.arguments;
+    let description = attempt!(call.process().files.get(call.arguments[0]));
+    let end = offset.saturating_add(length);
+    if flags as u32 & !7 != 0 || offset.max(length).max(end) > i64::MAX as u64 {
+        return Err::<u64, _>(Errno::EINVAL).into();
+    }
+    if !description.file.seekable() {
+        return Err::<u64, _>(Errno::ESPIPE).into();
+    }
+    synchronise(call, true)
 }
 
 /// sendfile(2), copy_file_range(2): through the library OS's own memory.
 pub fn sendfile(call: &mut Call<'_>) -> Outcome {
     let [to, from, offset, count, ..] = call.arguments;
-    copy(call, from, offset, to, 0, count)
+    let files = &call.process().files;
+    let (source, target) = (attempt!(files.get(from)), attempt!(files.get(to)));
+    attempt!(source.readable());
+    attempt!(target.writable());
+    if !source.file.seekable() || target.flags() & flag::APPEND != 0 {
+        return Err::<u64, _>(Errno::EINVAL).into();
+    }
+    let (thread, count) = (call.thread.clone(), count.min(TRANSFER_MAX));
+    call.wait(async move { super::copying::copy(&thread, &source, offset, &target, 0, count).await })
 }
 
 pub fn copy_file_range(call: &mut Call<'_>) -> Outcome {
@@ -508,20 +605,15 @@ pub fn copy_file_range(call: &mut Call<'_>) -> Outcome {
     if flags != 0 {
         return Err::<u64, _>(Errno::EINVAL).into();
     }
-    copy(call, from, from_offset, to, to_offset, count)
-}
-
-fn copy(call: &mut Call<'_>, from: u64, from_at: u64, to: u64, to_at: u64, count: u64) -> Outcome {
     let files = &call.process().files;
-    let source = attempt!(files.get(from));
-    let target = attempt!(files.get(to));
+    let (source, target) = (attempt!(files.get(from)), attempt!(files.get(to)));
     attempt!(source.readable());
     attempt!(target.writable());
-    if !source.file.seekable() {
-        return Err::<u64, _>(Errno::EINVAL).into();
+    if target.flags() & flag::APPEND != 0 {
+        return Err::<u64, _>(Errno::EBADF).into();
     }
-    let thread = call.thread.clone();
+    let (thread, count) = (call.thread.clone(), count.min(TRANSFER_MAX));
     call.wait(async move {
-        super::copying::copy(&thread, &source, from_at, &target, to_at, count.min(TRANSFER_MAX)).await
+        super::copying::copy_range(&thread, &source, from_offset, &target, to_offset, count).await
     })
 }

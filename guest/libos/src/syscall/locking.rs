@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use super::file::attempt;
 use super::{Call, Outcome};
 use crate::errno::{Errno, Result};
-use crate::file::{Description, flag};
+use crate::file::Description;
 use crate::file_system::lock::{END, Lock, Owner};
 use crate::thread::Thread;
 use crate::user;
@@ -59,9 +59,6 @@ async fn base(thread: &Arc<Thread>, description: &Description, whence: u16) -> R
 pub fn record(call: &mut Call<'_>, description: Arc<Description>, command: u64) -> Outcome {
     let address = call.arguments[2];
     let wanted = Wanted { bytes: attempt!(user::read(call.thread, address)) };
-    if description.flags() & flag::PATH != 0 {
-        return Err::<u64, _>(Errno::EBADF).into();
-    }
     let open_file = command >= 36;
     if open_file && wanted.process() != 0 {
         return Err::<u64, _>(Errno::EINVAL).into();
@@ -142,9 +139,6 @@ async fn set(
 
 pub fn flock(call: &mut Call<'_>) -> Outcome {
     let description = attempt!(call.process().files.get(call.arguments[0]));
-    if description.flags() & flag::PATH != 0 {
-        return Err::<u64, _>(Errno::EBADF).into();
-    }
     let operation = call.word(1);
     // LOCK_MAND: Linux takes it for granted since it has no such locks any more.
     if operation & 32 != 0 {

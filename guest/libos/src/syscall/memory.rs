@@ -1,6 +1,7 @@
 //! Calls on the address space.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use machine::{Advice, PAGE, Protection, UserRange};
 
@@ -8,11 +9,15 @@ use super::file::attempt;
 use super::{Call, Outcome};
 use crate::errno::{Errno, Result};
 use crate::file::{Slot, flag};
-use crate::file_system::{Kind, MemoryFile, Meta, Node};
+use crate::file_system::{self, Kind, MemoryFile, Meta, Node, seal};
 use crate::memory::{Backed, Content, Wanted, page_up};
 use crate::process::Process;
 
-const MAP_SHARED: u64 = 1;
+const PROT_GROWSDOWN: u64 = 0x0100_0000;
+const PROT_GROWSUP: u64 = 0x0200_0000;
+const MREMAP_MAYMOVE: u64 = 1;
+const MREMAP_FIXED: u64 = 2;
+const MREMAP_DONTUNMAP: u64 = 4;
 const MAP_TYPE: u64 = 15;
 const MAP_FIXED: u64 = 0x10;
 const MAP_ANONYMOUS: u64 = 0x20;
@@ -22,7 +27,7 @@ const MAP_HUGETLB: u64 = 0x4_0000;
 const MAP_FIXED_NOREPLACE: u64 = 0x10_0000;
 
 fn protection(bits: u64) -> Result<Protection> {
-    if bits & !(7 | 0x0300_0000) != 0 {
+    if bits & !(7 | PROT_GROWSDOWN | PROT_GROWSUP) != 0 {
         return Err(Errno::EINVAL);
     }
     Ok(Protection::from_bits_truncate(bits as u8 & 7))
@@ -42,7 +47,6 @@ pub fn mmap(call: &mut Call<'_>) -> Outcome {
     if flags & MAP_HUGETLB != 0 {
         return Err::<u64, _>(Errno::ENOMEM).into();
     }
-    let _ = MAP_SHARED;
     if flags & MAP_ANONYMOUS != 0 && (!shared || protection.is_empty()) {
         let wanted = Wanted { protection, shared, content: Content::Anonymous };
         return place(call.process(), address, length, flags, wanted).into();
@@ -57,8 +61,8 @@ pub fn mmap(call: &mut Call<'_>) -> Outcome {
             let size = page_up(length).ok_or(Errno::ENOMEM)?;
             file.0.resize(kernel, size).await?;
             let handle = file.0.promote(kernel).await?;
-            let entry = crate::file_system::Entry::new(b"/dev/zero (deleted)", None, file.1.clone());
-            let backed = Arc::new(Backed { handle, file: file.0, location: Some(entry) });
+            let entry = file_system::Entry::nameless(b"/dev/zero", file.1.clone());
+            let backed = Arc::new(Backed { handle, file: file.0, location: Some(entry), writable: true });
             let content = Content::File {
                 backed,
                 offset: 0,
@@ -75,6 +79,9 @@ pub fn mmap(call: &mut Call<'_>) -> Outcome {
     {
         return Err::<u64, _>(Errno::EACCES).into();
     }
+    if shared && protection.contains(Protection::WRITE) && file_system::is_sealed(&description) {
+        return Err::<u64, _>(Errno::EPERM).into();
+    }
     let pages = description.file.pages(call.thread);
     call.wait(async move {
         let content = match pages.await? {
@@ -87,6 +94,7 @@ pub fn mmap(call: &mut Call<'_>) -> Outcome {
                         handle: pages.handle,
                         file: description.file.clone(),
                         location: description.location.clone(),
+                        writable: description.writable().is_ok() && !file_system::is_sealed(&description),
                     }),
                     offset,
                     path: Arc::from(path),
@@ -129,13 +137,25 @@ pub fn munmap(call: &mut Call<'_>) -> Outcome {
 }
 
 pub fn mprotect(call: &mut Call<'_>) -> Outcome {
-    let protection = attempt!(protection(call.arguments[2]));
-    if call.arguments[1] == 0 {
-        return Ok(0).into();
-    }
+    let [address, length, bits, ..] = call.arguments;
+    let protection = attempt!(protection(bits));
     let process = call.process();
     let mut memory = process.memory.lock();
-    let range = attempt!(memory.check(call.arguments[0], call.arguments[1]));
+    let (address, length) = match bits & (PROT_GROWSDOWN | PROT_GROWSUP) {
+        0 => (address, length),
+        // Down to where the stack begins; nothing grows but the stack, and it only downwards.
+        PROT_GROWSDOWN => match memory.mappings.containing(address) {
+            Some((stack, mapping)) if matches!(mapping.content, Content::Stack) => {
+                (stack.address, length.saturating_add(address - stack.address))
+            }
+            _ => return Err::<u64, _>(Errno::EINVAL).into(),
+        },
+        _ => return Err::<u64, _>(Errno::EINVAL).into(),
+    };
+    if length == 0 && address % PAGE == 0 {
+        return Ok(0).into();
+    }
+    let range = attempt!(memory.check(address, length));
     memory.protect(&*process.kernel.machine, process.space, range, protection).into()
 }
 
@@ -144,9 +164,11 @@ pub fn mremap(call: &mut Call<'_>) -> Outcome {
     let (Some(old), Some(new)) = (page_up(old), page_up(new)) else {
         return Err::<u64, _>(Errno::EINVAL).into();
     };
-    let fixed = flags & 2 != 0;
+    let (moves, fixed, stays) =
+        (flags & MREMAP_MAYMOVE != 0, flags & MREMAP_FIXED != 0, flags & MREMAP_DONTUNMAP != 0);
+    let known = flags & !(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP) == 0;
     let valid =
-        flags & !7 == 0 && address % PAGE == 0 && new != 0 && (!fixed || flags & 1 != 0) && flags & 4 == 0;
+        known && address % PAGE == 0 && new != 0 && (moves || !fixed && !stays) && (!stays || old == new);
     if !valid || old == 0 {
         return Err::<u64, _>(Errno::EINVAL).into();
     }
@@ -160,7 +182,11 @@ pub fn mremap(call: &mut Call<'_>) -> Outcome {
     {
         return Err::<u64, _>(Errno::EINVAL).into();
     }
-    memory.remap(&*process.kernel.machine, process.space, from, new, target, flags & 1 != 0).into()
+    let machine = &*process.kernel.machine;
+    if stays {
+        return memory.remap_away(machine, process.space, from, target).into();
+    }
+    memory.remap(machine, process.space, from, new, target, moves).into()
 }
 
 pub fn brk(call: &mut Call<'_>) -> Outcome {
@@ -213,7 +239,7 @@ pub fn msync(call: &mut Call<'_>) -> Outcome {
     if !memory.mappings.is_covered(range) {
         return Err::<u64, _>(Errno::ENOMEM).into();
     }
-    let mut files = alloc::vec::Vec::new();
+    let mut files = Vec::new();
     for piece in memory.mappings.pieces(range) {
         if let Some((_, mapping)) = memory.mappings.containing(piece.address)
             && let Content::File { backed, .. } = &mapping.content
@@ -267,22 +293,64 @@ pub fn nothing(_call: &mut Call<'_>) -> Outcome {
 fn anonymous_file(kernel: &Arc<crate::kernel::Kernel>) -> (Arc<MemoryFile>, Arc<Node>) {
     let file = MemoryFile::new(kernel);
     let now_ns = kernel.machine.now().realtime_ns as i64;
-    let meta = Meta::new(kernel.file_systems.next_number(), 0o100777, 0, 0, now_ns);
+    let number = kernel.file_systems.next_number();
+    let meta = Meta { links: 0, ..Meta::new(number, 0o100777, 0, 0, now_ns) };
     let node = Node::new(meta, Kind::Memory(file.clone()));
     file.belong_to(&node);
     (file, node)
 }
 
+const MFD_CLOEXEC: u32 = 1;
+const MFD_ALLOW_SEALING: u32 = 2;
+const MFD_NOEXEC_SEAL: u32 = 8;
+const MFD_EXEC: u32 = 16;
+
+/// memfd_create(2). There are no huge pages to choose, and MFD_HUGETLB is refused.
 pub fn memfd_create(call: &mut Call<'_>) -> Outcome {
-    let name = attempt!(crate::user::read_string(call.thread, call.arguments[0], 250));
-    if call.word(1) & !0x1f != 0 {
+    let flags = call.word(1);
+    let executable = flags & MFD_NOEXEC_SEAL == 0;
+    let known = MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL | MFD_EXEC;
+    if flags & !known != 0 || !executable && flags & MFD_EXEC != 0 {
         return Err::<u64, _>(Errno::EINVAL).into();
     }
+    let name = attempt!(
+        crate::user::read_string(call.thread, call.arguments[0], 250)
+            .map_err(|errno| { if errno == Errno::ENAMETOOLONG { Errno::EINVAL } else { errno } })
+    );
     let (file, node) = anonymous_file(call.kernel());
-    let mut label = b"memfd:".to_vec();
+    {
+        let identity = call.process().identity.lock();
+        let mut meta = node.meta.lock();
+        (meta.user, meta.group) = (identity.user, identity.group);
+        if !executable {
+            meta.mode &= !0o111;
+        }
+    }
+    if flags & MFD_ALLOW_SEALING != 0 || !executable {
+        file.seals.allow(!executable);
+    }
+    let mut label = b"/memfd:".to_vec();
     label.extend_from_slice(&name);
-    let entry = crate::file_system::Entry::new(&label, None, node);
+    let entry = file_system::Entry::nameless(&label, node);
     let description = crate::file::Description::new(file, flag::RDWR | flag::LARGE, Some(entry));
-    let slot = Slot { description, close_on_exec: call.word(1) & 1 != 0 };
+    let slot = Slot { description, close_on_exec: flags & MFD_CLOEXEC != 0 };
     call.process().files.add(slot, 0, call.process().limit(7)).into()
+}
+
+/// F_ADD_SEALS: of memory files that allow it. Writing cannot be sealed while a mapping can write.
+pub fn add_seals(call: &Call<'_>, description: &crate::file::Description, added: u32) -> Result<u64> {
+    let seals = file_system::seals(description).ok_or(Errno::EINVAL)?;
+    description.writable().map_err(|_| Errno::EPERM)?;
+    let processes: Vec<Arc<Process>> = call.kernel().processes.lock().values().cloned().collect();
+    let written =
+        || processes.iter().any(|process| process.memory.lock().mappings.writes_to(&description.file));
+    if added & seal::WRITE != 0 && seals.get() & (seal::SEAL | seal::WRITE) == 0 && written() {
+        return Err(Errno::EBUSY);
+    }
+    seals.add(added).map(|()| 0)
+}
+
+/// F_GET_SEALS.
+pub fn get_seals(description: &crate::file::Description) -> Result<u64> {
+    file_system::seals(description).map(|seals| u64::from(seals.get())).ok_or(Errno::EINVAL)
 }

@@ -198,7 +198,7 @@ fn read_control(thread: &Arc<Thread>, header: &Header) -> Result<Ancillary> {
                     if ancillary.rights.len() >= RIGHTS_MAX {
                         return Err(Errno::EINVAL);
                     }
-                    ancillary.rights.push(thread.process.files.get(u64::from(half(number, 0)))?);
+                    ancillary.rights.push(thread.process.files.any(u64::from(half(number, 0)))?);
                 }
             }
             (SOL_SOCKET, SCM_CREDENTIALS) if data.len() >= 12 => {

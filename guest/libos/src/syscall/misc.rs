@@ -8,7 +8,7 @@ use abi::request::{Reply, Request};
 use super::file::attempt;
 use super::{Call, Outcome};
 use crate::errno::{Errno, Result};
-use crate::file_system::{Follow, Kind, Location, own, walk};
+use crate::file_system::{DIRECTORY, Follow, Kind, Location, REGULAR, TYPE, happened, own, walk};
 use crate::thread::Thread;
 use crate::user;
 
@@ -139,12 +139,18 @@ fn copy_out(thread: &Arc<Thread>, bytes: &[u8], to: u64, size: u64) -> Result<u6
 }
 
 /// Attributes of the host's own files are the host's; others are kept with the node.
-fn on_host(entry: &Location) -> Option<&crate::file_system::Place> {
+fn on_host(entry: &Location) -> Option<crate::file_system::Place> {
     match &entry.node.kind {
-        Kind::Host(leaf) => Some(&leaf.place),
-        Kind::Directory(directory) if !directory.overlay => directory.place.as_ref(),
+        Kind::Host(leaf) => Some(leaf.place.clone()),
+        Kind::Directory(directory) if !directory.overlay => directory.place(),
         _ => None,
     }
+}
+
+/// The error for a name outside of `user.`: name spaces that there are nothing in, and no such ones.
+fn foreign(name: &[u8], known: Errno) -> Errno {
+    let spaces: [&[u8]; 2] = [b"trusted.", b"security."];
+    if spaces.iter().any(|space| name.starts_with(space)) { known } else { Errno::EOPNOTSUPP }
 }
 
 fn get(call: &mut Call<'_>, form: Form) -> Outcome {
@@ -154,7 +160,7 @@ fn get(call: &mut Call<'_>, form: Form) -> Outcome {
     call.wait(async move {
         let entry = named.find(&thread).await?;
         if !name.starts_with(b"user.") {
-            return Err(if name.starts_with(b"system.") { Errno::EOPNOTSUPP } else { Errno::ENODATA });
+            return Err(foreign(&name, Errno::ENODATA));
         }
         let kernel = thread.kernel();
         if let Some(place) = on_host(&entry) {
@@ -181,7 +187,10 @@ fn set(call: &mut Call<'_>, form: Form) -> Outcome {
     call.wait(async move {
         let entry = own(&thread, &named.find(&thread).await?).await?;
         if !name.starts_with(b"user.") {
-            return Err(if name.starts_with(b"system.") { Errno::EOPNOTSUPP } else { Errno::EPERM });
+            return Err(foreign(&name, Errno::EPERM));
+        }
+        if !matches!(entry.node.mode() & TYPE, REGULAR | DIRECTORY) {
+            return Err(Errno::EPERM);
         }
         let kernel = thread.kernel();
         if let Some(place) = on_host(&entry) {
@@ -189,6 +198,7 @@ fn set(call: &mut Call<'_>, form: Form) -> Outcome {
                 Request::SetExtended { at: place.at(), name: &name, value: &value, flags: flags as u32 };
             return kernel.devices.request(kernel, request).await.map(|_| 0);
         }
+        kernel.file_systems.watches.tell(&entry, happened::ATTRIBUTES);
         let mut extended = entry.node.extended.lock();
         match (extended.contains_key(&name), flags) {
             (true, 1) => return Err(Errno::EEXIST),

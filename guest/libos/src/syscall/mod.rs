@@ -7,6 +7,7 @@ mod copying;
 mod file;
 mod futex;
 mod identity;
+mod inotify;
 mod locking;
 mod memory;
 mod message;

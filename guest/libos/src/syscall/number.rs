@@ -4,8 +4,8 @@
 //! keyrings, and 32-bit leftovers.
 
 use super::{
-    Call, Outcome, file, futex, identity, locking, memory, misc, path, poll, process, signal, socket,
-    splicing, thread, time,
+    Call, Outcome, file, futex, identity, inotify, locking, memory, misc, path, poll, process, signal,
+    socket, splicing, thread, time,
 };
 
 type Function = fn(&mut Call<'_>) -> Outcome;
@@ -178,7 +178,7 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[176] = Some(misc::refuse);
     table[179] = Some(misc::refuse);
     table[186] = Some(thread::gettid);
-    table[187] = Some(misc::nothing);
+    table[187] = Some(file::readahead);
     table[188] = Some(misc::setxattr);
     table[189] = Some(misc::lsetxattr);
     table[190] = Some(misc::fsetxattr);
@@ -219,6 +219,9 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[247] = Some(process::waitid);
     table[251] = Some(misc::nothing);
     table[252] = Some(misc::nothing);
+    table[253] = Some(inotify::init);
+    table[254] = Some(inotify::add_watch);
+    table[255] = Some(inotify::remove_watch);
     table[257] = Some(path::openat);
     table[258] = Some(path::mkdirat);
     table[259] = Some(path::mknodat);
@@ -237,7 +240,7 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[272] = Some(misc::refuse);
     table[273] = Some(futex::set_robust_list);
     table[274] = Some(futex::get_robust_list);
-    table[277] = Some(misc::nothing);
+    table[277] = Some(file::sync_file_range);
     table[275] = Some(splicing::splice);
     table[276] = Some(splicing::tee);
     table[278] = Some(splicing::vmsplice);
@@ -255,6 +258,7 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[291] = Some(poll::epoll_create1);
     table[292] = Some(file::dup3);
     table[293] = Some(poll::pipe2);
+    table[294] = Some(inotify::init1);
     table[295] = Some(file::preadv);
     table[296] = Some(file::pwritev);
     table[297] = Some(signal::rt_tgsigqueueinfo);

@@ -11,23 +11,27 @@ use abi::request::{Reply, Request};
 use super::file::attempt;
 use super::{Call, Outcome};
 use crate::errno::{Errno, Result};
-use crate::file::{Slot, flag};
+use crate::file::{Description, Slot, flag};
 use crate::file_system::{
-    self, DirectoryFile, Follow, Kind, Location, change_attributes, make, make_directory, make_hard_link,
-    make_link, permits, remove, rename, walk, walk_parent, want,
+    self, DirectoryFile, Follow, Kind, Location, change_attributes, happened, make, make_directory,
+    make_hard_link, make_link, permits, remove, rename, walk, walk_parent, want,
 };
 use crate::thread::Thread;
 use crate::user;
 
-const AT_FDCWD: i32 = -100;
+pub(super) const AT_FDCWD: i32 = -100;
 const AT_SYMLINK_NOFOLLOW: u32 = 0x100;
+const AT_EACCESS: u32 = 0x200;
 const AT_SYMLINK_FOLLOW: u32 = 0x400;
+const AT_NO_AUTOMOUNT: u32 = 0x800;
 const AT_EMPTY_PATH: u32 = 0x1000;
+/// How fresh the answer of statx(2) shall be; it always is.
+const AT_STATX_SYNC_TYPE: u32 = 0x6000;
 
 /// A directory descriptor and a path, taken from the program.
-struct Named {
-    start: Location,
-    path: Vec<u8>,
+pub(super) struct Named {
+    pub start: Location,
+    pub path: Vec<u8>,
 }
 
 /// Where a relative path starts.
@@ -35,11 +39,11 @@ fn start(call: &Call<'_>, directory: i32, path: &[u8]) -> Result<Location> {
     if directory == AT_FDCWD || path.first() == Some(&b'/') {
         return Ok(call.process().directory.lock().clone());
     }
-    let description = call.process().files.get(directory as u32 as u64)?;
+    let description = call.process().files.any(directory as u32 as u64)?;
     description.location.clone().ok_or(Errno::ENOTDIR)
 }
 
-fn named(call: &Call<'_>, directory: i32, address: u64) -> Result<Named> {
+pub(super) fn named(call: &Call<'_>, directory: i32, address: u64) -> Result<Named> {
     let path = user::read_path(call.thread, address)?;
     let start = start(call, directory, &path)?;
     Ok(Named { start, path })
@@ -56,6 +60,11 @@ impl Named {
     async fn find_parent(&self, thread: &Arc<Thread>) -> Result<file_system::Found> {
         walk_parent(thread, &self.start, &self.path).await
     }
+}
+
+/// Fails if there are other flags than these.
+fn only(flags: u32, known: u32) -> Result<()> {
+    if flags & !known == 0 { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
 fn follow_unless(flags: u32, bit: u32) -> Follow {
@@ -155,6 +164,8 @@ enum Format {
 }
 
 fn stat_at(call: &mut Call<'_>, directory: i32, path: u64, to: u64, flags: u32, format: Format) -> Outcome {
+    let freshness = if matches!(format, Format::Statx) { AT_STATX_SYNC_TYPE } else { 0 };
+    attempt!(only(flags, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH | freshness));
     let named = if path == 0 && flags & AT_EMPTY_PATH != 0 {
         Named { start: attempt!(start(call, AT_FDCWD, b"")), path: Vec::new() }
     } else {
@@ -169,7 +180,7 @@ fn stat_at(call: &mut Call<'_>, directory: i32, path: u64, to: u64, flags: u32, 
         let entry = named
             .find(&thread, follow_unless(flags, AT_SYMLINK_NOFOLLOW), flags & AT_EMPTY_PATH != 0)
             .await?;
-        write_stat(&thread, to, &entry.node.attributes(), format)
+        write_stat(&thread, to, &file_system::attributes(&thread, &entry).await?, format)
     })
 }
 
@@ -181,7 +192,7 @@ fn write_stat(thread: &Arc<Thread>, to: u64, attributes: &Attributes, format: Fo
 }
 
 fn stat_descriptor(call: &mut Call<'_>, number: u64, to: u64, format: Format) -> Outcome {
-    let description = attempt!(call.process().files.get(number));
+    let description = attempt!(call.process().files.any(number));
     let attributes = description.file.attributes(call.thread);
     let thread = call.thread.clone();
     act(call, async move {
@@ -211,6 +222,7 @@ pub fn statx(call: &mut Call<'_>) -> Outcome {
 }
 
 fn access_at(call: &mut Call<'_>, directory: i32, path: u64, mode: u32, flags: u32) -> Outcome {
+    attempt!(only(flags, AT_EACCESS | AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH));
     if mode & !7 != 0 {
         return Err::<u64, _>(Errno::EINVAL).into();
     }
@@ -221,7 +233,7 @@ fn access_at(call: &mut Call<'_>, directory: i32, path: u64, mode: u32, flags: u
             .find(&thread, follow_unless(flags, AT_SYMLINK_NOFOLLOW), flags & AT_EMPTY_PATH != 0)
             .await?;
         let mut identity = thread.process.identity.lock().clone();
-        if flags & 0x200 == 0 {
+        if flags & AT_EACCESS == 0 {
             identity.user = identity.real_user;
             identity.group = identity.real_group;
         }
@@ -342,7 +354,8 @@ pub fn unlinkat(call: &mut Call<'_>) -> Outcome {
 }
 
 fn rename_at(call: &mut Call<'_>, from: (i32, u64), to: (i32, u64), flags: u32) -> Outcome {
-    if flags & !3 != 0 || flags == 3 {
+    attempt!(only(flags, file_system::NO_REPLACE | file_system::EXCHANGE));
+    if flags == file_system::NO_REPLACE | file_system::EXCHANGE {
         return Err::<u64, _>(Errno::EINVAL).into();
     }
     let from = attempt!(named(call, from.0, from.1));
@@ -365,6 +378,7 @@ pub fn renameat2(call: &mut Call<'_>) -> Outcome {
 }
 
 fn link_at(call: &mut Call<'_>, from: (i32, u64), to: (i32, u64), flags: u32) -> Outcome {
+    attempt!(only(flags, AT_SYMLINK_FOLLOW | AT_EMPTY_PATH));
     let from = attempt!(named(call, from.0, from.1));
     let to = attempt!(named(call, to.0, to.1));
     let thread = call.thread.clone();
@@ -402,9 +416,11 @@ pub fn symlinkat(call: &mut Call<'_>) -> Outcome {
 }
 
 fn change_at(call: &mut Call<'_>, directory: i32, path: u64, flags: u32, change: Change) -> Outcome {
+    attempt!(only(flags, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH));
     let named = attempt!(named(call, directory, path));
     if named.path.is_empty() && flags & AT_EMPTY_PATH != 0 && directory != AT_FDCWD {
-        return change_descriptor(call, directory as u32 as u64, change);
+        let description = attempt!(call.process().files.any(directory as u32 as u64));
+        return change_opened(call, description, change);
     }
     let thread = call.thread.clone();
     act(call, async move {
@@ -416,10 +432,21 @@ fn change_at(call: &mut Call<'_>, directory: i32, path: u64, flags: u32, change:
 
 fn change_descriptor(call: &mut Call<'_>, number: u64, change: Change) -> Outcome {
     let description = attempt!(call.process().files.get(number));
+    change_opened(call, description, change)
+}
+
+fn change_opened(call: &Call<'_>, description: Arc<Description>, change: Change) -> Outcome {
     let promise = description.file.change(call.thread, change);
+    let thread = call.thread.clone();
     act(call, async move {
-        let _description = description;
-        promise.await
+        promise.await?;
+        // A directory's change goes by its place, and is told there.
+        if let Some(location) = &description.location
+            && description.file_as::<DirectoryFile>().is_none()
+        {
+            file_system::tell_changed(&thread, location, &change);
+        }
+        Ok(())
     })
 }
 
@@ -531,7 +558,11 @@ pub fn umask(call: &mut Call<'_>) -> Outcome {
 }
 
 pub fn getcwd(call: &mut Call<'_>) -> Outcome {
-    let mut path = call.process().directory.lock().path();
+    let directory = call.process().directory.lock().clone();
+    if directory.is_removed() {
+        return Err::<u64, _>(Errno::ENOENT).into();
+    }
+    let mut path = directory.path();
     path.push(0);
     if path.len() as u64 > call.arguments[1] {
         return Err::<u64, _>(Errno::ERANGE).into();
@@ -559,7 +590,7 @@ pub fn chdir(call: &mut Call<'_>) -> Outcome {
 }
 
 pub fn fchdir(call: &mut Call<'_>) -> Outcome {
-    let description = attempt!(call.process().files.get(call.arguments[0]));
+    let description = attempt!(call.process().files.any(call.arguments[0]));
     let entry =
         attempt!(description.file_as::<DirectoryFile>().map(|file| file.0.clone()).ok_or(Errno::ENOTDIR));
     attempt!(may_enter(call.thread, &entry));
@@ -598,6 +629,7 @@ pub fn getdents64(call: &mut Call<'_>) -> Outcome {
         {
             let listing = description.listing.lock();
             let entries = listing.as_ref().map(|listing| listing.entries.as_slice()).unwrap_or(&[]);
+            description.tell(happened::ACCESS);
             while let Some(entry) = entries.get(position) {
                 let size = (19 + entry.name.len() + 1).next_multiple_of(8);
                 if bytes.len() + size > (length as usize).min(1 << 20) {
@@ -647,8 +679,8 @@ fn write_statistics(thread: &Arc<Thread>, to: u64, s: &Statistics) -> Result<()>
 async fn statistics(thread: &Arc<Thread>, entry: &Location) -> Result<Statistics> {
     let kernel = thread.kernel();
     let place = match &entry.node.kind {
-        Kind::Host(leaf) if !leaf.overlay => Some(&leaf.place),
-        Kind::Directory(directory) if !directory.overlay => directory.place.as_ref(),
+        Kind::Host(leaf) if !leaf.overlay => Some(leaf.place.clone()),
+        Kind::Directory(directory) if !directory.overlay => directory.place(),
         _ => None,
     };
     if let Some(place) = place {
@@ -679,7 +711,7 @@ pub fn statfs(call: &mut Call<'_>) -> Outcome {
 }
 
 pub fn fstatfs(call: &mut Call<'_>) -> Outcome {
-    let description = attempt!(call.process().files.get(call.arguments[0]));
+    let description = attempt!(call.process().files.any(call.arguments[0]));
     let (thread, to) = (call.thread.clone(), call.arguments[1]);
     act(call, async move {
         let entry = description.location.clone().unwrap_or_else(|| thread.kernel().file_systems.root());

@@ -48,7 +48,7 @@ pub fn execveat(call: &mut Call<'_>) -> Outcome {
         if path.is_empty() && call.arguments[4] & 0x1000 == 0 {
             return Err::<u64, _>(Errno::ENOENT).into();
         }
-        let description = attempt!(call.process().files.get(call.arguments[0]));
+        let description = attempt!(call.process().files.any(call.arguments[0]));
         let location = attempt!(description.location.clone().ok_or(Errno::EACCES));
         let mut full = location.path();
         if !path.is_empty() {

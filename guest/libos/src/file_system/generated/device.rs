@@ -1,5 +1,6 @@
 //! The nodes of /dev: memory devices, the terminal, and links to one's own descriptors.
 
+use alloc::format;
 use alloc::sync::Arc;
 use core::any::Any;
 
@@ -8,13 +9,16 @@ use machine::{Transfer, UserRange};
 
 use super::attributes_now;
 use crate::errno::{Errno, Result};
+use crate::file::pseudo_terminal::Pair;
 use crate::file::{Description, File, Pages, Promise, event, flag, kept};
 use crate::file_system::node::{CHARACTER, LINK, TERMINAL_INODE, TERMINAL_NUMBER, TYPE};
-use crate::file_system::{Directory, Kind, Location, Meta, Node, attach};
+use crate::file_system::{Directory, Entry, Kind, Location, Meta, Node, attach};
 use crate::thread::Thread;
 
 /// Bytes made at a time for a reader.
 const CHUNK: usize = 4096;
+/// The device number of /dev/pts/0.
+const FIRST_TERMINAL: u64 = 136 << 8;
 /// Bytes of one read from /dev/random, as Linux limits it.
 const READ_MAX: u64 = 32 << 20;
 
@@ -58,7 +62,7 @@ pub fn fill_devices(devices: &Location, meta: &impl Fn(u32, u32, u32) -> Meta) {
         let node = Node::new(meta(LINK | 0o777, 0, 0), Kind::Link(target.to_vec()));
         attach(devices, name, node, meta);
     }
-    let terminals = Kind::Directory(Directory::new(None, true, false));
+    let terminals = Kind::Directory(Directory::own());
     attach(devices, b"pts", Node::new(meta(0o040755, 0, 0), terminals), meta);
 }
 
@@ -75,12 +79,33 @@ impl Device {
         let flags = flags & !(flag::CREATE | flag::EXCLUSIVE | flag::TRUNCATE | flag::NO_TERMINAL);
         let file: Arc<dyn File> = match self {
             Device::Terminal => terminal(thread).ok_or(Errno::ENXIO)?,
-            // Terminals are made by the monitor only.
-            Device::PseudoTerminalMaster => return Err(Errno::ENXIO),
+            Device::PseudoTerminalMaster => lead(thread, entry)?,
             _ => Arc::new(DeviceFile { device: self, node: entry.node.clone() }),
         };
         Ok(Description::new(file, flags, Some(entry.clone())))
     }
+}
+
+/// Opens a new pseudo-terminal: its follower's name appears in /dev/pts beside /dev/ptmx.
+fn lead(thread: &Arc<Thread>, entry: &Location) -> Result<Arc<dyn File>> {
+    let devices = entry.parent.lock().clone().ok_or(Errno::ENXIO)?;
+    let terminals = match devices.node.directory()?.children.lock().get(&b"pts"[..]) {
+        Some(Some(terminals)) => terminals.clone(),
+        _ => return Err(Errno::ENXIO),
+    };
+    let mut children = terminals.node.directory()?.children.lock();
+    // Number 0 is the island's own terminal, if it has one.
+    let name = |number: u32| format!("{number}").into_bytes();
+    let number = (1..).find(|number| !children.contains_key(&name(*number))).ok_or(Errno::ENOSPC)?;
+    let pair = Pair::new(number);
+    let kernel = thread.kernel();
+    let (user, now_ns) = (thread.process.identity.lock().user, kernel.machine.now().realtime_ns as i64);
+    let meta = Meta::new(kernel.file_systems.next_number(), CHARACTER | 0o620, user, 5, now_ns);
+    let special = FIRST_TERMINAL | u64::from(number & 0xff) | u64::from(number & !0xff) << 12;
+    let node = Node::new(Meta { special, ..meta }, Kind::Terminal(Arc::downgrade(&pair)));
+    let follower = Entry::new(&name(number), Some(terminals.clone()), node);
+    children.insert(name(number), Some(follower.clone()));
+    Ok(pair.lead(&entry.node, follower))
 }
 
 /// The terminal among the process's descriptors, which is the only one it can have.
@@ -152,6 +177,10 @@ impl File for DeviceFile {
         true
     }
 
+    fn keeps_position(&self) -> bool {
+        false
+    }
+
     fn events(&self) -> u32 {
         event::IN | event::OUT | event::READ_NORMAL | event::WRITE_NORMAL
     }
@@ -161,8 +190,8 @@ impl File for DeviceFile {
     }
 
     fn change(&self, _thread: &Arc<Thread>, change: Change) -> Promise<()> {
-        let harmless = Change { size: None, ..change } == Change::default();
-        kept(if harmless { Ok(()) } else { Err(Errno::EPERM) })
+        // A device has no size to change (ftruncate(2)).
+        kept(Err(if change.size.is_some() { Errno::EINVAL } else { Errno::EPERM }))
     }
 
     fn pages(&self, _thread: &Arc<Thread>) -> Promise<Option<Pages>> {

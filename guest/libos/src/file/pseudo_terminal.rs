@@ -1,0 +1,391 @@
+//! Pseudo-terminals of the island's own (pty(7)), and their line discipline (termios(3)).
+//!
+//! A pair has a leader, opened from /dev/ptmx, and a follower of any number of opens under /dev/pts.
+//! What the leader writes is edited into lines and echoed as the settings say; what the follower writes
+//! is for the leader to read. Absent: flow control, and waiting with a timer (VTIME counts as none).
+
+use alloc::collections::VecDeque;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::any::Any;
+
+use abi::file::{Attributes, Change};
+use abi::terminal::Settings;
+use machine::{Transfer, UserRange};
+use spin::Mutex;
+
+use super::pipe::{FIONREAD, put_word};
+use super::ring::{Sink, Source};
+use super::stream::terminal;
+use super::{File, Promise, event, kept};
+use crate::errno::{Errno, Result};
+use crate::file_system::{Location, Node};
+use crate::process::Process;
+use crate::signal::{self, Information, Target};
+use crate::thread::Thread;
+use crate::user;
+use crate::wait::WaitQueue;
+
+/// Bytes that wait for the leader before writers have to.
+const OUTPUT_MAX: usize = 64 << 10;
+
+const TIOCSCTTY: u32 = 0x540e;
+const TIOCGPTN: u32 = 0x8004_5430;
+const TIOCSPTLCK: u32 = 0x4004_5431;
+
+// Input, output and local modes.
+const INLCR: u32 = 0o100;
+const IGNCR: u32 = 0o200;
+const ICRNL: u32 = 0o400;
+const OPOST: u32 = 1;
+const ONLCR: u32 = 4;
+const ISIG: u32 = 1;
+const ICANON: u32 = 2;
+const ECHO: u32 = 0o10;
+const ECHOE: u32 = 0o20;
+const ECHONL: u32 = 0o100;
+const ECHOCTL: u32 = 0o1000;
+
+// Special characters by their place.
+const VINTR: usize = 0;
+const VQUIT: usize = 1;
+const VERASE: usize = 2;
+const VKILL: usize = 3;
+const VEOF: usize = 4;
+const VMIN: usize = 6;
+const VSUSP: usize = 10;
+const VEOL: usize = 11;
+
+/// What a new terminal starts with.
+const FRESH: Settings = Settings {
+    input: 0x500,
+    output: OPOST | ONLCR,
+    control: 0xbf,
+    local: 0x8a3b,
+    line: 0,
+    characters: [3, 0x1c, 0x7f, 0x15, 4, 0, 1, 0, 0x11, 0x13, 0x1a, 0, 0x12, 0x0f, 0x17, 0x16, 0, 0, 0],
+};
+
+struct State {
+    settings: Settings,
+    window: [u8; 8],
+    /// The line that is being edited.
+    editing: Vec<u8>,
+    /// What the follower can read: lines, or whatever came at once; an empty one is an end of file.
+    input: VecDeque<Vec<u8>>,
+    output: VecDeque<u8>,
+    locked: bool,
+    followers: usize,
+    /// A follower was there once; without one, the leader has nobody to read from then.
+    met: bool,
+    led: bool,
+    /// Whom the terminal controls.
+    controlled: Weak<Process>,
+}
+
+/// Both sides of a pseudo-terminal.
+pub struct Pair {
+    pub number: u32,
+    state: Mutex<State>,
+    queue: WaitQueue,
+}
+
+impl Pair {
+    pub fn new(number: u32) -> Arc<Self> {
+        let state = State {
+            settings: FRESH,
+            window: [0; 8],
+            editing: Vec::new(),
+            input: VecDeque::new(),
+            output: VecDeque::new(),
+            locked: true,
+            followers: 0,
+            met: false,
+            led: true,
+            controlled: Weak::new(),
+        };
+        Arc::new(Self { number, state: Mutex::new(state), queue: WaitQueue::new() })
+    }
+
+    /// The follower, once the leader has unlocked it.
+    pub fn follow(self: &Arc<Self>, node: &Arc<Node>) -> Result<Arc<dyn File>> {
+        let mut state = self.state.lock();
+        if state.locked || !state.led {
+            return Err(Errno::EIO);
+        }
+        state.followers += 1;
+        state.met = true;
+        Ok(Arc::new(Side { pair: self.clone(), node: node.clone(), entry: None }))
+    }
+
+    /// The leader; `entry` is its follower's name, which goes with it.
+    pub fn lead(self: &Arc<Self>, node: &Arc<Node>, entry: Location) -> Arc<dyn File> {
+        Arc::new(Side { pair: self.clone(), node: node.clone(), entry: Some(entry) })
+    }
+}
+
+impl State {
+    fn has(&self, local: u32) -> bool {
+        self.settings.local & local != 0
+    }
+
+    fn is(&self, byte: u8, place: usize) -> bool {
+        byte != 0 && self.settings.characters[place] == byte
+    }
+
+    /// One byte that the follower prints, or that is echoed.
+    fn print(&mut self, byte: u8) {
+        let output = self.settings.output;
+        if byte == b'\n' && output & OPOST != 0 && output & ONLCR != 0 {
+            self.output.push_back(b'\r');
+        }
+        self.output.push_back(byte);
+    }
+
+    fn echo(&mut self, byte: u8) {
+        if !(self.has(ECHO) || byte == b'\n' && self.has(ECHONL)) {
+            return;
+        }
+        if self.has(ECHOCTL) && (byte < 32 || byte == 127) && !matches!(byte, b'\n' | b'\t') {
+            self.output.extend([b'^', byte ^ 64]);
+        } else {
+            self.print(byte);
+        }
+    }
+
+    fn erase(&mut self) {
+        if self.editing.pop().is_some() && self.has(ECHO) && self.has(ECHOE) {
+            self.output.extend(*b"\x08 \x08");
+        }
+    }
+
+    /// One byte that the leader types; the signal that it stands for, if any.
+    fn typed(&mut self, byte: u8) -> Option<u8> {
+        let byte = match (byte, self.settings.input) {
+            (b'\r', input) if input & IGNCR != 0 => return None,
+            (b'\r', input) if input & ICRNL != 0 => b'\n',
+            (b'\n', input) if input & INLCR != 0 => b'\r',
+            (byte, _) => byte,
+        };
+        let signals = [(VINTR, 2), (VQUIT, 3), (VSUSP, 20)];
+        let signal = signals.into_iter().find(|(place, _)| self.has(ISIG) && self.is(byte, *place));
+        if let Some((_, number)) = signal {
+            self.echo(byte);
+            self.editing.clear();
+            self.input.clear();
+            return Some(number);
+        }
+        if !self.has(ICANON) {
+            self.echo(byte);
+            self.input.push_back(alloc::vec![byte]);
+        } else if self.is(byte, VERASE) {
+            self.erase();
+        } else if self.is(byte, VKILL) {
+            while !self.editing.is_empty() {
+                self.erase();
+            }
+        } else if self.is(byte, VEOF) {
+            let line = core::mem::take(&mut self.editing);
+            self.input.push_back(line);
+        } else {
+            self.echo(byte);
+            self.editing.push(byte);
+            if byte == b'\n' || self.is(byte, VEOL) {
+                let line = core::mem::take(&mut self.editing);
+                self.input.push_back(line);
+            }
+        }
+        None
+    }
+
+    /// What a read of the follower's gets: one line, or as much as there is.
+    fn read_input(&mut self, to: &mut Sink<'_>) -> Result<Transfer> {
+        let lines = self.has(ICANON);
+        if self.input.is_empty() {
+            let ends = !self.led || !lines && self.settings.characters[VMIN] == 0;
+            return Ok(if ends { Transfer::Done(0) } else { Transfer::NotReady });
+        }
+        let mut done = 0;
+        while let Some(mut chunk) = self.input.pop_front() {
+            let copied = to.copy(done, &chunk)?;
+            done += copied;
+            if copied < chunk.len() {
+                chunk.drain(..copied);
+                self.input.push_front(chunk);
+                break;
+            }
+            if lines {
+                break;
+            }
+        }
+        Ok(Transfer::Done(done))
+    }
+
+    fn read_output(&mut self, to: &mut Sink<'_>) -> Result<Transfer> {
+        if self.output.is_empty() {
+            return if self.met && self.followers == 0 { Err(Errno::EIO) } else { Ok(Transfer::NotReady) };
+        }
+        let length = self.output.len().min(to.length());
+        let bytes: Vec<u8> = self.output.iter().take(length).copied().collect();
+        let done = to.copy(0, &bytes)?;
+        self.output.drain(..done);
+        Ok(Transfer::Done(done))
+    }
+}
+
+/// One open side.
+pub struct Side {
+    pair: Arc<Pair>,
+    node: Arc<Node>,
+    /// For the leader: the follower's name.
+    entry: Option<Location>,
+}
+
+impl Side {
+    fn leads(&self) -> bool {
+        self.entry.is_some()
+    }
+
+    fn put(&self, from: &Source<'_>) -> Result<Transfer> {
+        let mut state = self.pair.state.lock();
+        if !self.leads() && !state.led {
+            return Err(Errno::EIO);
+        }
+        let room = OUTPUT_MAX.saturating_sub(state.output.len());
+        if room == 0 {
+            return Ok(Transfer::NotReady);
+        }
+        let bytes = from.gather(room)?;
+        let mut signals = Vec::new();
+        for byte in &bytes {
+            if self.leads() {
+                signals.extend(state.typed(*byte));
+            } else {
+                state.print(*byte);
+            }
+        }
+        let controlled = state.controlled.upgrade();
+        drop(state);
+        self.pair.queue.notify();
+        if let Some(process) = controlled {
+            for number in signals {
+                signal::send(&process, Target::Process, Information::kernel(number));
+            }
+        }
+        Ok(Transfer::Done(bytes.len()))
+    }
+
+    fn settings(&self, thread: &Arc<Thread>, command: u32, argument: u64) -> Result<u64> {
+        let mut state = self.pair.state.lock();
+        match command {
+            terminal::TCGETS => user::write(thread, argument, &terminal::encode(&state.settings))?,
+            terminal::TCSETS | terminal::TCSETSW | terminal::TCSETSF => {
+                state.settings = terminal::decode(&user::read(thread, argument)?);
+                if command == terminal::TCSETSF {
+                    state.input.clear();
+                    state.editing.clear();
+                }
+            }
+            terminal::TIOCGWINSZ => user::write(thread, argument, &state.window)?,
+            terminal::TIOCSWINSZ => {
+                state.window = user::read(thread, argument)?;
+                if let Some(process) = state.controlled.upgrade() {
+                    drop(state);
+                    signal::send(&process, Target::Process, Information::kernel(signal::SIGWINCH));
+                }
+            }
+            TIOCGPTN if self.leads() => return put_word(thread, argument, self.pair.number),
+            TIOCSPTLCK if self.leads() => state.locked = user::read_u32(thread, argument)? != 0,
+            TIOCSCTTY => state.controlled = Arc::downgrade(&thread.process),
+            terminal::TIOCGPGRP | terminal::TIOCGSID if state.controlled.strong_count() > 0 => {
+                return put_word(thread, argument, thread.process.number);
+            }
+            terminal::TIOCSPGRP | terminal::TCFLSH | terminal::TCSBRK | terminal::TCXONC => {}
+            FIONREAD => {
+                let input: usize = state.input.iter().map(Vec::len).sum();
+                let length = if self.leads() { state.output.len() } else { input };
+                return put_word(thread, argument, length as u32);
+            }
+            _ => return Err(Errno::ENOTTY),
+        }
+        Ok(0)
+    }
+}
+
+impl File for Side {
+    fn read(&self, thread: &Arc<Thread>, to: &[UserRange], offset: Option<u64>) -> Result<Transfer> {
+        if offset.is_some() {
+            return Err(Errno::ESPIPE);
+        }
+        let mut to = Sink::user(thread, to);
+        let mut state = self.pair.state.lock();
+        let read = if self.leads() { state.read_output(&mut to) } else { state.read_input(&mut to) };
+        drop(state);
+        self.pair.queue.notify();
+        read
+    }
+
+    fn write(&self, thread: &Arc<Thread>, from: &[UserRange], offset: Option<u64>) -> Result<Transfer> {
+        match offset {
+            Some(_) => Err(Errno::ESPIPE),
+            None => self.put(&Source::user(thread, from)),
+        }
+    }
+
+    fn write_kernel(&self, _thread: &Arc<Thread>, from: &[u8]) -> Result<Transfer> {
+        self.put(&Source::Kernel(from))
+    }
+
+    fn events(&self) -> u32 {
+        let state = self.pair.state.lock();
+        let (some, over) = if self.leads() {
+            (!state.output.is_empty(), state.met && state.followers == 0)
+        } else {
+            (!state.input.is_empty() || !state.led, !state.led)
+        };
+        let readable = if some { event::IN | event::READ_NORMAL } else { 0 };
+        let room = state.output.len() < OUTPUT_MAX;
+        let writable = if room { event::OUT | event::WRITE_NORMAL } else { 0 };
+        readable | writable | if over { event::HANGUP } else { 0 }
+    }
+
+    fn queue(&self) -> Option<&WaitQueue> {
+        Some(&self.pair.queue)
+    }
+
+    fn attributes(&self, _thread: &Arc<Thread>) -> Promise<Attributes> {
+        kept(Ok(self.node.attributes()))
+    }
+
+    fn change(&self, thread: &Arc<Thread>, change: Change) -> Promise<()> {
+        if change.size.is_some() {
+            return kept(Err(Errno::EINVAL));
+        }
+        let now_ns = thread.kernel().machine.now().realtime_ns as i64;
+        self.node.meta.lock().apply(&change, now_ns);
+        kept(Ok(()))
+    }
+
+    fn control(&self, thread: &Arc<Thread>, command: u32, argument: u64) -> Promise<u64> {
+        kept(self.settings(thread, command, argument))
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Drop for Side {
+    fn drop(&mut self) {
+        let mut state = self.pair.state.lock();
+        match &self.entry {
+            Some(_) => state.led = false,
+            None => state.followers -= 1,
+        }
+        drop(state);
+        if let Some(entry) = &self.entry {
+            entry.detach();
+        }
+        self.pair.queue.notify();
+    }
+}
