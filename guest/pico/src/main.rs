@@ -16,6 +16,8 @@
 extern crate alloc;
 
 mod code;
+#[cfg(feature = "conformance")]
+mod conformance;
 mod device;
 mod filter;
 mod frame;

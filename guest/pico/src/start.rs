@@ -14,6 +14,11 @@ use linux_raw_sys::general as linux;
 use crate::layout::{self, PAGE};
 use crate::{device, filter, heap, host, pico, signal, stub, thread, vdso};
 
+#[cfg(feature = "conformance")]
+use crate::conformance::run;
+#[cfg(not(feature = "conformance"))]
+use libos::boot as run;
+
 unsafe extern "C" {
     pub fn pico_text_start();
     pub fn pico_text_end();
@@ -171,5 +176,5 @@ unsafe extern "C" fn main(stack: *const u64) -> ! {
         clock_getres: functions.find(b"__vdso_clock_getres"),
     };
     let machine = Arc::new(pico::Pico::new(start.direct, start.boot.seed));
-    libos::boot(machine, start.boot, clock)
+    run(machine, start.boot, clock)
 }

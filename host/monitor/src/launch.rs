@@ -46,7 +46,7 @@ pub struct Launched {
 /// Makes the guest's process, with the best view that this machine allows; `granted` follows the
 /// descriptors that every guest has.
 pub fn launch(plan: &Plan, granted: &[OwnedFd], group: Option<&Group>) -> Result<Launched, StartError> {
-    if sandbox::code().is_empty() {
+    if plan.image.code().is_empty() {
         return Err(StartError::NoImage);
     }
     let door = group.and_then(Group::door);
@@ -67,6 +67,7 @@ pub fn launch(plan: &Plan, granted: &[OwnedFd], group: Option<&Group>) -> Result
         ];
         let descriptors: Vec<_> = own.iter().chain(granted).map(AsFd::as_fd).collect();
         let launch = Launch {
+            image: plan.image,
             caller: plan.caller,
             view,
             number: std::process::id(),
@@ -89,7 +90,7 @@ fn start_page(plan: &Plan, view: &View, state_length: u64) -> Result<Vec<u8>, St
     let start = Start {
         boot: plan.boot.clone(),
         state_length,
-        filter: filter::compile(sandbox::code(), !direct.is_empty()),
+        filter: filter::compile(plan.image.code(), !direct.is_empty()),
         direct,
         host_cpus: host_cpus(),
     };

@@ -30,6 +30,8 @@ mod watch;
 
 use std::process::ExitCode;
 
+use api::spec::Spec;
+
 pub use doctor::examine;
 // For tests and fuzzing.
 #[doc(hidden)]
@@ -52,14 +54,25 @@ pub fn main() -> ExitCode {
 }
 
 fn island() -> Result<u8, Error> {
-    let spec = start::read()?;
-    let signals = signal::Signals::block().map_err(Error::Signals)?;
-    let plan = plan::Plan::resolve(spec)?;
-    let verdict = running::Running::start(plan, signals)?.serve();
+    let verdict = serve(start::read()?, sandbox::Image::built_in())?;
     if let Some(sentence) = &verdict.sentence {
         voice::say(sentence);
     }
     Ok(verdict.status)
+}
+
+fn serve(spec: Spec, image: sandbox::Image) -> Result<verdict::Verdict, Error> {
+    let signals = signal::Signals::block().map_err(Error::Signals)?;
+    let plan = plan::Plan { image, ..plan::Plan::resolve(spec)? };
+    Ok(running::Running::start(plan, signals)?.serve())
+}
+
+/// Runs another image than the built-in one, as the monitor of an island: its status and the sentence about
+/// its end. For tests; the process must be single-threaded.
+#[doc(hidden)]
+pub fn try_image(spec: Spec, image: &'static [u8]) -> Result<(u8, Option<String>), String> {
+    let verdict = serve(spec, sandbox::Image::new(image)).map_err(|error| error.to_string())?;
+    Ok((verdict.status, verdict.sentence))
 }
 
 /// Why an island did not come to run.

@@ -15,7 +15,7 @@ extern crate alloc;
 #[cfg(feature = "fake")]
 extern crate std;
 
-#[cfg(feature = "fake")]
+#[cfg(feature = "conformance")]
 pub mod conformance;
 mod context;
 mod device;

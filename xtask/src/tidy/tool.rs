@@ -34,10 +34,13 @@ pub fn clippy(project: &Project) -> Result<Verdict> {
         return Ok(Verdict::Skipped("clippy is not installed (rustup component add clippy)"));
     }
     let mut findings = Vec::new();
-    for (directory, target) in [("", "target"), ("guest/pico", "target/tidy-pico")] {
+    for (directory, features) in [("", &[][..]), ("guest/pico", &[]), ("guest/pico", &["--all-features"])] {
         let manifest = project.root.join(directory).join("Cargo.toml");
         let mut command = cargo(&["clippy", "--quiet", "--workspace", "--all-targets"], &manifest);
+        // Beside the workspace's own, not in the image's source.
+        let target = if directory.is_empty() { "target" } else { "target/tidy-pico" };
         command.args(["--message-format", "short", "--target-dir"]).arg(project.root.join(target));
+        command.args(features);
         let output = command.args(["--", "-D", "warnings"]).output()?;
         let text = String::from_utf8_lossy(&output.stderr);
         findings.extend(text.lines().filter_map(|line| complaint(line, directory)));

@@ -57,7 +57,7 @@ pub fn thread_pointers() -> Check {
 }
 
 pub fn image() -> Check {
-    if sandbox::code().is_empty() {
+    if sandbox::Image::built_in().code().is_empty() {
         let remedy = "build eyot again from a complete source tree";
         return check("guest image", State::Missing, "this eyot was built without one", Some(remedy));
     }

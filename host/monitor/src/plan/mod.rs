@@ -19,7 +19,7 @@ use rustix::fs::{Mode, OFlags};
 use crate::caller::Caller;
 use crate::grant::Destinations;
 use crate::identity::Identity;
-use crate::sandbox::View;
+use crate::sandbox::{Image, View};
 use crate::serve::{Granted, Object, Port};
 use crate::stream::Streams;
 use crate::tree::{GrantedTree, open_named};
@@ -37,6 +37,7 @@ const MASKED_ELSEWHERE: &[&str] = &["run", "tmp", "proc", "sys", "dev"];
 
 /// A checked plan with everything it takes.
 pub struct Plan {
+    pub image: Image,
     pub caller: Caller,
     pub boot: Boot,
     pub trees: Vec<GrantedTree>,
@@ -101,6 +102,7 @@ impl Plan {
             seed: seed()?,
         };
         Ok(Self {
+            image: Image::built_in(),
             caller,
             boot,
             views: trees.views(),

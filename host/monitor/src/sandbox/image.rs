@@ -1,4 +1,4 @@
-//! The guest image, as built into this program.
+//! Guest images: the one built into this program, and what is read from any.
 
 use std::ops::Range;
 use std::os::fd::OwnedFd;
@@ -11,14 +11,28 @@ static PICO: &[u8] = include_bytes!(env!("EYOT_PICO_IMAGE"));
 const LOADED: u32 = 1;
 const EXECUTABLE: u32 = 1;
 
-/// A sealed memory file that holds the image, ready to be executed.
-pub fn image() -> std::io::Result<OwnedFd> {
-    sealed_file("eyot-island", PICO, true)
-}
+/// What a guest's process executes.
+#[derive(Clone, Copy)]
+pub struct Image(&'static [u8]);
 
-/// The addresses of the image's code; empty if this program was built without an image.
-pub fn code() -> Range<u64> {
-    executable(PICO).unwrap_or(0..0)
+impl Image {
+    pub const fn new(content: &'static [u8]) -> Self {
+        Self(content)
+    }
+
+    pub fn built_in() -> Self {
+        Self(PICO)
+    }
+
+    /// A sealed memory file that holds the image, ready to be executed.
+    pub fn file(self) -> std::io::Result<OwnedFd> {
+        sealed_file("eyot-island", self.0, true)
+    }
+
+    /// The addresses of the image's code; empty if it has none.
+    pub fn code(self) -> Range<u64> {
+        executable(self.0).unwrap_or(0..0)
+    }
 }
 
 /// The executable segment of a 64-bit little-endian ELF file. It has exactly one, by its linker script.

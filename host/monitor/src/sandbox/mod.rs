@@ -16,7 +16,7 @@ mod spawn;
 mod view;
 mod wall;
 
-pub use image::code;
+pub use image::Image;
 pub use limit::raise_descriptors;
 pub use spawn::{Guest, Launch, SpawnError, rehearse, spawn};
 pub use view::{Part, View};

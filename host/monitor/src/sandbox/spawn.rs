@@ -12,12 +12,13 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use super::descriptor::Table;
 use super::raw::{self, Forked};
 use super::view::{View, map_caller};
-use super::{image, limit, wall};
+use super::{Image, limit, wall};
 use crate::caller::Caller;
 use crate::signal::Signals;
 
 /// What a guest's process is made from.
 pub struct Launch<'a> {
+    pub image: Image,
     pub caller: Caller,
     pub view: &'a View,
     /// A number that no other island has now: its monitor's.
@@ -91,7 +92,9 @@ impl SpawnError {
 /// Makes the guest's process. It runs the image when this returns.
 pub fn spawn(launch: Launch) -> Result<Guest, SpawnError> {
     let at = |step| move |errno| SpawnError { step, errno };
-    let image = image::image()
+    let image = launch
+        .image
+        .file()
         .map_err(|error| at(Step::Execute)(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
     let (report, failure) = pipe_with(PipeFlags::CLOEXEC).map_err(at(Step::Fork))?;
     let (words, stderr) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(at(Step::Fork))?;
