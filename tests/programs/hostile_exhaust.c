@@ -108,6 +108,15 @@ static void state(void) {
     for (;;) getppid();
 }
 
+// The library OS's heap made a file's pages that the file does not have.
+static void bus(void) {
+    inside_site = image_call();
+    long heap = 0x7e1004455000, length = 0x1000000, behind = 1 << 20;
+    enum { BOOT = 4 };
+    if (INSIDE(SYS_mmap, heap, length, PROT_READ, MAP_SHARED | MAP_FIXED, BOOT, behind) != heap) puts("not mapped");
+    for (;;) syscall(SYS_openat, AT_FDCWD, "/etc/passwd", O_RDONLY);
+}
+
 int main(int count, char **words) {
     const char *mode = count > 1 ? words[1] : "";
     setvbuf(stdout, NULL, _IONBF, 0);
@@ -119,5 +128,6 @@ int main(int count, char **words) {
     if (!strcmp(mode, "grow")) grow();
     if (!strcmp(mode, "hidden")) hidden();
     if (!strcmp(mode, "state")) state();
+    if (!strcmp(mode, "bus")) bus();
     PROGRAM_ENDS;
 }

@@ -151,6 +151,9 @@ fn memory(stage: &Stage) -> Result<()> {
         let outcome = stage.run(&run)?.exits(137)?.one_sentence()?;
         outcome.complains("reached its memory limit of 64 MiB")?;
     }
+    // Files of the library OS whose pages the host cannot give are the end of memory, too.
+    let bus = stage.run(&program(stage, "hostile_exhaust", &["bus"])?)?.exits(137)?.one_sentence()?;
+    bus.complains("the memory of this machine")?;
     let run = program(stage, "hostile_channel", &["forgotten"])?.option(&["--memory", "64m", "--cpus", "1"]);
     stage.run(&run)?.exits(125)?.prints("forgotten\n")?.one_sentence()?;
     Ok(())

@@ -101,7 +101,14 @@ fn killed_guest(stage: &Stage) -> Result<()> {
     let mut island = stage.start(&waiting())?;
     island.wait_for_output("started", PATIENCE)?;
     let guest = guest_of(island.id())?;
-    // Root's guest is an unprivileged user's process, an ordinary caller's is the caller's own.
+    let status = fs::read_to_string(format!("/proc/{guest}/status"))?;
+    let field = |name| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim();
+    // Root's guest is a stranger to this machine, an ordinary caller's is the caller.
+    let user: u32 = field("Uid:").split('\t').next().unwrap_or_default().parse()?;
+    let own = rustix::process::getuid().as_raw();
+    ensure!(if own == 0 { user > 65534 } else { user == own }, "the guest is user {user}");
+    ensure!(field("NoNewPrivs:") == "1" && field("Seccomp:") == "2", "the wall is missing:\n{status}");
+    ensure!(field("CapPrm:").trim_matches('0').is_empty(), "the guest has capabilities:\n{status}");
     process::signal(guest, Signal::KILL);
     island.wait(PATIENCE)?.exits(137)?.one_sentence()?.complains("killed from outside")?;
     Ok(())

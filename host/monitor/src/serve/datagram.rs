@@ -51,6 +51,7 @@ impl Datagrams {
         let datagrams = Arc::new(Self { socket, ours, wide, destinations, heard: Mutex::default() });
         let mover = Arc::clone(&datagrams);
         std::thread::Builder::new()
+            .name("eyot-datagrams".into())
             .stack_size(256 * 1024)
             .spawn(move || {
                 // It ends when the guest closes its side, or gives the socket back.

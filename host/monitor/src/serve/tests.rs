@@ -345,3 +345,57 @@ fn descriptors_of_a_guest_are_not_kept() {
     // The end of the pipe shows that no copy of the other side is left.
     assert_eq!(rustix::io::read(&read, &mut [0; 1]).unwrap(), 0);
 }
+
+#[test]
+fn what_was_given_back_holds_nothing() {
+    let mut table = Table::lay("given-back", Vec::new(), Vec::new());
+    let (reply, file) = table.ask(Request::MakeMemory { length: 1 << 16 });
+    let (Ok(Reply::Opened { handle, .. }), Some(file)) = (reply, file) else { panic!("no memory") };
+    rustix::io::pwrite(&file, &[1; 1 << 16], 0).unwrap();
+    let request = Request::Forget { object: handle.object() };
+    table.say(&encode(&ToMonitor::Request { ticket: 0, request }).unwrap());
+    assert!(rustix::io::pwrite(&file, &[1; 4096], 0).is_err());
+    assert_eq!(rustix::fs::fstat(&file).unwrap().st_blocks, 0);
+}
+
+#[test]
+fn datagram_sockets_end_when_they_are_given_back() {
+    let allowed = vec![Allowance::Address(at_port(9).ip(), 9)];
+    let mut table = Table::lay("many-datagrams", allowed, Vec::new());
+    let mut kept = Vec::new();
+    for _ in 0..600 {
+        let (reply, descriptor) = table.ask(Request::Datagram { port: 0 });
+        let (Ok(Reply::Socket { handle, .. }), Some(guest)) = (reply, descriptor) else {
+            panic!("no socket")
+        };
+        let request = Request::Forget { object: handle.object() };
+        table.say(&encode(&ToMonitor::Request { ticket: 0, request }).unwrap());
+        kept.push(guest);
+    }
+    let named = |name: &str| name.trim() == "eyot-datagrams";
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let alive = || {
+        let tasks = fs::read_dir("/proc/self/task").unwrap().flatten();
+        tasks
+            .filter(|task| fs::read_to_string(task.path().join("comm")).is_ok_and(|name| named(&name)))
+            .count()
+    };
+    // Another test may have a socket or two of its own.
+    while alive() > 20 {
+        assert!(Instant::now() < deadline, "{} threads stay behind", alive());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn nothing_lends_its_owners_rights_to_what_is_written() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut table = Table::lay("set-user", Vec::new(), Vec::new());
+    let path = table._scratch.0.join("volume/file");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o6755)).unwrap();
+    let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
+    assert!(table.ask(Request::Open { at: at(1, "file"), access: Access::Read }).0.is_ok());
+    assert_eq!(mode(), 0o6755);
+    assert!(table.ask(Request::Open { at: at(1, "file"), access: Access::ReadWrite }).0.is_ok());
+    assert_eq!(mode(), 0o755);
+}
