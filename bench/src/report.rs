@@ -13,6 +13,9 @@ use crate::machine::Machine;
 use crate::outcome::Outcome;
 use crate::row::{Row, Verdict};
 
+/// By how much the greatest native figure may exceed the least before a row is called noisy.
+const NOISE: f64 = 1.25;
+
 /// One side of a row.
 #[derive(Serialize)]
 pub struct Side {
@@ -35,6 +38,8 @@ pub struct Judged {
     pub least_score: f64,
     pub greatest_score: f64,
     pub verdict: Verdict,
+    /// The native rounds differ so much among themselves that the machine was measured, not eyot.
+    pub noisy: bool,
     pub beside: BTreeMap<String, Side>,
     pub notes: Vec<String>,
 }
@@ -50,6 +55,7 @@ impl Judged {
         let eyot = side(&race.eyot);
         // Rows without a native side do not look at it.
         let against = |figure: Option<f64>, eyot| row.judge.score(figure.unwrap_or(f64::NAN), eyot);
+        let noisy = race.native.as_ref().is_some_and(|all| all.greatest() > NOISE * all.least());
         let score = against(native.as_ref().map(|side| side.median), eyot.median);
         let rounds: Series = eyot
             .rounds
@@ -63,6 +69,7 @@ impl Judged {
             least_score: rounds.least(),
             greatest_score: rounds.greatest(),
             verdict: row.verdict(score),
+            noisy,
             beside: race.beside.iter().map(|(what, series)| (what.clone(), side(series))).collect(),
             notes: race.notes.clone(),
             native,
@@ -125,5 +132,6 @@ mod tests {
         assert_eq!((judged.score, judged.score_of_best), (1.5, 1.0));
         assert_eq!((judged.least_score, judged.greatest_score), (0.5, 3.0));
         assert_eq!(judged.verdict, Verdict::Bar);
+        assert!(judged.noisy, "100 is far from 10");
     }
 }

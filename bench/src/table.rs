@@ -34,7 +34,7 @@ fn measured(row: &Row, result: &Judged) -> String {
         &format!("{}–{}", short(result.least_score), short(result.greatest_score)),
         &limit(row.bar),
         &limit(row.aim),
-        words(result.verdict),
+        &verdict(result),
     ]);
     for (name, side) in &result.beside {
         let ratio = result.native.as_ref().map_or(f64::NAN, |native| side.median / native.median);
@@ -58,12 +58,13 @@ fn measured(row: &Row, result: &Judged) -> String {
     text
 }
 
-fn words(verdict: Verdict) -> &'static str {
-    match verdict {
+fn verdict(result: &Judged) -> String {
+    let words = match result.verdict {
         Verdict::Aim => "met, aim too",
         Verdict::Bar => "met",
         Verdict::Missed => "NOT MET",
-    }
+    };
+    if result.noisy { format!("{words} (noisy)") } else { words.to_owned() }
 }
 
 /// A difference is shown with its unit, a quotient has none.

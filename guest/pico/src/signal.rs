@@ -215,8 +215,11 @@ fn clock(frame: &mut Frame) {
     frame.rax = result as u64;
 }
 
-/// Our own fault.
+/// Our own fault; or a page of our memory files that the host could not give us.
 fn broken(signal: u32, frame: &Frame) -> ! {
+    if signal == linux::SIGBUS {
+        crate::pico::halt(abi::exit::Exit::OutOfMemory);
+    }
     crate::pico::broken(format_args!(
         "signal {signal} at {:#x} (address {:#x}, stack {:#x})",
         frame.rip, frame.address, frame.rsp

@@ -4,8 +4,9 @@
 //! first process joins through a descriptor opened here, before it gives up its rights. The group goes with
 //! the monitor; one that a killed monitor left behind is removed by the next.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ const MOUNT: &str = "/sys/fs/cgroup";
 pub struct Group {
     path: PathBuf,
     version: Version,
+    /// Opened at the start, so that a guest that takes all our descriptors does not blind us.
+    events: Option<File>,
 }
 
 /// Which of the two interfaces a group has.
@@ -40,8 +43,13 @@ impl Group {
             return None;
         }
         sweep(parent);
-        let group = Self { path: parent.join(format!("{PREFIX}{}", std::process::id())), version };
-        fs::create_dir(&group.path).ok()?;
+        let path = parent.join(format!("{PREFIX}{}", std::process::id()));
+        fs::create_dir(&path).ok()?;
+        let events = match version {
+            Version::One => "memory.oom_control",
+            Version::Two => "memory.events",
+        };
+        let group = Self { events: File::open(path.join(events)).ok(), path, version };
         // From here on dropping the group removes it.
         group.limit(bytes).then_some(group)
     }
@@ -68,11 +76,9 @@ impl Group {
 
     /// Whether the limit has killed.
     pub fn has_killed(&self) -> bool {
-        let file = match self.version {
-            Version::One => "memory.oom_control",
-            Version::Two => "memory.events",
-        };
-        let events = fs::read_to_string(self.path.join(file)).unwrap_or_default();
+        let mut text = [0; 1024];
+        let length = self.events.as_ref().and_then(|events| events.read_at(&mut text, 0).ok()).unwrap_or(0);
+        let events = String::from_utf8_lossy(&text[..length]);
         events.lines().filter_map(|line| line.strip_prefix("oom_kill ")).any(|count| count.trim() != "0")
     }
 

@@ -13,7 +13,7 @@ use rustix::io::read;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use crate::cgroup::Group;
-use crate::launch::{StartError, launch};
+use crate::launch::{Launched, StartError, launch};
 use crate::plan::Plan;
 use crate::sandbox::Guest;
 use crate::serve::{End, Granted, Server, Session, window};
@@ -25,6 +25,9 @@ use crate::watch::{self, Watch};
 const SIGWINCH: u8 = 28;
 /// How long a guest may take to end after its last word.
 const FAREWELL: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
+/// How long a watched guest may go on before it is looked at.
+const PULSE: Timespec = Timespec { tv_sec: 0, tv_nsec: watch::INTERVAL.as_nanos() as i64 };
+
 /// A living island.
 pub struct Running {
     guest: Guest,
@@ -45,7 +48,7 @@ impl Running {
         let master = plan.streams.pseudo.as_ref().map(Pseudo::master).transpose()?;
         let kept = plan.streams.pseudo.take().map(Pseudo::keep).transpose()?;
         let group = plan.memory.and_then(Group::with_memory);
-        let (channel, guest) = launch(&plan, &granted.descriptors, group.as_ref())?;
+        let Launched { channel, guest, state } = launch(&plan, &granted.descriptors, group.as_ref())?;
         // The monitor's copies would keep pipes and the terminal from ending with the island.
         let Granted { descriptors, objects } = granted;
         drop(descriptors);
@@ -66,7 +69,7 @@ impl Running {
         };
         let evidence = Evidence { memory: plan.memory, ..Evidence::default() };
         let limit = plan.memory.filter(|_| group.is_none());
-        let watch = limit.map(|limit| Watch { process: guest.process, limit });
+        let watch = limit.map(|limit| Watch::new(guest.process, state, limit)).transpose()?;
         let session = Session::new(channel, server)?;
         Ok(Self { guest, session, signals, copying, terminal, group, watch, evidence })
     }
@@ -77,14 +80,12 @@ impl Running {
             let ended = self.wait();
             self.pass_signals();
             let end = if ended { self.session.finish() } else { self.session.go_on() };
-            match end {
-                Some(End::Claim(exit)) => self.evidence.claim = Some(exit.clone()),
-                Some(End::Refused(sentence)) => self.evidence.closed = Some(sentence.clone()),
+            match end.cloned() {
+                Some(End::Claim(exit)) => self.evidence.claim = Some(exit),
+                Some(End::Refused(sentence)) => self.evidence.closed = Some(sentence),
                 Some(End::Gone) => {}
                 None if ended => {}
-                None if self.watch.as_ref().is_some_and(Watch::is_exceeded) => {
-                    self.evidence.out_of_memory = true
-                }
+                None if self.is_over_limit() => self.evidence.out_of_memory = true,
                 None => continue,
             }
             return self.end();
@@ -107,8 +108,13 @@ impl Running {
             ),
         ];
         // An interrupted wait is as good as any other.
-        let _ = poll(&mut polled, self.watch.as_ref().map(|_| &watch::INTERVAL));
+        let _ = poll(&mut polled, self.watch.as_ref().map(|_| &PULSE));
         polled[0].revents().contains(PollFlags::IN)
+    }
+
+    fn is_over_limit(&mut self) -> bool {
+        let Some(watch) = self.watch.as_mut().filter(|watch| watch.is_due()) else { return false };
+        watch.is_exceeded(self.session.memory_files())
     }
 
     fn pass_signals(&mut self) {

@@ -87,7 +87,7 @@ pub fn judge(evidence: Evidence) -> Verdict {
 fn claimed(claim: Exit, memory: Option<u64>) -> Verdict {
     match claim {
         Exit::Status(status) => Verdict::quiet(status),
-        Exit::Signal(signal) => Verdict::quiet(BY_SIGNAL | (signal & 0x7f)),
+        Exit::Signal(signal) => by_signal(signal & 0x7f),
         Exit::NotStarted { reason: NotStarted::NotFound, message } => {
             Verdict::with(NOT_FOUND, harmless(&message))
         }
@@ -99,6 +99,21 @@ fn claimed(claim: Exit, memory: Option<u64>) -> Verdict {
             Verdict::with(FAILED, format!("the library OS could not go on: {}", harmless(&message)))
         }
     }
+}
+
+/// A shell names the signal that a crash ends with; of signals that somebody sent, the sender knows.
+fn by_signal(signal: u8) -> Verdict {
+    let name = match signal {
+        4 => "SIGILL, a bad instruction",
+        5 => "SIGTRAP, a breakpoint",
+        6 => "SIGABRT, by its own wish",
+        7 => "SIGBUS, memory behind the end of a file",
+        8 => "SIGFPE, a bad calculation",
+        11 => "SIGSEGV, a bad address",
+        31 => "SIGSYS, a bad system call",
+        _ => return Verdict::quiet(BY_SIGNAL | signal),
+    };
+    Verdict::with(BY_SIGNAL | signal, format!("the program crashed: signal {signal} ({name})"))
 }
 
 fn out_of_memory(memory: Option<u64>) -> Verdict {

@@ -45,6 +45,11 @@ pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, MessageError> {
     if bytes.len() > MESSAGE_MAX { Err(MessageError::TooLong) } else { Ok(bytes) }
 }
 
+/// Encodes a message into a buffer, without a heap.
+pub fn encode_into<'a, T: Serialize>(message: &T, buffer: &'a mut [u8]) -> Result<&'a [u8], MessageError> {
+    postcard::to_slice(message, buffer).map(|bytes| &*bytes).map_err(|_| MessageError::TooLong)
+}
+
 /// Decodes a message; trailing bytes are an error.
 pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, MessageError> {
     match postcard::take_from_bytes(bytes) {

@@ -3,7 +3,10 @@
 mod command;
 mod comparison;
 mod go;
+mod hostile;
+mod input;
 mod java;
+mod life;
 mod network;
 mod nginx;
 mod node;
@@ -27,6 +30,9 @@ const TABLES: &[&[Case]] = &[
     node::CASES,
     go::CASES,
     java::CASES,
+    hostile::CASES,
+    input::CASES,
+    life::CASES,
     network::CASES,
     signals::CASES,
     terminal::CASES,

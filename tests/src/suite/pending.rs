@@ -31,10 +31,6 @@ const PENDING: &[Pending] = &[
     pending("comparison/vector_io", "differs from native"),
     pending("shell/busybox-applets", "reads standard input without -i"),
     pending("shell/busybox-files", "named pipes on volumes"),
-    pending("hostile/*", "under work"),
-    pending("input/*", "under work"),
-    pending("life/*", "under work"),
-    pending("lifetime/*", "under work"),
 ];
 
 const fn pending(cases: &'static str, reason: &'static str) -> Pending {

@@ -133,7 +133,7 @@ fn missing_interpreter(path: &[u8], interpreter: &[u8]) -> LoadError {
 /// Why a file that exists cannot be opened as a program.
 fn refusal(errno: Errno) -> &'static str {
     match errno {
-        Errno::EACCES => "is not an executable file, or may not be read",
+        Errno::EACCES => "is not executable, or may not be read on this island; chmod +rx makes it so",
         Errno::EISDIR => "is a directory",
         Errno::ENOTDIR => "a part of the path is not a directory",
         Errno::ELOOP => "too many symbolic links",

@@ -5,11 +5,12 @@
 //! ticket says that its answer brings a datagram socket (`socket.rs` must know).
 
 use alloc::collections::VecDeque;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use abi::exit::Exit;
-use abi::message::{ToGuest, ToMonitor, decode, encode};
+use abi::message::{ToGuest, ToMonitor, decode, encode, encode_into};
 use abi::network::Protocol;
 use abi::pico::descriptor;
 use abi::request::{Reply, Request};
@@ -69,10 +70,17 @@ fn flush() {
 
 /// Tells the monitor how the guest ends, as far as it listens.
 pub fn last_word(exit: Exit) {
-    let message = encode(&ToMonitor::Exit(exit)).unwrap_or_default();
+    // On the stack: the heap may be full, or in a state that ended the guest.
+    let mut buffer = [0; 8 * 1024];
+    let brief = ToMonitor::Exit(Exit::Broken { message: String::new() });
+    let message = match encode_into(&ToMonitor::Exit(exit), &mut buffer) {
+        Ok(message) => message.len(),
+        Err(_) => encode_into(&brief, &mut buffer).map_or(0, <[u8]>::len),
+    };
+    let message = &buffer[..message];
     let never = core::sync::atomic::AtomicU32::new(0);
     for _ in 0..1000 {
-        if deliver(&message) {
+        if deliver(message) {
             return;
         }
         host::futex_wait(&never, 0, Some(1_000_000));

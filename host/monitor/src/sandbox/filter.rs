@@ -41,6 +41,9 @@ const fn allow(number: libc::c_long, alternatives: &'static [&'static [Condition
 /// Without conditions.
 const ANY: &[&[Condition]] = &[&[]];
 
+/// Flags of mmap that say where and how, not what.
+const PLACED: i32 = libc::MAP_FIXED | libc::MAP_NORESERVE;
+
 /// The calls every picoprocess may make, frequent ones first.
 const ALWAYS: &[Rule] = &[
     // Data. Flags: RWF_NOWAIT only; nothing for writes (RWF_APPEND and the like).
@@ -59,7 +62,14 @@ const ALWAYS: &[Rule] = &[
     // Its own threads, the one signal that stands for a kick.
     allow(libc::SYS_tgkill, &[&[Is(0, OWN_THREAD_GROUP), Is(2, KICK)]]),
     // Memory.
-    allow(libc::SYS_mmap, ANY),
+    // No shared anonymous memory, which no limit counts; no huge page pool, no locked pages.
+    allow(
+        libc::SYS_mmap,
+        &[
+            &[Within(3, (libc::MAP_SHARED | PLACED) as u32)],
+            &[Within(3, (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | PLACED) as u32)],
+        ],
+    ),
     allow(libc::SYS_mprotect, ANY),
     allow(libc::SYS_munmap, ANY),
     allow(libc::SYS_mremap, ANY),

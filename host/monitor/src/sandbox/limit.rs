@@ -5,8 +5,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Descriptors an island may hold, where the caller's own limit allows it.
 const DESCRIPTORS: u64 = 1 << 20;
-/// Host processes and threads. The host counts them by user, and all islands of root run as one user, so
-/// this is no fair share but the end of a fork bomb.
+/// Host processes and threads. The host counts them by user; each island of root is one, those of an ordinary
+/// caller share the caller's. No fair share, but the end of a fork bomb.
 const THREADS: u64 = 8192;
 
 /// Sets the limits; `data` bounds private memory. None can be raised again later: hard and soft are the same.

@@ -21,6 +21,8 @@ pub struct Launch<'a> {
     pub image: Image,
     pub caller: Caller,
     pub view: &'a View,
+    /// A number that no other island has now: its monitor's.
+    pub number: u32,
     /// What the process is called in lists of processes.
     pub name: &'a CStr,
     /// What it is granted, at the numbers from [`abi::pico::descriptor::CONTROL`] on.
@@ -133,7 +135,7 @@ fn child(launch: &Launch, table: &Table) -> Result<std::convert::Infallible, Spa
     limit::set(launch.data).map_err(at(Step::Limits))?;
     wall::drop_bounding_set();
     if launch.caller.is_root() && !view.in_user_namespace() {
-        wall::become_nobody().map_err(at(Step::User))?;
+        wall::become_stranger(launch.number).map_err(at(Step::User))?;
     }
     wall::drop_capabilities().map_err(at(Step::Capabilities))?;
     wall::tie().map_err(at(Step::Tie))?;

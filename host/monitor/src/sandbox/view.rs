@@ -120,10 +120,12 @@ impl Part {
         }
     }
 
-    /// Puts the empty directory over what is masked.
+    /// Puts the empty directory over what is masked, and over what tells of the kernel.
     fn mask(&self, copy: &OwnedFd, root: &OwnedFd) -> Result<(), Errno> {
+        // A volume was granted with all that is in it.
+        let kernels = if self.tree == Tree(0) { kernels(&self.source) } else { Vec::new() };
         let mut unused = None;
-        for name in self.masked {
+        for name in self.masked.iter().copied().chain(kernels.iter().map(String::as_str)) {
             let mask = unused.take().map_or_else(|| clone(root, Path::new(NONE)), Ok)?;
             match attach(&mask, copy, Path::new(name)) {
                 Ok(()) => {}
@@ -134,6 +136,28 @@ impl Part {
         }
         Ok(())
     }
+}
+
+/// Places below a root where file systems of the kernel's own are mounted (proc_pid_mountinfo(5)): they tell
+/// of processes and devices, wherever they are.
+fn kernels(root: &Path) -> Vec<String> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    mounts.lines().filter_map(|line| kernels_mount(line, root)).collect()
+}
+
+fn kernels_mount(line: &str, root: &Path) -> Option<String> {
+    const KINDS: [&str; 9] =
+        ["proc", "sysfs", "cgroup", "cgroup2", "debugfs", "tracefs", "securityfs", "bpf", "devpts"];
+    let (mount, system) = line.split_once(" - ")?;
+    if !KINDS.contains(&system.split(' ').next()?) {
+        return None;
+    }
+    let place = mount.split(' ').nth(4)?.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\");
+    let inside = Path::new(&place).strip_prefix(root).ok()?;
+    let inside = inside.to_str().filter(|inside| !inside.is_empty())?;
+    // Those at the root are masked by name, or lie below what is.
+    let top = inside.split('/').next()?;
+    (!["proc", "sys", "dev", "run", "tmp"].contains(&top)).then(|| inside.to_owned())
 }
 
 /// From here on nothing that is mounted here reaches any other name space.
@@ -178,4 +202,21 @@ pub fn map_caller(user: u32, group: u32) -> Result<(), Errno> {
     write("/proc/self/setgroups", "deny".into())?;
     write("/proc/self/uid_map", format!("{user} {user} 1"))?;
     write("/proc/self/gid_map", format!("{group} {group} 1"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_systems_of_the_kernel_are_found_wherever_they_are() {
+        let line =
+            |place: &str, kind: &str| format!("30 1 0:25 / {place} rw,nosuid shared:1 - {kind} none rw");
+        let found = |place, kind| kernels_mount(&line(place, kind), Path::new("/"));
+        assert_eq!(found("/srv/jail/proc", "proc").as_deref(), Some("srv/jail/proc"));
+        assert_eq!(found("/srv/a\\040b/sys", "sysfs").as_deref(), Some("srv/a b/sys"));
+        assert_eq!(found("/proc", "proc"), None);
+        assert_eq!(found("/srv/data", "ext4"), None);
+        assert_eq!(kernels_mount(&line("/srv/proc", "proc"), Path::new("/var")), None);
+    }
 }

@@ -20,10 +20,19 @@ use crate::identity::NOBODY;
 /// The newest Landlock this was written for; older kernels give what they have.
 const LANDLOCK: ABI = ABI::V6;
 
-/// Gives up root for nobody without groups.
-pub fn become_nobody() -> Result<(), Errno> {
+/// User numbers that no system hands out (systemd's UIDS-GIDS.md: 1879048192 to 2147483647 are unused).
+const STRANGERS: u32 = 0x7e00_0000;
+
+/// Gives up root for a user that owns nothing on this machine, not even what nobody owns, and that no other
+/// island is: the kernel's limits by user are each island's own. `number` is one that no other island has.
+pub fn become_stranger(number: u32) -> Result<(), Errno> {
     set_thread_groups(&[])?;
-    let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+    // Inside some containers there are no such users.
+    become_user(STRANGERS + number % 0x100_0000).or_else(|_| become_user(NOBODY))
+}
+
+fn become_user(number: u32) -> Result<(), Errno> {
+    let (user, group) = (Uid::from_raw(number), Gid::from_raw(number));
     set_thread_res_gid(group, group, group)?;
     set_thread_res_uid(user, user, user)
 }

@@ -12,10 +12,11 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use abi::network::{DATAGRAM_HEADER, datagram_header, split_datagram};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::io::Errno;
 use rustix::net::sockopt::socket_domain;
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, recvfrom, send, sendto, socketpair,
+    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, recv, recvfrom, send, sendto,
+    shutdown, socketpair,
 };
 
 use crate::grant::Destinations;
@@ -30,6 +31,8 @@ const PACKET: usize = 65_536 + DATAGRAM_HEADER;
 #[derive(Debug)]
 pub struct Datagrams {
     socket: OwnedFd,
+    /// Our side of the pair.
+    ours: OwnedFd,
     /// The socket speaks IPv6, to IPv4 peers as well.
     wide: bool,
     destinations: Arc<RwLock<Destinations>>,
@@ -45,13 +48,13 @@ impl Datagrams {
         let wide = socket_domain(&socket)? == AddressFamily::INET6;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-        let datagrams = Arc::new(Self { socket, wide, destinations, heard: Mutex::default() });
+        let datagrams = Arc::new(Self { socket, ours, wide, destinations, heard: Mutex::default() });
         let mover = Arc::clone(&datagrams);
         std::thread::Builder::new()
             .stack_size(256 * 1024)
             .spawn(move || {
-                // It ends when the guest closes its side.
-                let _ = mover.carry(&ours);
+                // It ends when the guest closes its side, or gives the socket back.
+                let _ = mover.carry();
             })
             .map_err(|_| Errno::AGAIN)?;
         Ok((datagrams, theirs))
@@ -73,11 +76,17 @@ impl Datagrams {
         sendto(&self.socket, data, SendFlags::NOSIGNAL | SendFlags::DONTWAIT, &to)
     }
 
-    fn carry(&self, guest: &OwnedFd) -> Result<(), Errno> {
-        let socket = fcntl_dupfd_cloexec(&self.socket, 0)?;
+    /// Ends the conversation, whether the guest has closed its side or not: its threads are counted.
+    pub fn end(&self) {
+        // It fails only for a pair that is shut already.
+        let _ = shutdown(&self.ours, Shutdown::Both);
+    }
+
+    fn carry(&self) -> Result<(), Errno> {
+        let guest = &self.ours;
         let mut buffer = vec![0; PACKET];
         loop {
-            let mut polled = [PollFd::new(guest, PollFlags::IN), PollFd::new(&socket, PollFlags::IN)];
+            let mut polled = [PollFd::new(guest, PollFlags::IN), PollFd::new(&self.socket, PollFlags::IN)];
             match poll(&mut polled, None) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(error),

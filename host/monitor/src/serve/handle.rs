@@ -113,7 +113,6 @@ impl Server {
         let file = memfd_create("eyot-memory", flags | MemfdFlags::NOEXEC_SEAL)
             .or_else(|_| memfd_create("eyot-memory", flags))?;
         ftruncate(&file, length)?;
-        fcntl_add_seals(&file, SealFlags::SEAL)?;
         self.memory_objects -= length;
         let attributes = describe(&fstat(&file)?, Identity::Same);
         let object = Object::Memory { file: fcntl_dupfd_cloexec(&file, 0)?, length };
@@ -142,13 +141,22 @@ impl Server {
     /// The guest has closed its descriptor.
     pub(super) fn forget(&mut self, number: u32) {
         match self.objects.forget(number) {
-            Some(Object::Memory { length, .. }) => {
-                self.memory_objects = self.memory_objects.saturating_add(length)
+            Some(Object::Memory { file, length }) => {
+                empty(&file);
+                self.memory_objects = self.memory_objects.saturating_add(length);
             }
+            Some(Object::Datagrams(datagrams)) => datagrams.end(),
             Some(Object::Listener { port }) => self.stop_listening(port),
             _ => {}
         }
     }
+}
+
+/// A memory object that is given back holds nothing any more, whatever the guest has kept of it.
+fn empty(file: &OwnedFd) {
+    // Neither can fail for a memory file of ours that has no seals yet.
+    let _ = ftruncate(file, 0);
+    let _ = fcntl_add_seals(file, SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL);
 }
 
 fn later(job: Result<super::Job, Errno>) -> Served {

@@ -10,11 +10,21 @@ use std::sync::Arc;
 use abi::Handle;
 use abi::pico::descriptor::FIRST_FREE;
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::process::{Resource, getrlimit};
 
 use super::datagram::Datagrams;
 
 /// The most objects an island may hold at once.
 pub const OBJECTS_MOST: usize = 65_536;
+/// Descriptors that stay the monitor's own: answers on their way, threads at work, streams.
+const OWN: u64 = 640;
+
+/// The most that this process's limit of descriptors allows.
+fn most() -> usize {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let rest = if limit > 2 * OWN { limit - OWN } else { limit / 2 };
+    usize::try_from(rest).unwrap_or(OBJECTS_MOST).min(OBJECTS_MOST)
+}
 
 /// What is kept.
 #[derive(Debug)]
@@ -46,10 +56,17 @@ impl Object {
 }
 
 /// The table. Number 0 names nothing.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Objects {
     slots: Vec<Option<Object>>,
     free: Vec<u32>,
+    most: usize,
+}
+
+impl Default for Objects {
+    fn default() -> Self {
+        Self { slots: Vec::new(), free: Vec::new(), most: most() }
+    }
 }
 
 impl Objects {
@@ -59,7 +76,7 @@ impl Objects {
             self.slots[number as usize - 1] = Some(object);
             return Ok(number);
         }
-        if self.slots.len() >= OBJECTS_MOST {
+        if self.slots.len() >= self.most {
             return Err(Errno::MFILE);
         }
         self.slots.push(Some(object));
@@ -137,7 +154,7 @@ mod tests {
     #[test]
     fn there_is_an_end_to_objects() {
         let mut objects = Objects::default();
-        for _ in 0..OBJECTS_MOST {
+        for _ in 0..most() {
             objects.keep(Object::Terminal).unwrap();
         }
         assert_eq!(objects.keep(Object::Terminal), Err(Errno::MFILE));

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use super::channel::{Channel, Closed, Sent};
 use super::worker::Workers;
-use super::{Answer, Outcome, Served, Server};
+use super::{Answer, Object, Outcome, Served, Server};
 use crate::voice;
 
 /// Requests that may be under way at once.
@@ -62,6 +62,14 @@ impl Session {
             lines: LINES,
             end: None,
             buffer: Some(Box::new([0; MESSAGE_MAX + 1])),
+        })
+    }
+
+    /// The files of the memory objects that the guest has.
+    pub fn memory_files(&self) -> impl Iterator<Item = &OwnedFd> {
+        self.server.objects.iter().filter_map(|object| match object {
+            Object::Memory { file, .. } => Some(file),
+            _ => None,
         })
     }
 
@@ -158,7 +166,7 @@ impl Session {
     fn say(&mut self, text: &str) {
         if let Some(left) = self.lines.checked_sub(1) {
             self.lines = left;
-            voice::say(&voice::harmless(text));
+            voice::repeat(text);
         }
     }
 

@@ -6,7 +6,9 @@
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use abi::file::Access;
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, open, openat2};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, chmodat, fstat, fstatfs, open, openat2,
+};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 
 use super::{GrantedTree, Relative, Rights};
@@ -15,6 +17,7 @@ pub(super) const BENEATH: ResolveFlags =
     ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 const OTHERS_READ: u32 = 0o4;
 const OTHERS_SEARCH: u32 = 0o1;
+const SET_ID: u32 = 0o6000;
 
 /// A file that was found but not opened.
 pub struct Found {
@@ -39,8 +42,27 @@ impl Found {
             FileType::Symlink => return Err(Errno::LOOP),
             _ => return Err(Errno::NXIO),
         }
+        if flags.intersects(OFlags::WRONLY | OFlags::RDWR) {
+            self.drop_privileges()?;
+        }
         let always = OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         open(self.itself(), flags | always, Mode::empty())
+    }
+}
+
+impl Found {
+    /// Takes set-user-ID and set-group-ID from a file that the island is about to write to. The kernel does
+    /// so at a write, but not for memory that is mapped, nor for root's monitor.
+    fn drop_privileges(&self) -> Result<(), Errno> {
+        if self.stat.st_mode & SET_ID == 0 || self.kind() != FileType::RegularFile {
+            return Ok(());
+        }
+        chmodat(
+            CWD,
+            self.itself(),
+            Mode::from_raw_mode(self.stat.st_mode & !SET_ID & 0o7777),
+            AtFlags::empty(),
+        )
     }
 }
 
@@ -61,6 +83,9 @@ impl GrantedTree {
             Rights::Read | Rights::Write => self.step(&self.root, path.bytes())?,
         };
         let stat = fstat(&place)?;
+        if matches!(self.rights, Rights::Others { .. }) && is_kernels(&place)? {
+            return Err(Errno::NOENT);
+        }
         Ok(Found { place, stat })
     }
 
@@ -129,6 +154,16 @@ impl GrantedTree {
         let Rights::Others { masked } = self.rights else { return false };
         masked.iter().any(|masked| masked.as_bytes() == path.bytes())
     }
+}
+
+/// Whether this lies in a file system that tells of the kernel and its processes: /proc and /sys are masked
+/// at the root, but may be mounted elsewhere, for instance for a chroot.
+fn is_kernels(place: &OwnedFd) -> Result<bool, Errno> {
+    let kind = fstatfs(place)?.f_type;
+    Ok([libc::PROC_SUPER_MAGIC, libc::SYSFS_MAGIC, libc::CGROUP_SUPER_MAGIC, libc::CGROUP2_SUPER_MAGIC]
+        .contains(&kind)
+        || [libc::DEBUGFS_MAGIC, libc::TRACEFS_MAGIC, libc::SECURITYFS_MAGIC, libc::BPF_FS_MAGIC]
+            .contains(&kind))
 }
 
 /// Opens what the caller named, for the caller: links are followed, rights are the caller's.

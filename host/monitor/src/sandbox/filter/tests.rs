@@ -122,6 +122,18 @@ fn files_are_only_opened_to_be_read() {
 }
 
 #[test]
+fn memory_comes_from_where_it_is_counted() {
+    let map = |flags: i32| judge(&inside(libc::SYS_mmap, [0, 4096, 3, flags as u64, u64::MAX, 0]));
+    let placed = libc::MAP_FIXED | libc::MAP_NORESERVE;
+    assert_eq!(map(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | placed), ALLOWED);
+    assert_eq!(map(libc::MAP_SHARED | placed), ALLOWED);
+    assert_eq!(map(libc::MAP_SHARED | libc::MAP_ANONYMOUS), REFUSED);
+    for flag in [libc::MAP_HUGETLB, libc::MAP_LOCKED, libc::MAP_POPULATE, libc::MAP_GROWSDOWN] {
+        assert_eq!(map(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flag), REFUSED, "{flag:#x}");
+    }
+}
+
+#[test]
 fn options_by_level_and_name() {
     let set = |level: i32, name: i32| {
         judge(&inside(libc::SYS_setsockopt, [3, level as u64, name as u64, 4096, 4, 0]))

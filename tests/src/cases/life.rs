@@ -1,0 +1,250 @@
+//! How islands begin and end: signals, closed streams, many at once, many in a row; nothing stays.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use eyot_tests::island::Run;
+use eyot_tests::package::{BUSYBOX, DASH, PYTHON};
+use eyot_tests::process;
+use rustix::process::Signal;
+
+use crate::suite::case::{Case, ISLANDERS, case};
+use crate::suite::stage::{Stage, text};
+
+const fn life(name: &'static str, body: fn(&Stage) -> Result<()>) -> Case {
+    case(name, body).needs(&[BUSYBOX, DASH, PYTHON]).callers(ISLANDERS)
+}
+
+pub const CASES: &[Case] = &[
+    life("life/signals", signals),
+    life("life/handled-signals", handled_signals),
+    life("life/killed-monitor", killed_monitor),
+    life("life/killed-guest", killed_guest),
+    life("life/acknowledged-data", acknowledged_data),
+    life("life/closed-streams", closed_streams),
+    life("life/arguments", arguments),
+    life("life/twenty-at-once", twenty_at_once).limit_s(120),
+    life("life/again-and-again", again_and_again).limit_s(120),
+    life("life/idle", idle),
+];
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn sleeper() -> Run {
+    Run::new(["dash", "-c", "echo started; while :; do read -r line; done"]).option(&["-i"])
+}
+
+/// A program that says `started`, and waits.
+fn waiting() -> Run {
+    Run::new(["/usr/bin/python3", "-c", "import time; print('started', flush=True); time.sleep(100)"])
+}
+
+fn signals(stage: &Stage) -> Result<()> {
+    for (signal, number) in [(Signal::TERM, 15), (Signal::HUP, 1), (Signal::USR1, 10), (Signal::QUIT, 3)] {
+        let mut island = stage.start(&waiting())?;
+        island.wait_for_output("started", PATIENCE)?;
+        island.signal(signal);
+        island.wait(PATIENCE)?.exits(128 + number)?;
+    }
+    // Python makes a KeyboardInterrupt of it, and then dies of it after all.
+    let mut island = stage.start(&waiting())?;
+    island.wait_for_output("started", PATIENCE)?;
+    island.signal(Signal::INT);
+    island.wait(PATIENCE)?.exits(130)?.complains("KeyboardInterrupt")?;
+    Ok(())
+}
+
+const HANDLING: &str = "import signal, sys, time\n\
+    signal.signal(signal.SIGTERM, lambda number, frame: (print('caught', number, flush=True), sys.exit(7)))\n\
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)\n\
+    print('started', flush=True)\n\
+    while True: time.sleep(100)";
+
+fn handled_signals(stage: &Stage) -> Result<()> {
+    let mut island = stage.start(&Run::new(["/usr/bin/python3", "-c", HANDLING]))?;
+    island.wait_for_output("started", PATIENCE)?;
+    island.signal(Signal::HUP);
+    std::thread::sleep(Duration::from_millis(200));
+    island.signal(Signal::TERM);
+    island.wait(PATIENCE)?.exits(7)?.prints("started\ncaught 15\n")?;
+    Ok(())
+}
+
+fn guest_of(monitor: u32) -> Result<u32> {
+    let family = process::descendants(monitor);
+    family.first().map(|process| process.id).context("the island has no process")
+}
+
+/// The guest dies with its monitor, however that ends, and whatever the guest is doing.
+fn killed_monitor(stage: &Stage) -> Result<()> {
+    let spinning = Run::new(["dash", "-c", "echo started; while :; do :; done"]);
+    for run in [waiting(), spinning] {
+        let mut island = stage.start(&run)?;
+        island.wait_for_output("started", PATIENCE)?;
+        let guest = guest_of(island.id())?;
+        island.signal(Signal::KILL);
+        island.wait(PATIENCE)?.exits(137)?;
+        let deadline = Instant::now() + Duration::from_secs(3);
+        while process::read(guest).is_some_and(|process| process.state != 'Z') {
+            ensure!(Instant::now() < deadline, "the guest outlives its monitor");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+    Ok(())
+}
+
+fn killed_guest(stage: &Stage) -> Result<()> {
+    let mut island = stage.start(&waiting())?;
+    island.wait_for_output("started", PATIENCE)?;
+    let guest = guest_of(island.id())?;
+    // Root's guest is an unprivileged user's process, an ordinary caller's is the caller's own.
+    process::signal(guest, Signal::KILL);
+    island.wait(PATIENCE)?.exits(137)?.one_sentence()?.complains("killed from outside")?;
+    Ok(())
+}
+
+const WRITING: &str = "import os, sys\n\
+    file = open(sys.argv[1] + '/log', 'wb', buffering=0)\n\
+    for number in range(1000000):\n\
+    \x20   file.write(b'%d\\n' % number)\n\
+    \x20   if number % 100 == 0: os.fsync(file.fileno()); print(number, flush=True)\n";
+
+/// What the program was told is written is there, although the monitor was killed at any moment.
+fn acknowledged_data(stage: &Stage) -> Result<()> {
+    let volume = stage.make_directory("volume")?;
+    let run = Run::new(["/usr/bin/python3", "-c", WRITING, &text(&volume)]).volume(&volume);
+    let mut island = stage.start(&run)?;
+    island.wait_for_output("300\n", PATIENCE)?;
+    island.signal(Signal::KILL);
+    let outcome = island.wait(PATIENCE)?;
+    let last: u64 = outcome.text().lines().last().context("no output")?.parse()?;
+    let log = fs::read_to_string(volume.join("log"))?;
+    let whole = log.lines().take(usize::try_from(last)? + 1);
+    let kept = whole.enumerate().filter(|(number, line)| line.parse() == Ok(*number)).count();
+    ensure!(kept as u64 == last + 1, "{kept} lines of {} are there", last + 1);
+    Ok(())
+}
+
+fn closed_streams(stage: &Stage) -> Result<()> {
+    let command = |words: &[&str]| stage.eyot_command(&[&["do"], words].concat());
+    let shell = |line: &str| {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", &format!("exec {} do {line}", text(&stage.eyot))]);
+        eyot_tests::island::bare(&mut command, &stage.directory);
+        command
+    };
+    let silent = shell("-i -- busybox cat <&- >&- 2>&-").status()?;
+    ensure!(silent.code().is_some_and(|code| code <= 1), "without any stream: {silent}");
+    let output = shell("-- busybox echo words 2>&-").output()?;
+    ensure!(output.stdout == b"words\n", "without standard error: {output:?}");
+    // The reader goes away: the writer hears of it.
+    let mut island = command(&["busybox", "yes"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+    let mut output = island.stdout.take().context("no output")?;
+    output.read_exact(&mut [0; 1000])?;
+    drop(output);
+    let status = island.wait()?;
+    ensure!(matches!(status.code(), Some(1 | 141)), "after its reader went away: {status}");
+    // The writer goes away.
+    let mut island =
+        command(&["-i", "busybox", "wc", "-c"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    island.stdin.take().context("no input")?.write_all(&[b'x'; 100_000])?;
+    let output = island.wait_with_output()?;
+    ensure!(output.stdout.trim_ascii() == b"100000", "after its writer went away: {output:?}");
+    // A full device.
+    let full = fs::File::options().write(true).open("/dev/full")?;
+    let status = command(&["busybox", "echo", "x"]).stdout(full).stderr(Stdio::null()).status()?;
+    ensure!(status.code().is_some(), "with a full device for output: {status}");
+    Ok(())
+}
+
+fn arguments(stage: &Stage) -> Result<()> {
+    let many: Vec<String> = (0..5000).map(|number| format!("argument-{number}")).collect();
+    let count = ["dash", "-c", "echo $#", "dash"].map(String::from);
+    stage.run(&Run::new(count.iter().chain(&many)))?.success()?.prints("5000\n")?;
+    let long = "x".repeat(120_000);
+    stage.run(&Run::new(["dash", "-c", "echo ${#1}", "dash", &long]))?.success()?.prints("120000\n")?;
+    let run = Run::new(["dash", "-c", "echo ${#LONG}"]).variable("LONG", &long);
+    stage.run(&run)?.success()?.prints("120000\n")?;
+    let strange = ["", " ", "a\nb", "'\"\\$*", "ä→\u{1f3dd}", "-v", "--"];
+    let words = ["dash", "-c", "for a; do printf '<%s>' \"$a\"; done", "dash"];
+    let expected: String = strange.iter().map(|word| format!("<{word}>")).collect();
+    stage.run(&Run::new(words.iter().chain(&strange)))?.success()?.prints(&expected)?;
+    Ok(())
+}
+
+fn twenty_at_once(stage: &Stage) -> Result<()> {
+    let mut islands = Vec::new();
+    for number in 0..20 {
+        let script = format!("import time; print('started', flush=True); time.sleep(1); print({number})");
+        islands.push(stage.start(&Run::new(["/usr/bin/python3", "-c", &script]))?);
+    }
+    for (number, island) in islands.iter_mut().enumerate() {
+        let outcome = island.wait(Duration::from_secs(60))?;
+        outcome.success()?.prints(&format!("started\n{number}\n"))?;
+    }
+    Ok(())
+}
+
+/// The names below /proc/self/fd, and what of ours lies about.
+fn belongings() -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for directory in ["/proc/self/fd", "/dev/shm", "/sys/fs/cgroup", "/sys/fs/cgroup/memory"] {
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        found.extend(entries.map(|entry| format!("{directory}/{}", entry.file_name().to_string_lossy())));
+    }
+    found
+}
+
+fn again_and_again(stage: &Stage) -> Result<()> {
+    let before = belongings();
+    for number in 0..60 {
+        let run = Run::new(["busybox", "true"]);
+        let run = if number % 3 == 0 { run.option(&["--memory", "64m"]) } else { run };
+        stage.run(&run)?.success()?.prints("")?;
+    }
+    for _ in 0..10 {
+        let mut island = stage.start(&sleeper())?;
+        island.signal(Signal::TERM);
+        let code = island.wait(PATIENCE)?.code();
+        ensure!(code == 143 || code == 0, "ended early by a signal: {code}");
+    }
+    let family = process::descendants(std::process::id());
+    ensure!(family.is_empty(), "processes stay behind: {family:?}");
+    let after = belongings();
+    let ours = |name: &&String| name.contains("eyot") || name.starts_with("/proc/self/fd");
+    let new: Vec<&String> = after.difference(&before).filter(ours).collect();
+    // Other cases run at the same time, and may have a group now.
+    let gone = |name: &&String| fs::symlink_metadata(name).is_ok();
+    std::thread::sleep(Duration::from_secs(1));
+    let left: Vec<&String> = new.into_iter().filter(gone).filter(|name| name.starts_with("/proc")).collect();
+    ensure!(left.len() <= 1, "left behind: {left:?}");
+    Ok(())
+}
+
+/// Clock ticks of processor time that a process has used (proc_pid_stat(5)).
+fn ticks(id: u32) -> Result<u64> {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
+    let (_, rest) = stat.rsplit_once(')').context("no name")?;
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    Ok(fields[11].parse::<u64>()? + fields[12].parse::<u64>()?)
+}
+
+/// An island that waits uses no measurable processor time, limited or not.
+fn idle(stage: &Stage) -> Result<()> {
+    for options in [&[][..], &["--memory", "256m"]] {
+        let mut island = stage.start(&waiting().option(options))?;
+        island.wait_for_output("started", PATIENCE)?;
+        let guest = guest_of(island.id())?;
+        std::thread::sleep(Duration::from_millis(300));
+        let before = ticks(island.id())? + ticks(guest)?;
+        std::thread::sleep(Duration::from_secs(3));
+        let used = ticks(island.id())? + ticks(guest)? - before;
+        ensure!(used <= 3, "{used} ticks in three seconds, with {options:?}");
+        island.terminate()?;
+    }
+    Ok(())
+}
