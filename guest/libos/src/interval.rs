@@ -89,15 +89,15 @@ impl Listener for IntervalTimer {
                 return;
             }
             setting.key = None;
-            if setting.interval_ns == 0 {
-                setting.next_ns = 0;
-            } else {
-                missed = (now_ns - setting.next_ns) / setting.interval_ns;
+            if let Some(times) = (now_ns - setting.next_ns).checked_div(setting.interval_ns) {
+                missed = times;
                 setting.next_ns += (missed + 1) * setting.interval_ns;
                 if let Some(this) = process.timers.find(self) {
                     let listener: Weak<dyn Listener> = Arc::downgrade(&this) as Weak<dyn Listener>;
                     setting.key = Some(process.kernel.timers.schedule(setting.next_ns, listener));
                 }
+            } else {
+                setting.next_ns = 0;
             }
         }
         if let Notice::Signal { number, value, thread } = self.notice {

@@ -27,7 +27,7 @@ const REALTIME: u32 = 256;
 /// The key of the word at an address. A word that may be in shared memory belongs to that.
 fn key(thread: &Arc<Thread>, address: u64, may_be_shared: bool) -> Result<Key> {
     let process = &thread.process;
-    if address % 4 != 0 {
+    if !address.is_multiple_of(4) {
         return Err(Errno::EINVAL);
     }
     if address >= thread.kernel().machine.user_end() {

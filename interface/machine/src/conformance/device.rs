@@ -131,10 +131,10 @@ pub fn offsets(machine: &dyn Machine) -> Verdict {
     }
     let mapped =
         machine.map(SPACE, pages(4, 1), Protection::READ, Backing::File { handle, offset: 0, shared: true });
-    machine.close(handle);
     ensure!(mapped.is_ok(), "a read-only mapping is refused: {mapped:?}");
     expect(machine, address(4), &content[..PAGE as usize])?;
     ensure!(write(machine, address(4), b"x").is_err(), "a read-only mapping is written");
+    machine.close(handle);
     Ok(())
 }
 
@@ -158,9 +158,10 @@ pub fn relocated_objects(machine: &dyn Machine) -> Verdict {
     let content = pattern(3 * PAGE as usize);
     put(machine, handle, Some(0), &content)?;
     map_object(machine, pages(0, 1), handle, PAGE, true)?;
-    machine.close(handle);
     let moved = machine.relocate(SPACE, pages(0, 1), pages(8, 2));
     ensure!(moved.is_ok(), "relocate: {moved:?}");
     expect(machine, address(8), &content[PAGE as usize..])?;
-    faults(machine, address(0), 1)
+    faults(machine, address(0), 1)?;
+    machine.close(handle);
+    Ok(())
 }
