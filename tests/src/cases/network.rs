@@ -234,14 +234,14 @@ fn granted_datagrams(stage: &Stage) -> Result<()> {
 /// A server sees its clients' own addresses, and itself where they have reached it.
 fn true_addresses(stage: &Stage) -> Result<()> {
     let (port, address) = (free_port()?, own_address()?);
-    let server = python(&format!(
+    let server = python(
         "import socket\n\
          server = socket.create_server(('0.0.0.0', 8000))\n\
          while True:\n\
          \x20   made, peer = server.accept()\n\
-         \x20   made.sendall(f'{{peer[0]}} {{made.getpeername()[1] == peer[1]}} {{made.getsockname()}}'.encode())\n\
-         \x20   made.close()\n"
-    ));
+         \x20   made.sendall(f'{peer[0]} {made.getpeername()[1] == peer[1]} {made.getsockname()}'.encode())\n\
+         \x20   made.close()\n",
+    );
     let run = server.option(&["-p", &format!("{port}:8000")]);
     let _server = stage.serve(&run, port)?;
     let ask = |to: IpAddr| -> Result<String> {

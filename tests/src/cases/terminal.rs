@@ -35,7 +35,7 @@ fn at_terminal<'a>(stage: &Stage, words: impl IntoIterator<Item = &'a str>) -> R
     Screen::start(&command, |leader| bare(leader, &stage.directory))
 }
 
-fn python<'a>(script: &'a str) -> [&'a str; 3] {
+fn python(script: &str) -> [&str; 3] {
     ["/usr/bin/python3", "-c", script]
 }
 
