@@ -89,16 +89,15 @@ impl Listener for IntervalTimer {
                 return;
             }
             setting.key = None;
-            match (now_ns - setting.next_ns).checked_div(setting.interval_ns) {
-                None => setting.next_ns = 0,
-                Some(whole) => {
-                    missed = whole;
-                    setting.next_ns += (missed + 1) * setting.interval_ns;
-                    if let Some(this) = process.timers.find(self) {
-                        let listener: Weak<dyn Listener> = Arc::downgrade(&this) as Weak<dyn Listener>;
-                        setting.key = Some(process.kernel.timers.schedule(setting.next_ns, listener));
-                    }
+            if let Some(times) = (now_ns - setting.next_ns).checked_div(setting.interval_ns) {
+                missed = times;
+                setting.next_ns += (missed + 1) * setting.interval_ns;
+                if let Some(this) = process.timers.find(self) {
+                    let listener: Weak<dyn Listener> = Arc::downgrade(&this) as Weak<dyn Listener>;
+                    setting.key = Some(process.kernel.timers.schedule(setting.next_ns, listener));
                 }
+            } else {
+                setting.next_ns = 0;
             }
         }
         if let Notice::Signal { number, value, thread } = self.notice {

@@ -344,24 +344,26 @@ fn shared(machine: &dyn Machine) -> Verdict {
     let handle = object(machine, 2 * PAGE)?;
     map_object(machine, pages(0, 2), handle, 0, true)?;
     map_object(machine, pages(8, 1), handle, PAGE, true)?;
-    machine.close(handle);
     write(machine, address(1), b"seen")?;
     expect(machine, address(8), b"seen")?;
     write(machine, address(8), b"back")?;
-    expect(machine, address(1), b"back")
+    expect(machine, address(1), b"back")?;
+    machine.close(handle);
+    Ok(())
 }
 
 fn private(machine: &dyn Machine) -> Verdict {
     let handle = object(machine, PAGE)?;
     map_object(machine, pages(0, 1), handle, 0, true)?;
     map_object(machine, pages(8, 1), handle, 0, false)?;
-    machine.close(handle);
     write(machine, BASE, b"first")?;
     expect(machine, address(8), b"first")?;
     write(machine, address(8), b"other")?;
     expect(machine, BASE, b"first")?;
     advise(machine, pages(8, 1), Advice::Discard)?;
-    expect(machine, address(8), b"first")
+    expect(machine, address(8), b"first")?;
+    machine.close(handle);
+    Ok(())
 }
 
 fn file_and_mapping(machine: &dyn Machine) -> Verdict {
@@ -382,9 +384,10 @@ fn file_and_mapping(machine: &dyn Machine) -> Verdict {
 fn beyond_object(machine: &dyn Machine) -> Verdict {
     let handle = object(machine, PAGE)?;
     map_object(machine, pages(0, 2), handle, 0, true)?;
-    machine.close(handle);
     write(machine, BASE, b"inside")?;
-    faults(machine, address(1), 1)
+    faults(machine, address(1), 1)?;
+    machine.close(handle);
+    Ok(())
 }
 
 fn clocks(machine: &dyn Machine) -> Verdict {

@@ -107,6 +107,7 @@ pub trait Device {
     /// Begins to report readiness of a handle.
     fn watch(&self, handle: Handle) -> Result<(), Code>;
 
-    /// Gives a handle back. Mappings of it stay.
+    /// Gives a handle back. Mappings of a file stay; those of a memory object may fault from then on,
+    /// because its memory counts as given back.
     fn close(&self, handle: Handle);
 }

@@ -46,6 +46,8 @@ pub fn clippy(project: &Project) -> Result<Verdict> {
         findings.extend(text.lines().filter_map(|line| complaint(line, directory)));
         findings.extend(unexplained(&output, findings.is_empty(), &manifest));
     }
+    findings.sort();
+    findings.dedup();
     Ok(Verdict::Found(findings))
 }
 

@@ -109,19 +109,15 @@ pub fn only_collectors_get_events(machine: &dyn Machine) -> Verdict {
     let soon_ns = machine.now().monotonic_ns + 1_000_000;
     machine.wait(CPU, Patience::Until(soon_ns), false, &mut events);
     ensure!(events.is_empty(), "a wait that does not collect brings {events:?}");
-    loop {
+    while events.is_empty() {
         machine.wait(CPU, Patience::Forever, true, &mut events);
-        for event in events.drain(..) {
-            match event {
-                Event::Completed { ticket: other, result: Ok(Reply::Opened { handle, .. }) }
-                    if other == ticket =>
-                {
-                    machine.close(handle);
-                    return Ok(());
-                }
-                other => return Err(format!("a request is answered by {other:?}")),
-            }
+    }
+    match events.remove(0) {
+        Event::Completed { ticket: other, result: Ok(Reply::Opened { handle, .. }) } if other == ticket => {
+            machine.close(handle);
+            Ok(())
         }
+        other => Err(format!("a request is answered by {other:?}")),
     }
 }
 
@@ -135,10 +131,10 @@ pub fn offsets(machine: &dyn Machine) -> Verdict {
     }
     let mapped =
         machine.map(SPACE, pages(4, 1), Protection::READ, Backing::File { handle, offset: 0, shared: true });
-    machine.close(handle);
     ensure!(mapped.is_ok(), "a read-only mapping is refused: {mapped:?}");
     expect(machine, address(4), &content[..PAGE as usize])?;
     ensure!(write(machine, address(4), b"x").is_err(), "a read-only mapping is written");
+    machine.close(handle);
     Ok(())
 }
 
@@ -162,9 +158,10 @@ pub fn relocated_objects(machine: &dyn Machine) -> Verdict {
     let content = pattern(3 * PAGE as usize);
     put(machine, handle, Some(0), &content)?;
     map_object(machine, pages(0, 1), handle, PAGE, true)?;
-    machine.close(handle);
     let moved = machine.relocate(SPACE, pages(0, 1), pages(8, 2));
     ensure!(moved.is_ok(), "relocate: {moved:?}");
     expect(machine, address(8), &content[PAGE as usize..])?;
-    faults(machine, address(0), 1)
+    faults(machine, address(0), 1)?;
+    machine.close(handle);
+    Ok(())
 }
