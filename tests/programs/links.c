@@ -50,13 +50,14 @@ static void symbolic(void) {
     TRY(readlink("b", target, sizeof target));
     TRY(readlink("missing", target, sizeof target));
     char name[16], previous[16] = "b";
-    for (int i = 0; i < 40; i++) {
+    for (int i = 0; i < 41; i++) {
         snprintf(name, sizeof name, "chain-%d", i);
         if (symlink(previous, name)) puts("no chain");
         strcpy(previous, name);
     }
-    TRY(access("chain-38", F_OK));
-    TRY(access("chain-39", F_OK));
+    // Not the last that may be followed: a Linux that starts a look-up over goes on counting.
+    TRY(access("chain-18", F_OK));
+    TRY(access("chain-40", F_OK));
     TRY(mkdir("d/inner", 0700));
     TRY(symlink("../d/inner", "d/back"));
     write_file("d/inner/file", "by way of a link");
