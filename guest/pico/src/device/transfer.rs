@@ -1,15 +1,15 @@
 //! Reads and writes on descriptors.
 //!
 //! A read at an offset asks for what is in the page cache (RWF_NOWAIT); the rest is left to an I/O
-//! thread. A short answer is tried once more, because a program may take a short read of a file for its
-//! end. Until the operation is complete, its handle and user memory belong to it: the library OS does
+//! thread. A short answer that ends with a page is tried once more, because a program may take a short read
+//! of a file for its end; one that ends within a page is the end, for caches hold whole pages. Until the operation is complete, its handle and user memory belong to it: the library OS does
 //! not close the handle before.
 
 use alloc::vec::Vec;
 
 use abi::{Code, Handle};
 use linux_raw_sys::{errno, general as linux};
-use machine::{Sink, Source, Ticket, Transfer, UserRange};
+use machine::{PAGE, Sink, Source, Ticket, Transfer, UserRange};
 
 use super::control;
 use crate::{host, io};
@@ -137,7 +137,7 @@ pub fn read(handle: Handle, offset: Option<u64>, to: Sink<'_>) -> Result<Transfe
     }
     let mut done = 0;
     let missed = match parts.read(file, offset, linux::RWF_NOWAIT) {
-        Ok(length) if length == 0 || length == parts.length() => {
+        Ok(length) if length == 0 || length == parts.length() || !(offset + length).is_multiple_of(PAGE) => {
             done = length;
             false
         }
