@@ -2,7 +2,8 @@
 //!
 //! Such trees lie in a mount namespace whose root holds nothing else, so what a path could reach beyond
 //! its tree was granted too. Only the last component's link is refused here; the guest resolves links
-//! itself and names none before the last. Exceptions are left to the monitor.
+//! itself and names none before the last. Left to the monitor are exceptions, files of writable trees, and
+//! what this process's user is denied.
 
 use alloc::vec;
 use alloc::vec::Vec;
