@@ -6,11 +6,16 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+// An abstract name, which begins with '@' here, belongs to the whole machine: the process number, at a
+// fixed width, tells apart several of this program at once.
 static socklen_t named(struct sockaddr_un *address, const char *path) {
     *address = (struct sockaddr_un){.sun_family = AF_UNIX};
-    memcpy(address->sun_path, path[0] == '@' ? "" : path, 1);
-    strcpy(address->sun_path + 1, path + 1);
-    return offsetof(struct sockaddr_un, sun_path) + strlen(path) + (path[0] != '@');
+    if (path[0] != '@') {
+        strcpy(address->sun_path, path);
+        return offsetof(struct sockaddr_un, sun_path) + strlen(path) + 1;
+    }
+    int length = snprintf(address->sun_path + 1, sizeof address->sun_path - 1, "%s-%08d", path + 1, getpid());
+    return offsetof(struct sockaddr_un, sun_path) + 1 + length;
 }
 
 static void *accept_one(void *listener) {

@@ -8,6 +8,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::fs::{OFlags, fcntl_setfl};
 
 /// A finished run.
 #[derive(Clone)]
@@ -27,8 +28,8 @@ pub fn run(mut command: Command, input: &[u8], limit: Duration) -> Result<Outcom
     let mut given = tempfile()?;
     given.write_all(input)?;
     given.rewind()?;
-    let mut output = tempfile()?;
-    let mut errors = tempfile()?;
+    let mut output = appended()?;
+    let mut errors = appended()?;
     command.stdin(Stdio::from(given));
     command.stdout(Stdio::from(output.try_clone()?));
     command.stderr(Stdio::from(errors.try_clone()?));
@@ -54,6 +55,13 @@ pub fn run(mut command: Command, input: &[u8], limit: Duration) -> Result<Outcom
         std::thread::sleep(Duration::from_millis(2));
     };
     Ok(Outcome { command: words, status, output: contents(&mut output)?, errors: contents(&mut errors)? })
+}
+
+/// An unnamed file whose writers never overwrite each other, as a log has to be opened.
+fn appended() -> Result<File> {
+    let file = tempfile()?;
+    fcntl_setfl(&file, OFlags::APPEND)?;
+    Ok(file)
 }
 
 /// The words of a command, for messages.

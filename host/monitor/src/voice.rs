@@ -18,10 +18,11 @@ pub fn set_raw(raw: bool) {
     RAW.store(raw, Ordering::Relaxed);
 }
 
-/// Says one line. A standard error that is gone is no reason to fail.
+/// Says one line, in one write: the program's own words go the same way. A standard error that is gone is
+/// no reason to fail.
 pub fn say(text: &str) {
     let end = if RAW.load(Ordering::Relaxed) { "\r\n" } else { "\n" };
-    let _ = write!(std::io::stderr().lock(), "eyot: {text}{end}");
+    let _ = std::io::stderr().lock().write_all(format!("eyot: {text}{end}").as_bytes());
 }
 
 /// Says one line of a guest's, or nothing while nobody reads: a guest that fills our standard error must not

@@ -79,7 +79,9 @@ impl Runner {
             self.scratch.directory(&format!("{name}/{part}"), owner)?;
         }
         let said = self.scratch.path().join(format!("{name}.said"));
-        let mut command = Command::new(&self.suite);
+        // Whoever runs the suite may ignore signals (nohup does), and programs would inherit that.
+        let mut command = Command::new("env");
+        command.arg("--default-signal").arg(&self.suite);
         command.args(["--play", case.name, "--caller", caller.name()]);
         command.arg("--directory").arg(&directory).arg("--programs").arg(&self.programs);
         command.arg("--eyot").arg(&self.eyot);
