@@ -45,6 +45,7 @@ pub mod flag {
     pub const APPEND: u32 = 0o2000;
     pub const NONBLOCK: u32 = 0o4000;
     pub const DSYNC: u32 = 0o10000;
+    pub const ASYNC: u32 = 0o20000;
     pub const DIRECT: u32 = 0o40000;
     pub const LARGE: u32 = 0o100000;
     pub const DIRECTORY: u32 = 0o200000;

@@ -7,6 +7,7 @@
 //! Lock order: a parent's `children` before a child's.
 
 mod attributes;
+mod bounds;
 mod change;
 mod content;
 mod generated;
@@ -34,6 +35,7 @@ use crate::errno::{Errno, Result};
 use crate::kernel::Kernel;
 
 pub use attributes::attributes;
+pub use bounds::{Bounds, Rules};
 pub use change::*;
 pub use content::MemoryFile;
 pub use generated::Generator;
@@ -46,7 +48,7 @@ pub use node::{
 pub use open::{DirectoryFile, HostFile, open_entry, opened, temporary};
 pub use rename::{EXCHANGE, NO_REPLACE, rename};
 pub use seal::{is_sealed, seals};
-pub use walk::{Follow, Found, link_text, step, walk, walk_parent};
+pub use walk::{Follow, Found, link_text, step, walk, walk_parent, walk_within};
 pub use watch::{Watches, happened, manner};
 
 /// Access wanted from a file: bits as in a mode's lowest three.

@@ -10,8 +10,10 @@ use machine::{Handle, Machine, Sink, Source, Transfer, UserRange};
 
 use super::change::{make, now_ns};
 use super::node::{HostLeaf, LINK, REGULAR, TYPE};
+use super::walk::walk_parent_within;
 use super::{
-    Entry, Follow, Kind, Location, MemoryFile, Meta, Node, happened, permits, step, walk, walk_parent, want,
+    Bounds, Entry, Follow, Kind, Location, MemoryFile, Meta, Node, happened, permits, step, walk_parent,
+    walk_within, want,
 };
 use crate::device::Devices;
 use crate::errno::{Errno, Result};
@@ -24,12 +26,13 @@ const COPY: usize = 64 * 1024;
 /// open(2), links and creation included.
 pub async fn opened(
     thread: &Arc<Thread>,
+    bounds: &Bounds,
     start: &Location,
     path: &[u8],
     flags: u32,
     mode: u32,
 ) -> Result<Arc<Description>> {
-    let (description, is_new) = found_or_made(thread, start, path, flags, mode).await?;
+    let (description, is_new) = found_or_made(thread, bounds, start, path, flags, mode).await?;
     announce(thread, &description, flags & flag::TRUNCATE != 0 && !is_new);
     Ok(description)
 }
@@ -50,42 +53,51 @@ fn announce(thread: &Arc<Thread>, description: &Description, truncated: bool) {
 /// The open file, and whether the name is new.
 async fn found_or_made(
     thread: &Arc<Thread>,
+    bounds: &Bounds,
     start: &Location,
     path: &[u8],
     flags: u32,
     mode: u32,
 ) -> Result<(Arc<Description>, bool)> {
     if flags & flag::CREATE == 0 {
-        if let Some(description) = open_at_once(thread, start, path, flags).await? {
+        if bounds.are_none()
+            && let Some(description) = open_at_once(thread, start, path, flags).await?
+        {
             return Ok((description, false));
         }
         let follow = if flags & flag::NO_FOLLOW != 0 { Follow::No } else { Follow::Yes };
-        let entry = walk(thread, start, path, follow).await?;
+        let entry = walk_within(thread, bounds, start, path, follow).await?;
         return Ok((open_entry(thread, &entry, flags).await?, false));
     }
     let mut start = start.clone();
     let mut path = path.to_vec();
     for _ in 0..40 {
-        let found = walk_parent(thread, &start, &path).await?;
+        let found = walk_parent_within(thread, bounds, &start, &path).await?;
         if found.slash {
             return Err(Errno::EISDIR);
         }
         match step(thread, &found.parent, &found.name).await {
             Ok(_) if flags & flag::EXCLUSIVE != 0 => return Err(Errno::EEXIST),
             Ok(entry) if entry.node.mode() & TYPE == LINK && flags & flag::NO_FOLLOW == 0 => {
+                bounds.may_follow()?;
                 match super::walk::target(thread, &entry).await? {
                     super::walk::Target::Place(place) => {
+                        bounds.may_jump()?;
+                        bounds.may_cross(&found.parent, &place)?;
                         return Ok((open_entry(thread, &place, flags).await?, false));
                     }
                     super::walk::Target::Path(target) => path = target,
                 }
                 start = if path.first() == Some(&b'/') {
-                    thread.process.root.lock().clone()
+                    bounds.root(thread, &found.parent)?
                 } else {
                     found.parent
                 };
             }
-            Ok(entry) => return Ok((open_entry(thread, &entry, flags).await?, false)),
+            Ok(entry) => {
+                bounds.may_cross(&found.parent, &entry)?;
+                return Ok((open_entry(thread, &entry, flags).await?, false));
+            }
             Err(Errno::ENOENT) => {
                 let made = create(thread, &found.parent, &found.name, flags, mode).await?;
                 return Ok((made, true));
@@ -169,12 +181,13 @@ async fn create(
 /// O_TMPFILE: a regular file without a name, in an overlay or tmpfs directory.
 pub async fn temporary(
     thread: &Arc<Thread>,
+    bounds: &Bounds,
     start: &Location,
     path: &[u8],
     flags: u32,
     mode: u32,
 ) -> Result<Arc<Description>> {
-    let parent = walk(thread, start, path, Follow::Yes).await?;
+    let parent = walk_within(thread, bounds, start, path, Follow::Yes).await?;
     super::change::may_change(thread, &parent)?;
     if flags & flag::ACCESS == 0 {
         return Err(Errno::EINVAL);

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use abi::request::{Reply, Request};
 
 use super::node::{DIRECTORY, TYPE};
-use super::{Directory, Entry, Kind, Location, Meta, Node, node, permits, want};
+use super::{Bounds, Directory, Entry, Kind, Location, Meta, Node, node, permits, want};
 use crate::errno::{Errno, Result};
 use crate::thread::Thread;
 
@@ -35,11 +35,22 @@ pub struct Found {
 
 /// The entry a path leads to.
 pub async fn walk(thread: &Arc<Thread>, start: &Location, path: &[u8], follow: Follow) -> Result<Location> {
+    walk_within(thread, &Bounds::default(), start, path, follow).await
+}
+
+/// The entry a path leads to, within bounds.
+pub async fn walk_within(
+    thread: &Arc<Thread>,
+    bounds: &Bounds,
+    start: &Location,
+    path: &[u8],
+    follow: Follow,
+) -> Result<Location> {
     if path.len() >= PATH_MAX {
         return Err(Errno::ENAMETOOLONG);
     }
     let mut links = 0;
-    let mut at = if path.first() == Some(&b'/') { thread.process.root.lock().clone() } else { start.clone() };
+    let mut at = if path.first() == Some(&b'/') { bounds.root(thread, start)? } else { start.clone() };
     // What is left to walk: the path, and links' targets once they are met.
     let mut text = Cow::Borrowed(path);
     let mut position = 0;
@@ -53,8 +64,10 @@ pub async fn walk(thread: &Arc<Thread>, start: &Location, path: &[u8], follow: F
         let name = &text[begin..end];
         let next = match kept(&at, name) {
             Some(entry) => entry?,
+            None if name == b".." => bounds.above(thread, &at)?,
             None => step(thread, &at, name).await?,
         };
+        bounds.may_cross(&at, &next)?;
         if next.node.mode() & TYPE == node::LINK {
             let last = component(&text, position)?.is_none();
             if !last || follow == Follow::Yes || must_be_directory {
@@ -62,11 +75,16 @@ pub async fn walk(thread: &Arc<Thread>, start: &Location, path: &[u8], follow: F
                 if links > LINKS_MAX {
                     return Err(Errno::ELOOP);
                 }
+                bounds.may_follow()?;
                 match target(thread, &next).await? {
-                    Target::Place(location) => at = location,
+                    Target::Place(location) => {
+                        bounds.may_jump()?;
+                        bounds.may_cross(&at, &location)?;
+                        at = location;
+                    }
                     Target::Path(mut path) => {
                         if path.first() == Some(&b'/') {
-                            at = thread.process.root.lock().clone();
+                            at = bounds.root(thread, &at)?;
                         }
                         path.push(b'/');
                         path.extend_from_slice(&text[position..]);
@@ -108,6 +126,16 @@ fn kept(at: &Location, name: &[u8]) -> Option<Result<Location>> {
 
 /// The parent of a path's last component, which need not exist.
 pub async fn walk_parent(thread: &Arc<Thread>, start: &Location, path: &[u8]) -> Result<Found> {
+    walk_parent_within(thread, &Bounds::default(), start, path).await
+}
+
+/// The parent of a path's last component, within bounds.
+pub(super) async fn walk_parent_within(
+    thread: &Arc<Thread>,
+    bounds: &Bounds,
+    start: &Location,
+    path: &[u8],
+) -> Result<Found> {
     let slash = path.last() == Some(&b'/');
     let trimmed = path.iter().rposition(|byte| *byte != b'/').map_or(&path[..0], |end| &path[..=end]);
     let split = trimmed.iter().rposition(|byte| *byte == b'/').map_or(0, |position| position + 1);
@@ -119,19 +147,14 @@ pub async fn walk_parent(thread: &Arc<Thread>, start: &Location, path: &[u8]) ->
         return Err(Errno::ENAMETOOLONG);
     }
     let above = if trimmed.is_empty() { b"/" } else { above };
-    let parent =
-        if above.is_empty() { start.clone() } else { walk(thread, start, above, Follow::Yes).await? };
+    let parent = match above {
+        [] => start.clone(),
+        above => walk_within(thread, bounds, start, above, Follow::Yes).await?,
+    };
     if !parent.node.is_directory() {
         return Err(Errno::ENOTDIR);
     }
     Ok(Found { parent, name: name.to_vec(), slash })
-}
-
-fn above(thread: &Arc<Thread>, at: &Location) -> Location {
-    if Arc::ptr_eq(at, &thread.process.root.lock()) {
-        return at.clone();
-    }
-    at.parent.lock().clone().unwrap_or_else(|| at.clone())
 }
 
 /// Whether names in a directory may be looked up.
@@ -146,7 +169,7 @@ pub async fn step(thread: &Arc<Thread>, at: &Location, name: &[u8]) -> Result<Lo
         return Ok(at.clone());
     }
     if name == b".." {
-        return Ok(above(thread, at));
+        return Bounds::default().above(thread, at);
     }
     let directory = match &at.node.kind {
         Kind::Directory(directory) => directory,

@@ -19,7 +19,7 @@ use alloc::vec::Vec;
 
 use crate::errno::{Errno, Result};
 use crate::file::{Description, File};
-use crate::file_system::{Follow, opened, permits, walk, want};
+use crate::file_system::{Bounds, Follow, opened, permits, walk, want};
 use crate::memory::Backed;
 use crate::thread::Thread;
 use elf::{Defect, HEAD, Headers};
@@ -155,7 +155,7 @@ async fn open(thread: &Arc<Thread>, path: &[u8]) -> Result<Opened> {
     if attributes.mode & 0o170000 != 0o100000 || attributes.mode & 0o111 == 0 {
         return Err(Errno::EACCES);
     }
-    let description = opened(thread, &directory, path, 0, 0).await?;
+    let description = opened(thread, &Bounds::default(), &directory, path, 0, 0).await?;
     let mut head = vec![0; HEAD];
     let length = read(thread, description.file.as_ref(), &mut head, 0)?;
     head.truncate(length);

@@ -3,7 +3,9 @@
 //! [`dispatch`] decodes the number once and runs the call. A call that can end at once does; one that
 //! has to wait returns a future, which the CPU loop polls. Numbers: arch/x86/entry/syscalls/syscall_64.tbl.
 
+mod changing;
 mod copying;
+mod directory;
 mod file;
 mod futex;
 mod identity;
@@ -14,12 +16,14 @@ mod message;
 mod misc;
 mod name;
 mod number;
+mod opening;
 mod path;
 mod poll;
 mod process;
 mod signal;
 mod socket;
 mod splicing;
+mod status;
 mod thread;
 mod time;
 mod waiting;

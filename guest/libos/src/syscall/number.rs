@@ -4,8 +4,8 @@
 //! keyrings, and 32-bit leftovers.
 
 use super::{
-    Call, Outcome, file, futex, identity, inotify, locking, memory, misc, path, poll, process, signal,
-    socket, splicing, thread, time,
+    Call, Outcome, changing, directory, file, futex, identity, inotify, locking, memory, misc, opening, path,
+    poll, process, signal, socket, splicing, status, thread, time,
 };
 
 type Function = fn(&mut Call<'_>) -> Outcome;
@@ -20,11 +20,11 @@ const fn table() -> [Option<Function>; NUMBERS] {
     let mut table: [Option<Function>; NUMBERS] = [None; NUMBERS];
     table[0] = Some(file::read);
     table[1] = Some(file::write);
-    table[2] = Some(path::open);
+    table[2] = Some(opening::open);
     table[3] = Some(file::close);
-    table[4] = Some(path::stat);
-    table[5] = Some(path::fstat);
-    table[6] = Some(path::lstat);
+    table[4] = Some(status::stat);
+    table[5] = Some(status::fstat);
+    table[6] = Some(status::lstat);
     table[7] = Some(poll::poll);
     table[8] = Some(file::lseek);
     table[9] = Some(memory::mmap);
@@ -83,25 +83,25 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[73] = Some(locking::flock);
     table[74] = Some(file::fsync);
     table[75] = Some(file::fdatasync);
-    table[76] = Some(path::truncate);
+    table[76] = Some(changing::truncate);
     table[77] = Some(file::ftruncate);
-    table[79] = Some(path::getcwd);
-    table[80] = Some(path::chdir);
-    table[81] = Some(path::fchdir);
+    table[79] = Some(directory::getcwd);
+    table[80] = Some(directory::chdir);
+    table[81] = Some(directory::fchdir);
     table[82] = Some(path::rename_);
     table[83] = Some(path::mkdir);
     table[84] = Some(path::rmdir);
-    table[85] = Some(path::creat);
+    table[85] = Some(opening::creat);
     table[86] = Some(path::link);
     table[87] = Some(path::unlink);
     table[88] = Some(path::symlink);
     table[89] = Some(path::readlink);
-    table[90] = Some(path::chmod);
-    table[91] = Some(path::fchmod);
-    table[92] = Some(path::chown);
-    table[93] = Some(path::fchown);
-    table[94] = Some(path::lchown);
-    table[95] = Some(path::umask);
+    table[90] = Some(changing::chmod);
+    table[91] = Some(changing::fchmod);
+    table[92] = Some(changing::chown);
+    table[93] = Some(changing::fchown);
+    table[94] = Some(changing::lchown);
+    table[95] = Some(directory::umask);
     table[96] = Some(time::gettimeofday);
     table[97] = Some(process::getrlimit);
     table[98] = Some(time::getrusage);
@@ -138,11 +138,11 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[129] = Some(signal::rt_sigqueueinfo);
     table[130] = Some(signal::rt_sigsuspend);
     table[131] = Some(signal::sigaltstack);
-    table[132] = Some(path::utime);
+    table[132] = Some(changing::utime);
     table[133] = Some(path::mknod);
     table[135] = Some(process::personality);
-    table[137] = Some(path::statfs);
-    table[138] = Some(path::fstatfs);
+    table[137] = Some(status::statfs);
+    table[138] = Some(status::fstatfs);
     table[140] = Some(process::getpriority);
     table[141] = Some(process::setpriority);
     table[142] = Some(misc::nothing);
@@ -161,7 +161,7 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[158] = Some(process::arch_prctl);
     table[159] = Some(misc::refuse);
     table[160] = Some(process::setrlimit);
-    table[161] = Some(path::chroot);
+    table[161] = Some(directory::chroot);
     table[162] = Some(misc::nothing);
     table[163] = Some(misc::refuse);
     table[164] = Some(misc::refuse);
@@ -197,7 +197,7 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[203] = Some(process::sched_setaffinity);
     table[204] = Some(process::sched_getaffinity);
     table[213] = Some(poll::epoll_create);
-    table[217] = Some(path::getdents64);
+    table[217] = Some(directory::getdents64);
     table[218] = Some(thread::set_tid_address);
     table[221] = Some(file::fadvise64);
     table[222] = Some(time::timer_create);
@@ -213,7 +213,7 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[232] = Some(poll::epoll_wait);
     table[233] = Some(poll::epoll_ctl);
     table[234] = Some(signal::tgkill);
-    table[235] = Some(path::utimes);
+    table[235] = Some(changing::utimes);
     table[238] = Some(misc::nothing);
     table[246] = Some(misc::refuse);
     table[247] = Some(process::waitid);
@@ -222,18 +222,18 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[253] = Some(inotify::init);
     table[254] = Some(inotify::add_watch);
     table[255] = Some(inotify::remove_watch);
-    table[257] = Some(path::openat);
+    table[257] = Some(opening::openat);
     table[258] = Some(path::mkdirat);
     table[259] = Some(path::mknodat);
-    table[260] = Some(path::fchownat);
-    table[261] = Some(path::futimesat);
-    table[262] = Some(path::newfstatat);
+    table[260] = Some(changing::fchownat);
+    table[261] = Some(changing::futimesat);
+    table[262] = Some(status::newfstatat);
     table[263] = Some(path::unlinkat);
     table[264] = Some(path::renameat);
     table[265] = Some(path::linkat);
     table[266] = Some(path::symlinkat);
     table[267] = Some(path::readlinkat);
-    table[268] = Some(path::fchmodat);
+    table[268] = Some(changing::fchmodat);
     table[269] = Some(path::faccessat);
     table[270] = Some(poll::pselect6);
     table[271] = Some(poll::ppoll);
@@ -244,7 +244,7 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[275] = Some(splicing::splice);
     table[276] = Some(splicing::tee);
     table[278] = Some(splicing::vmsplice);
-    table[280] = Some(path::utimensat);
+    table[280] = Some(changing::utimensat);
     table[281] = Some(poll::epoll_pwait);
     table[282] = Some(poll::signalfd);
     table[283] = Some(poll::timerfd_create);
@@ -285,11 +285,12 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[326] = Some(file::copy_file_range);
     table[327] = Some(file::preadv2);
     table[328] = Some(file::pwritev2);
-    table[332] = Some(path::statx);
+    table[332] = Some(status::statx);
     table[435] = Some(thread::clone3);
     table[436] = Some(file::close_range);
+    table[437] = Some(opening::openat2);
     table[439] = Some(path::faccessat2);
     table[441] = Some(poll::epoll_pwait2);
-    table[452] = Some(path::fchmodat2);
+    table[452] = Some(changing::fchmodat2);
     table
 }
