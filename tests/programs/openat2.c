@@ -28,11 +28,13 @@ int main(void) {
     TRY(symlink("/file", "top/absolute"));
     TRY(symlink("sub/../file", "top/round"));
     TRY(symlink("new", "top/dangling"));
-    TRY(symlink("/proc/self/fd/0", "top/magic"));
+    // A descriptor whose number is the same everywhere.
+    TRY(dup2(open("outside", O_RDONLY), 50) == 50);
+    TRY(symlink("/proc/self/fd/50", "top/magic"));
     directory = open("top", O_RDONLY | O_DIRECTORY);
     static const char *const paths[] = {
         "file", "link", "out", "round", "magic", "sub", "..", "../outside", "../top/file", "sub/../file", "/", "/file",
-        "/../file", "missing", ".", "sub/../..", "/proc/self/fd/0", "/proc/self/exe", "",
+        "/../file", "missing", ".", "sub/../..", "/proc/self/fd/50", "/proc/self/exe", "",
     };
     static const uint64_t rules[] = {0, NO_XDEV, NO_MAGICLINKS, NO_SYMLINKS, BENEATH, IN_ROOT, BENEATH | NO_SYMLINKS};
     for (size_t rule = 0; rule < sizeof rules / sizeof *rules; rule++)
@@ -43,7 +45,7 @@ int main(void) {
         }
     opened("link", O_RDONLY | O_NOFOLLOW, 0, NO_SYMLINKS);
     opened("link", O_PATH | O_NOFOLLOW, 0, NO_SYMLINKS);
-    opened("/proc/self/fd/0", O_RDONLY, 0, NO_XDEV);
+    opened("/proc/self/fd/50", O_RDONLY, 0, NO_XDEV);
     opened("absolute", O_RDONLY, 0, IN_ROOT);
     opened("absolute", O_RDONLY, 0, BENEATH);
     opened("made", O_CREAT | O_RDWR, 0640, IN_ROOT);

@@ -60,9 +60,11 @@ fn default_limits() -> Limits {
 }
 
 /// What program a process runs, for /proc.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Program {
     pub path: Vec<u8>,
+    /// None before there is a program.
+    pub place: Option<Location>,
     pub arguments: Vec<Vec<u8>>,
     pub environment: Vec<Vec<u8>>,
     pub auxiliary: Vec<u8>,

@@ -42,6 +42,25 @@ pub fn read_vec(thread: &Arc<Thread>, address: u64, length: usize) -> Result<Vec
     Ok(bytes)
 }
 
+/// Copies as much of a range as can be reached, and answers how much that was.
+pub fn read_reachable(thread: &Arc<Thread>, address: u64, to: &mut [u8]) -> usize {
+    const PAGE: u64 = 4096;
+    let (machine, space) = (&thread.kernel().machine, thread.process.space);
+    if machine.copy_in(space, address, to).is_ok() {
+        return to.len();
+    }
+    let mut done = 0;
+    while done < to.len() {
+        let at = address.wrapping_add(done as u64);
+        let end = to.len().min(done + (PAGE - at % PAGE) as usize);
+        if machine.copy_in(space, at, &mut to[done..end]).is_err() {
+            break;
+        }
+        done = end;
+    }
+    done
+}
+
 pub fn write(thread: &Arc<Thread>, address: u64, bytes: &[u8]) -> Result<()> {
     Ok(thread.kernel().machine.copy_out(thread.process.space, bytes, address)?)
 }

@@ -10,7 +10,7 @@ struct Pending {
     reason: &'static str,
 }
 
-const PENDING: &[Pending] = &[pending("comparison/bad_arguments", "differs from native")];
+const PENDING: &[Pending] = &[];
 
 const fn pending(cases: &'static str, reason: &'static str) -> Pending {
     Pending { cases, callers: super::case::ISLANDERS, reason }

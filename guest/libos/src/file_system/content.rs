@@ -19,6 +19,7 @@ use crate::errno::{Errno, Result};
 use crate::file::{File, Pages, Promise, kept};
 use crate::kernel::Kernel;
 use crate::thread::Thread;
+use crate::user;
 
 /// Bytes beyond which content leaves the heap.
 const HEAP_MAX: u64 = 64 * 1024;
@@ -232,17 +233,22 @@ impl File for MemoryFile {
                 if total != 0 && bytes.len() < end as usize {
                     bytes.resize(end as usize, 0);
                 }
-                let mut position = offset as usize;
+                let start = offset as usize;
+                let mut position = start;
                 for range in from {
                     let length = range.length as usize;
-                    machine.copy_in(
-                        thread.process.space,
-                        range.address,
-                        &mut bytes[position..position + length],
-                    )?;
-                    position += length;
+                    let to = &mut bytes[position..position + length];
+                    let done = user::read_reachable(thread, range.address, to);
+                    position += done;
+                    if done < length {
+                        bytes.truncate(position.max(size as usize));
+                        break;
+                    }
                 }
-                Ok(Transfer::Done(total as usize))
+                if position == start && total != 0 {
+                    return Err(Errno::EFAULT);
+                }
+                Ok(Transfer::Done(position - start))
             }
             Content::Object { handle, size } => {
                 let transfer = machine.write(*handle, Some(offset), Source::User(from))?;

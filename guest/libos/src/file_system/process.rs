@@ -261,7 +261,7 @@ impl Place {
         let kernel = thread.kernel();
         let process = self.process(kernel)?;
         Ok(match self.part {
-            Part::Executable => Target::Path(process.program.lock().path.clone()),
+            Part::Executable => Target::Place(process.program.lock().place.clone().ok_or(Errno::ENOENT)?),
             Part::WorkingDirectory => Target::Place(process.directory.lock().clone()),
             Part::Root => Target::Place(process.root.lock().clone()),
             Part::Network => Target::Path(b"/proc/net".to_vec()),

@@ -84,6 +84,7 @@ pub async fn install(thread: &Arc<Thread>, image: Image) -> Result<Box<Context>>
     *thread.name.lock() = image.short_name();
     *process.program.lock() = Program {
         path: image.program.path.to_vec(),
+        place: image.program.backed.location.clone(),
         arguments: image.arguments,
         environment: image.environment,
         auxiliary: block.auxiliary,
