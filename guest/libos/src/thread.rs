@@ -59,6 +59,8 @@ pub struct Thread {
     pub cpu_time_ns: AtomicU64,
     /// When the run under way began.
     running_since_ns: AtomicU64,
+    /// How many system calls it has begun.
+    calls: AtomicU64,
 }
 
 impl Thread {
@@ -81,11 +83,22 @@ impl Thread {
             affinity: AtomicU64::new(u64::MAX),
             cpu_time_ns: AtomicU64::new(0),
             running_since_ns: AtomicU64::new(0),
+            calls: AtomicU64::new(0),
         })
     }
 
     pub fn kernel(&self) -> &Arc<Kernel> {
         &self.process.kernel
+    }
+
+    /// The thread begins a system call. Only its own CPU counts.
+    pub(crate) fn count_call(&self) {
+        self.calls.store(self.calls() + 1, Ordering::Relaxed);
+    }
+
+    /// How many system calls the thread has begun, the one under way included.
+    pub fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
     }
 
     /// Whether a wait of this thread has to end: a signal is deliverable, or the process is ending.

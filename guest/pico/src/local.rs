@@ -9,6 +9,7 @@ use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::*};
 
 use machine::{Context, Exception};
 
+use crate::cache::Cache;
 use crate::layout::CPUS_MAX;
 
 /// One virtual CPU.
@@ -49,6 +50,8 @@ pub struct Local {
     pub patchable: AtomicU32,
     /// The way out was taken in single steps: the step that ends at the application is none of its own.
     pub steps_out: AtomicU32,
+    /// Free memory of its own.
+    pub cache: Cache,
 }
 
 // The test that kicks the gate on every instruction (host/monitor/tests/gate) knows this one.
@@ -80,6 +83,7 @@ impl Local {
             exception: UnsafeCell::new(Exception { vector: 0, error: 0, address: 0, beyond_file: false }),
             patchable: AtomicU32::new(0),
             steps_out: AtomicU32::new(0),
+            cache: Cache::new(),
         }
     }
 

@@ -15,6 +15,7 @@
 
 extern crate alloc;
 
+mod cache;
 mod code;
 #[cfg(feature = "conformance")]
 mod conformance;

@@ -143,7 +143,7 @@ async fn open_at_once(
     let leaf = HostLeaf { place, attributes, overlay: directory.overlay, writable: directory.writable };
     let node = Node::new(Meta::of(&attributes), Kind::Host(leaf));
     let entry = Entry::new(&found.name, Some(found.parent), node);
-    Ok(Some(host_description(thread, handle, entry, flags)))
+    Ok(Some(host_description(thread, handle, &attributes, entry, flags)))
 }
 
 async fn create(
@@ -170,7 +170,7 @@ async fn create(
         let node = Node::new(Meta::of(&attributes), Kind::Host(leaf));
         let entry = Entry::new(name, Some(parent.clone()), node);
         super::change::tell_made(thread, parent, name, false);
-        return Ok(host_description(thread, handle, entry, flags));
+        return Ok(host_description(thread, handle, &attributes, entry, flags));
     }
     let file = MemoryFile::new(thread.kernel());
     let node = make(thread, parent, name, REGULAR | mode, |_| Kind::Memory(file.clone())).await?;
@@ -300,10 +300,10 @@ async fn open_leaf(
     }
     let kernel = thread.kernel();
     let request = Request::Open { at: leaf.place.at(), access: access_of(flags) };
-    let Reply::Opened { handle, .. } = kernel.devices.request(kernel, request).await? else {
+    let Reply::Opened { handle, attributes } = kernel.devices.request(kernel, request).await? else {
         return Err(Errno::EIO);
     };
-    let description = host_description(thread, handle, entry.clone(), flags);
+    let description = host_description(thread, handle, &attributes, entry.clone(), flags);
     if flags & flag::TRUNCATE != 0 {
         let change = Change { size: Some(0), ..Change::default() };
         kernel.devices.request(kernel, Request::HandleChange { handle, change }).await?;
@@ -311,8 +311,17 @@ async fn open_leaf(
     Ok(description)
 }
 
-fn host_description(thread: &Arc<Thread>, handle: Handle, entry: Location, flags: u32) -> Arc<Description> {
-    let file = Arc::new(HostFile { handle, machine: thread.kernel().machine.clone() });
+fn host_description(
+    thread: &Arc<Thread>,
+    handle: Handle,
+    attributes: &Attributes,
+    entry: Location,
+    flags: u32,
+) -> Arc<Description> {
+    let machine = thread.kernel().machine.clone();
+    // Truncating comes after opening.
+    let seen = (flags & flag::TRUNCATE == 0).then(|| Seen::now(thread, attributes));
+    let file = Arc::new(HostFile { handle, machine, seen });
     let kept = flags & !(flag::CREATE | flag::EXCLUSIVE | flag::TRUNCATE | flag::NO_TERMINAL);
     Description::new(file, kept, Some(entry))
 }
@@ -363,10 +372,30 @@ pub async fn copy_up(
     Ok(up)
 }
 
+/// What opening a file told of it. fstat(2) as the very next system call, which is how files are mostly
+/// read, needs no second question: a program of one thread has heard nothing from outside since.
+struct Seen {
+    thread: u32,
+    call: u64,
+    attributes: Attributes,
+}
+
+impl Seen {
+    fn now(thread: &Arc<Thread>, attributes: &Attributes) -> Self {
+        Self { thread: thread.number, call: thread.calls(), attributes: *attributes }
+    }
+
+    fn if_fresh(&self, thread: &Arc<Thread>) -> Option<Attributes> {
+        let is_next = thread.number == self.thread && thread.calls() == self.call + 1;
+        (is_next && thread.process.threads.lock().len() == 1).then_some(self.attributes)
+    }
+}
+
 /// A regular file of a granted tree.
 pub struct HostFile {
     pub handle: Handle,
     machine: Arc<dyn Machine>,
+    seen: Option<Seen>,
 }
 
 impl Drop for HostFile {
@@ -405,6 +434,9 @@ impl File for HostFile {
         true
     }
     fn attributes(&self, thread: &Arc<Thread>) -> Promise<Attributes> {
+        if let Some(attributes) = self.seen.as_ref().and_then(|seen| seen.if_fresh(thread)) {
+            return kept(Ok(attributes));
+        }
         self.ask(thread, Request::HandleAttributes { handle: self.handle }).then(|reply| match reply {
             Reply::Attributes(attributes) => Ok(attributes),
             _ => Err(Errno::EIO),

@@ -134,6 +134,7 @@ pub fn dispatch(thread: &Arc<Thread>, context: &mut Context, cpu: Cpu) -> Outcom
     let registers = &context.registers;
     let number = registers.rax;
     let arguments = [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9];
+    thread.count_call();
     let mut call = Call { thread, context, cpu, arguments };
     match thread.kernel().boot.trace {
         None => run(number, &mut call),

@@ -13,6 +13,7 @@ use super::path::{
 };
 use super::{Call, Outcome};
 use crate::errno::{Errno, Result};
+use crate::file::Promise;
 use crate::file_system::{self, Follow, Kind, Location};
 use crate::thread::Thread;
 use crate::user;
@@ -103,7 +104,12 @@ fn write_stat(thread: &Arc<Thread>, to: u64, attributes: &Attributes, format: Fo
 
 fn stat_descriptor(call: &mut Call<'_>, number: u64, to: u64, format: Format) -> Outcome {
     let description = attempt!(call.process().files.any(number));
-    let attributes = description.file.attributes(call.thread);
+    let attributes = match description.file.attributes(call.thread) {
+        Promise::Kept(Some(known)) => {
+            return known.and_then(|known| write_stat(call.thread, to, &known, format)).into();
+        }
+        later => later,
+    };
     let thread = call.thread.clone();
     act(call, async move {
         let attributes = attributes.await?;
