@@ -137,6 +137,7 @@ impl Kernel {
                 self.machine.leave(cpu, &mut body.context);
                 return;
             }
+            self.scheduler.leave_collecting();
             let slice = self.scheduler.slice(self.timers.earliest_ns());
             // What the calls left that could not be answered on the spot.
             let mut left = None;

@@ -95,10 +95,19 @@ impl Scheduler {
         self.waiting.store(queue.len(), Ordering::SeqCst);
         drop(queue);
         *self.running[cpu.0 as usize].lock() = Some(thread.clone());
-        if more || self.outside.load(Ordering::Relaxed) > 0 {
+        if more {
             self.kick_idle();
         }
         Some(thread)
+    }
+
+    /// A CPU is about to run application code: if threads wait for something outside, and nobody collects
+    /// what comes, an idle CPU has to. Not sooner: the thread that runs now waited itself until a moment
+    /// ago, and where it is the only one, waking a second CPU for each of its waits costs more than a tick.
+    pub(crate) fn leave_collecting(&self) {
+        if self.outside.load(Ordering::SeqCst) > 0 && self.collecting.load(Ordering::SeqCst) == 0 {
+            self.kick_idle();
+        }
     }
 
     /// The CPU runs nothing any more.
@@ -160,8 +169,8 @@ impl Scheduler {
 
     /// How long application code may run, given the earliest timer.
     pub(crate) fn slice(&self, timer_ns: Option<u64>) -> Slice {
-        let collected = self.collecting.load(Ordering::Relaxed) != 0;
-        let tick = self.contended() || (!collected && self.outside.load(Ordering::Relaxed) > 0);
+        // Signals come from outside, too: without a collector somebody has to look now and then.
+        let tick = self.contended() || self.collecting.load(Ordering::Relaxed) == 0;
         match timer_ns {
             Some(time_ns) if time_ns < self.asleep_until_ns.load(Ordering::SeqCst) => Slice::Until(time_ns),
             _ if tick => Slice::Tick,
