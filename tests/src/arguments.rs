@@ -24,15 +24,13 @@ pub enum Action {
 
 pub struct Arguments {
     pub action: Action,
-    /// Play the pending cases as well.
-    pub pending: bool,
     texts: Vec<String>,
     callers: Vec<Caller>,
 }
 
 impl Arguments {
     pub fn read(mut words: impl Iterator<Item = String>) -> Result<Self> {
-        let (mut texts, mut callers, mut pending, mut list) = (Vec::new(), Vec::new(), false, false);
+        let (mut texts, mut callers, mut list) = (Vec::new(), Vec::new(), false);
         let (mut eyot, mut played, mut user) = (PathBuf::from("target/release/eyot"), None, None);
         let (mut directory, mut programs) = (PathBuf::new(), PathBuf::new());
         while let Some(word) = words.next() {
@@ -43,7 +41,6 @@ impl Arguments {
                     let name = value()?;
                     callers.push(Caller::named(&name).with_context(|| format!("no caller is named {name}"))?);
                 }
-                "--pending" => pending = true,
                 "--list" => list = true,
                 "--eyot" => eyot = value()?.into(),
                 "--play" => played = Some(value()?),
@@ -63,7 +60,7 @@ impl Arguments {
             None if list => Action::List,
             None => Action::Suite { eyot },
         };
-        Ok(Self { action, pending, texts, callers })
+        Ok(Self { action, texts, callers })
     }
 
     /// The cases and callers that were asked for: all, or those whose names contain one of the texts.

@@ -24,7 +24,6 @@ use rustix::process::{getpid, set_child_subreaper};
 use arguments::{Action, Arguments};
 use suite::caller::Caller;
 use suite::case::Case;
-use suite::pending;
 use suite::play::play;
 use suite::runner::{Runner, Tally};
 use suite::trace::{Before, Whose};
@@ -61,7 +60,7 @@ fn whole(arguments: &Arguments, eyot: &Path) -> Result<ExitCode> {
     let mut tally = Tally::default();
     let mut jobs = Vec::new();
     for (case, caller) in arguments.selection() {
-        match obstacle(case, caller, arguments, eyot) {
+        match obstacle(case, caller, eyot) {
             Some(reason) => tally.skip(case, caller, &reason),
             None => jobs.push((case, caller)),
         }
@@ -112,17 +111,13 @@ fn copy_programs(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// Why a case is not played, if it is not.
-fn obstacle(case: &Case, caller: Caller, arguments: &Arguments, eyot: &Path) -> Option<String> {
+fn obstacle(case: &Case, caller: Caller, eyot: &Path) -> Option<String> {
     if !caller.is_possible() {
         return Some("the suite does not run as root".to_string());
     }
     let missing: Vec<&str> = package::missing(case.needs).iter().map(|need| need.package).collect();
     if !missing.is_empty() {
         return Some(format!("not installed: {}", missing.join(", ")));
-    }
-    let reason = pending::reason(case, caller).filter(|_| !arguments.pending);
-    if let Some(reason) = reason {
-        return Some(format!("pending: {reason}"));
     }
     let islander = caller != Caller::Native;
     (islander && !eyot.exists()).then(|| format!("{} does not exist", eyot.display()))

@@ -89,7 +89,8 @@ pub fn wait(local: &Local, patience: Patience, collect: bool, events: &mut Vec<E
     if collect {
         COLLECTED.store(1, SeqCst);
         // What was finished before that mark woke nobody.
-        let early = device::collect(events) || local.kicked.load(SeqCst) != 0;
+        device::linger(&local.kicked, events);
+        let early = device::collect(events) || !events.is_empty() || local.kicked.load(SeqCst) != 0;
         device::poll(if early { Some(0) } else { timeout }, events);
         COLLECTED.store(0, SeqCst);
         device::collect(events);

@@ -2,7 +2,6 @@
 
 pub mod caller;
 pub mod case;
-pub mod pending;
 pub mod play;
 pub mod runner;
 pub mod stage;

@@ -7,7 +7,7 @@
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use abi::exit::Exit;
 use abi::message::{ToGuest, ToMonitor, decode, encode, encode_into};
@@ -21,13 +21,29 @@ use machine::{Event, Started, Ticket};
 use super::kind::{self, Kind};
 use super::socket;
 use crate::lock::Mutex;
-use crate::{host, pico};
+use crate::{host, pico, vdso};
 
 const DATAGRAM: u64 = 1 << 63;
+
+/// Requests that follow the last answer within this time are a conversation, in which answers are looked
+/// for before a CPU sleeps: to be woken takes longer than the monitor does.
+const BRISK_NS: u64 = 200_000;
+/// How long is looked.
+pub const LINGER_NS: u64 = 40_000;
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
 static QUEUE: Mutex<VecDeque<Vec<u8>>> = Mutex::new(VecDeque::new());
 static BUFFER: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+/// Requests that have no answer yet.
+static AWAITED: AtomicU32 = AtomicU32::new(0);
+/// When the last answer came.
+static ANSWERED_NS: AtomicU64 = AtomicU64::new(0);
+static BRISK: AtomicBool = AtomicBool::new(false);
+
+/// Whether an answer may come any moment.
+pub fn is_brisk() -> bool {
+    BRISK.load(Relaxed) && AWAITED.load(Relaxed) > 0
+}
 
 /// A ticket nobody has.
 pub fn ticket() -> u64 {
@@ -47,6 +63,11 @@ pub fn send(request: &Request<'_>) -> Started {
     let Ok(message) = encode(&ToMonitor::Request { ticket, request: *request }) else {
         return Started::Ready(Err(Code(errno::EMSGSIZE as u16)));
     };
+    if !quiet {
+        AWAITED.fetch_add(1, Relaxed);
+        let since_ns = vdso::monotonic().saturating_sub(ANSWERED_NS.load(Relaxed));
+        BRISK.store(since_ns < BRISK_NS, Relaxed);
+    }
     let mut queue = QUEUE.lock();
     if !queue.is_empty() || !deliver(&message) {
         if queue.is_empty() {
@@ -128,6 +149,9 @@ fn event(message: ToGuest, file: Option<u32>) -> Event {
         ToGuest::Signal(number) => Event::Signal(number),
         ToGuest::Window(window) => Event::Window(window),
         ToGuest::Reply { ticket, result } => {
+            // One answer too many is the monitor's doing, and only costs time.
+            AWAITED.fetch_sub(1, Relaxed);
+            ANSWERED_NS.store(vdso::monotonic(), Relaxed);
             let result = match result {
                 Ok(reply) => arrived(reply, file, ticket & DATAGRAM != 0),
                 Err(Code(code)) if (1..4096).contains(&code) => Err(Code(code)),

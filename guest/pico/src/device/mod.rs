@@ -11,7 +11,7 @@ mod socket;
 mod transfer;
 
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 
 use abi::network::{Address, Shutdown, SocketOption};
 use abi::pico::descriptor;
@@ -20,9 +20,9 @@ use abi::{Code, Handle};
 use linux_raw_sys::{errno, general as linux};
 use machine::{Device, Event, Readiness, Sink, Source, Started, Transfer};
 
-use crate::host;
 use crate::lock::Mutex;
 use crate::pico::Pico;
+use crate::{host, vdso};
 
 pub use control::last_word;
 pub use direct::Trees;
@@ -64,6 +64,19 @@ pub fn collect(events: &mut Vec<Event>) -> bool {
     let any = !completed.is_empty();
     events.append(&mut completed);
     any
+}
+
+/// Looks for what descriptors tell as long as an answer of the monitor's may come any moment, and nothing
+/// else calls the CPU.
+pub fn linger(kicked: &AtomicU32, events: &mut Vec<Event>) {
+    if !control::is_brisk() {
+        return;
+    }
+    let until_ns = vdso::monotonic() + control::LINGER_NS;
+    while events.is_empty() && kicked.load(SeqCst) == 0 && vdso::monotonic() < until_ns {
+        core::hint::spin_loop();
+        poll(Some(0), events);
+    }
 }
 
 /// Waits for descriptors and adds what they tell.

@@ -4,6 +4,7 @@
 //! that changes: it holds up nobody but itself.
 
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use abi::exit::Exit;
 use abi::message::{ToGuest, ToMonitor, decode};
@@ -21,6 +22,10 @@ use crate::voice;
 const UNDER_WAY: usize = 4096;
 /// Messages taken before anything else gets its turn.
 const TURN: usize = 64;
+/// Messages that follow each other within this time are a conversation.
+const BRISK: Duration = Duration::from_micros(200);
+/// How long the next one is looked for.
+const LINGER: Duration = Duration::from_micros(40);
 /// Lines a guest may have printed.
 const LINES: u32 = 10_000;
 /// Threads that wait for disks, and for the network.
@@ -45,6 +50,9 @@ pub struct Session {
     disk: Workers,
     network: Workers,
     under_way: usize,
+    /// When the last message came, and whether it came soon after the one before.
+    received: Option<Instant>,
+    brisk: bool,
     lines: u32,
     end: Option<End>,
     /// There but while messages are taken.
@@ -59,6 +67,8 @@ impl Session {
             disk: Workers::new(DISK_THREADS)?,
             network: Workers::new(NETWORK_THREADS)?,
             under_way: 0,
+            received: None,
+            brisk: false,
             lines: LINES,
             end: None,
             buffer: Some(Box::new([0; MESSAGE_MAX + 1])),
@@ -88,9 +98,11 @@ impl Session {
 
     /// Does what can be done now, and says how the conversation ended if it did.
     pub fn go_on(&mut self) -> Option<&End> {
-        for (ticket, outcome) in [self.disk.finished(), self.network.finished()].into_iter().flatten() {
-            self.under_way = self.under_way.saturating_sub(1);
-            self.answer(ticket, outcome);
+        if self.under_way > 0 {
+            for (ticket, outcome) in [self.disk.finished(), self.network.finished()].into_iter().flatten() {
+                self.under_way = self.under_way.saturating_sub(1);
+                self.answer(ticket, outcome);
+            }
         }
         self.channel.flush();
         if let Some(mut buffer) = self.buffer.take() {
@@ -115,10 +127,28 @@ impl Session {
             if self.end.is_some() || !self.is_listening() {
                 return;
             }
-            match self.channel.receive(buffer) {
+            match self.receive_soon(buffer) {
                 Ok(Some(length)) => self.take(&buffer[..length]),
                 Ok(None) => return,
                 Err(Closed) => self.end = Some(End::Gone),
+            }
+        }
+    }
+
+    /// The next message. While one follows the other, the next is looked for before the monitor sleeps: to
+    /// be woken takes longer than most guests need to ask again.
+    fn receive_soon(&mut self, buffer: &mut [u8; MESSAGE_MAX + 1]) -> Result<Option<usize>, Closed> {
+        let brisk = std::mem::take(&mut self.brisk);
+        let start = Instant::now();
+        loop {
+            match self.channel.receive(buffer) {
+                Ok(None) if brisk && start.elapsed() < LINGER => std::hint::spin_loop(),
+                Ok(Some(length)) => {
+                    let now = Instant::now();
+                    self.brisk = self.received.replace(now).is_some_and(|last| now - last < BRISK);
+                    return Ok(Some(length));
+                }
+                other => return other,
             }
         }
     }

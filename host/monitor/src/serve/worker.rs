@@ -60,10 +60,11 @@ impl Workers {
     /// Outcomes since the last call.
     pub fn finished(&self) -> Vec<(u64, Outcome)> {
         let (queue, _, wake) = &*self.shared;
+        let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
         let mut counter = [0; 8];
         // Not readable only means that nothing is new.
         let _ = read(wake, &mut counter);
-        std::mem::take(&mut queue.lock().unwrap_or_else(PoisonError::into_inner).finished)
+        std::mem::take(&mut queue.finished)
     }
 }
 
