@@ -3,9 +3,13 @@
 //! The handle is used only while it is thought ready. A short transfer on a stream has drained or filled
 //! it, so that the next attempt costs no call; after a full one readiness is in doubt, and is made
 //! certain by a peek when somebody polls.
+//!
+//! TCP_CORK is not passed on: what is written under it is sent with MSG_MORE, which holds it back just as
+//! long. sendfile(2), which corks are made for, ends what was held back, so mostly nothing is left for the
+//! end of the cork to send.
 
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use abi::network::{Shutdown, SocketOption};
 use machine::{Handle, Readiness, Transfer};
@@ -28,6 +32,9 @@ pub struct HostSocket {
     stream: bool,
     /// Generation of the report under which the last read got all it asked for.
     doubtful: AtomicU64,
+    /// TCP_CORK is set, and whether something is held back.
+    corked: AtomicBool,
+    held: AtomicBool,
 }
 
 impl HostSocket {
@@ -41,7 +48,8 @@ impl HostSocket {
             }
         };
         let doubtful = AtomicU64::new(generation(watched.readiness().1));
-        let socket = Self { kernel: kernel.clone(), watched, stream, doubtful };
+        let (corked, held) = (AtomicBool::new(false), AtomicBool::new(false));
+        let socket = Self { kernel: kernel.clone(), watched, stream, doubtful, corked, held };
         for option in options.for_host() {
             // An option the host does not take is no reason to lose the connection.
             let _ = socket.set_option(option);
@@ -50,6 +58,12 @@ impl HostSocket {
     }
 
     pub fn set_option(&self, option: SocketOption) -> Result<()> {
+        if let SocketOption::Cork(on) = option {
+            self.corked.store(on, Ordering::SeqCst);
+            if on || !self.held.swap(false, Ordering::SeqCst) {
+                return Ok(());
+            }
+        }
         Ok(self.kernel.machine.set_option(self.watched.handle, option)?)
     }
 
@@ -75,8 +89,13 @@ impl HostSocket {
         if !readiness.intersects(Readiness::WRITE | Readiness::HANGUP | Readiness::ERROR) {
             return Ok(None);
         }
+        let held_back = matches!(from, Source::User { .. }) && self.corked.load(Ordering::SeqCst);
+        let more = more || held_back;
         match self.kernel.machine.send(self.watched.handle, from.for_machine(), more)? {
             Transfer::Done(count) => {
+                if self.held.load(Ordering::Relaxed) != held_back {
+                    self.held.store(held_back, Ordering::SeqCst);
+                }
                 if self.stream && count < from.length() {
                     self.watched.exhausted(token, Readiness::WRITE);
                 }
