@@ -29,6 +29,7 @@ pub const C_LIBRARY: Need = need("/usr/include/stdio.h", "libc6-dev");
 pub const GO: Need = need("/usr/bin/go", "golang-go");
 pub const JAVA: Need = need("/usr/lib/jvm/java-17-openjdk-amd64/bin/java", "openjdk-17-jre-headless");
 pub const JAVAC: Need = need("/usr/lib/jvm/java-17-openjdk-amd64/bin/javac", "openjdk-17-jdk-headless");
+pub const LSCPU: Need = need("/usr/bin/lscpu", "util-linux");
 pub const MUSL_GCC: Need = need("/usr/bin/musl-gcc", "musl-tools");
 pub const NGINX: Need = need("/usr/sbin/nginx", "nginx-light");
 pub const NODE: Need = need("/usr/bin/node", "nodejs");
@@ -55,6 +56,7 @@ pub const ALL: &[Need] = &[
     GO,
     JAVA,
     JAVAC,
+    LSCPU,
     MUSL_GCC,
     NGINX,
     NODE,

@@ -59,7 +59,14 @@ async fn start(thread: &Arc<Thread>) -> Result<Box<Context>, (NotStarted, String
         .map_err(|errno| (NotStarted::CannotRun, format!("a granted tree cannot be attached: {errno:?}")))?;
     let root = kernel.file_systems.root();
     let directory = walk(thread, &root, &boot.directory, Follow::Yes).await.map_err(|errno| {
-        let message = format!("{}: cannot be the working directory: {errno:?}", shown(&boot.directory));
+        let why = match errno {
+            Errno::ENOENT => "it does not exist on this island",
+            Errno::ENOTDIR => "it is no directory",
+            Errno::EACCES => "the user may not enter it",
+            Errno::ELOOP => "its links lead in a circle",
+            _ => "it cannot be looked up",
+        };
+        let message = format!("{}: cannot be the working directory: {why}", shown(&boot.directory));
         (NotStarted::CannotRun, message)
     })?;
     *thread.process.directory.lock() = directory;

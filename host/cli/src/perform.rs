@@ -53,7 +53,7 @@ pub struct Arguments {
     #[arg(short = 'm', long, value_name = "SIZE", value_parser = parse::size)]
     memory: Option<u64>,
     /// Number of virtual CPUs; all of the machine's by default.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     cpus: Option<u16>,
     /// Pass standard input on.
     #[arg(short = 'i', long)]

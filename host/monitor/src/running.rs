@@ -22,6 +22,7 @@ use crate::stream::{Kept, Pseudo, Terminal};
 use crate::verdict::{Evidence, Verdict, judge};
 use crate::watch::{self, Watch};
 
+const SIGTSTP: u8 = 20;
 const SIGWINCH: u8 = 28;
 /// How long a guest may take to end after its last word.
 const FAREWELL: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
@@ -126,6 +127,7 @@ impl Running {
                     }
                 }
                 (SIGWINCH, None) => {}
+                (SIGTSTP, _) => self.stop(),
                 (signal, _) => self.session.tell(&ToGuest::Signal(signal)),
             }
         }
@@ -133,6 +135,14 @@ impl Running {
         for signal in typed {
             self.session.tell(&ToGuest::Signal(signal));
         }
+    }
+
+    /// Stops and goes on together with the guest.
+    fn stop(&self) {
+        // Each fails only for a process that has ended.
+        let _ = pidfd_send_signal(&self.guest.descriptor, Signal::STOP);
+        Signals::stop();
+        let _ = pidfd_send_signal(&self.guest.descriptor, Signal::CONT);
     }
 
     /// Ends the guest if it still lives, and judges.

@@ -6,8 +6,8 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::io::Errno;
 
-/// Signals that reach the program.
-const PASSED: [Signal; 7] = [
+/// Signals that reach the program; SIGTSTP stops the whole island.
+const TAKEN: [Signal; 8] = [
     Signal::SIGINT,
     Signal::SIGTERM,
     Signal::SIGHUP,
@@ -15,15 +15,16 @@ const PASSED: [Signal; 7] = [
     Signal::SIGUSR1,
     Signal::SIGUSR2,
     Signal::SIGWINCH,
+    Signal::SIGTSTP,
 ];
 
-/// The passed signals, blocked and queued at a descriptor.
+/// The signals above, blocked and queued at a descriptor.
 pub struct Signals(SignalFd);
 
 impl Signals {
     /// Blocks the signals. The mask is inherited by threads; the guest's first process undoes it.
     pub fn block() -> Result<Self, Errno> {
-        let set: SigSet = PASSED.into_iter().collect();
+        let set: SigSet = TAKEN.into_iter().collect();
         set.thread_block().map_err(errno)?;
         SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).map(Self).map_err(errno)
     }
@@ -32,6 +33,15 @@ impl Signals {
     pub fn unblock_all() {
         // Only an invalid argument could fail here, and there is none.
         let _ = SigSet::empty().thread_set_mask();
+    }
+
+    /// Stops this process as the key for it does, unless nobody could continue it; returns when it goes on.
+    pub fn stop() {
+        let stop: SigSet = [Signal::SIGTSTP].into_iter().collect();
+        if stop.thread_unblock().is_ok() {
+            let _ = nix::sys::signal::raise(Signal::SIGTSTP);
+            let _ = stop.thread_block();
+        }
     }
 
     /// The next queued signal.

@@ -4,9 +4,11 @@
 //! its terminal, its exit status. Executed again, so that the monitor starts small and single-threaded,
 //! with nothing of the command's in memory.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -28,7 +30,11 @@ pub fn become_monitor(spec: &Spec) -> io::Error {
         Ok(file) => file,
         Err(error) => return error,
     };
-    Command::new("/proc/self/exe").arg0(NAME).arg(file.as_raw_fd().to_string()).exec()
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0(NAME).arg(file.as_raw_fd().to_string());
+    // The rest is for lists of processes.
+    command.args(&spec.name).arg(OsStr::from_bytes(&spec.program));
+    command.exec()
 }
 
 /// The memory file survives the execution: it is not marked close-on-exec.
@@ -42,6 +48,8 @@ fn write(spec: &Spec) -> io::Result<File> {
 
 /// Reads what [`become_monitor`] wrote. The descriptor is re-opened by its number, and closed.
 pub(crate) fn read() -> Result<Spec, Error> {
+    // The name that was executed says nothing.
+    let _ = rustix::thread::set_name(c"eyot");
     let number: u32 = std::env::args().nth(1).and_then(|word| word.parse().ok()).ok_or(Error::NotCalled)?;
     let mut file = File::open(format!("/proc/self/fd/{number}")).map_err(|_| Error::NotCalled)?;
     let mut bytes = Vec::new();

@@ -122,6 +122,8 @@ fn ports(stage: &Stage) -> Result<()> {
     let word = format!("127.0.0.1:{}:80/udp", taken.local_addr()?.port());
     run(&["-p", &word])?.exits(125)?.one_sentence()?.complains("in use")?;
     run(&["-p", "192.0.2.1:8080:80"])?.exits(125)?.one_sentence()?.complains("192.0.2.1")?;
+    let twice = ["-p", "127.0.0.1:61234:80", "-p", "127.0.0.1:61234:81"];
+    run(&twice)?.exits(125)?.one_sentence()?.complains("61234")?.complains("twice")?;
     for word in ["80", "0:80", "x:80", "80:99999", "80:80/sctp"] {
         run(&["-p", word])?.exits(125)?.complains(word)?.complains("HOSTPORT:PORT")?;
     }

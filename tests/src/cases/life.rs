@@ -22,6 +22,7 @@ const fn life(name: &'static str, body: fn(&Stage) -> Result<()>) -> Case {
 pub const CASES: &[Case] = &[
     life("life/signals", signals),
     life("life/handled-signals", handled_signals),
+    life("life/stopped", stopped),
     life("life/killed-monitor", killed_monitor),
     life("life/killed-guest", killed_guest),
     life("life/acknowledged-data", acknowledged_data),
@@ -33,6 +34,29 @@ pub const CASES: &[Case] = &[
 ];
 
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The key for it stops the whole island, not its monitor alone.
+fn stopped(stage: &Stage) -> Result<()> {
+    let run = Run::new(["/usr/bin/python3", "-c", "print('started', flush=True)\nwhile True: pass"]);
+    let mut island = stage.start(&run)?;
+    island.wait_for_output("started", PATIENCE)?;
+    let family = || process::descendants(std::process::id());
+    let all_in = |wanted: fn(char) -> bool| {
+        let deadline = Instant::now() + PATIENCE;
+        while !family().iter().all(|process| wanted(process.state)) {
+            ensure!(Instant::now() < deadline, "not as it should be: {:?}", family());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    };
+    island.signal(Signal::TSTP);
+    all_in(|state| state == 'T')?;
+    island.signal(Signal::CONT);
+    all_in(|state| state != 'T')?;
+    island.signal(Signal::TERM);
+    island.wait(PATIENCE)?.exits(143)?;
+    Ok(())
+}
 
 fn sleeper() -> Run {
     Run::new(["dash", "-c", "echo started; while :; do read -r line; done"]).option(&["-i"])
@@ -164,7 +188,7 @@ fn closed_streams(stage: &Stage) -> Result<()> {
     // A full device.
     let full = fs::File::options().write(true).open("/dev/full")?;
     let status = command(&["busybox", "echo", "x"]).stdout(full).stderr(Stdio::null()).status()?;
-    ensure!(status.code().is_some(), "with a full device for output: {status}");
+    ensure!(status.code() == Some(1), "with a full device for output: {status}");
     Ok(())
 }
 

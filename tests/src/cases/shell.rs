@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use eyot_tests::island::Run;
 use eyot_tests::outcome::Outcome;
-use eyot_tests::package::{BASH, BUSYBOX, DASH, PYTHON};
+use eyot_tests::package::{BASH, BUSYBOX, DASH, LSCPU, PYTHON};
 
 use crate::suite::case::{Case, ISLANDERS, case};
 use crate::suite::stage::{Stage, text};
@@ -18,6 +18,7 @@ pub const CASES: &[Case] = &[
     case("shell/exec-wrapper", exec_wrapper).needs(&[BASH, DASH, BUSYBOX, PYTHON]),
     case("shell/standard-input", standard_input).needs(&[BUSYBOX, BASH]),
     case("shell/status", status).needs(&[BUSYBOX, DASH]),
+    case("shell/processors", processors).needs(&[LSCPU]),
     case("shell/fork-is-refused", fork_is_refused).needs(&[DASH]).callers(ISLANDERS),
 ];
 
@@ -296,6 +297,15 @@ fn status(stage: &Stage) -> Result<()> {
     for (name, number) in [("TERM", 15), ("KILL", 9), ("SEGV", 11), ("ABRT", 6), ("USR1", 10)] {
         stage.run(&Run::new(["dash", "-c", &format!("kill -{name} $$")]))?.exits(128 + number)?;
     }
+    Ok(())
+}
+
+/// lscpu(1) believes whatever it finds of one processor's files to be there of all.
+fn processors(stage: &Stage) -> Result<()> {
+    stage
+        .run(&Run::new(["lscpu", "--parse=CPU,ONLINE"]).option(&["--cpus", "2"]))?
+        .success()?
+        .says("0,Y\n")?;
     Ok(())
 }
 

@@ -9,7 +9,7 @@ pub enum PlanError {
     NoProgram,
     #[error("the root {path} cannot be used: {error}; --root takes a directory with a system in it")]
     Root { path: String, error: Errno },
-    #[error("the volume {path} does not exist; create it first, for instance with mkdir -p {path}")]
+    #[error("the volume {path} does not exist; create it first (a directory with mkdir -p)")]
     NoVolume { path: String },
     #[error("the volume {path} cannot be used: {error}; it must be a directory or a file you can reach")]
     Volume { path: String, error: Errno },
@@ -21,6 +21,8 @@ pub enum PlanError {
         "port {port} of {address} is in use on this machine; choose another HOSTPORT or stop what uses it"
     )]
     PortInUse { address: std::net::IpAddr, port: u16 },
+    #[error("port {port} of {address} is published twice; each HOSTPORT leads to one PORT")]
+    PublishedTwice { address: std::net::IpAddr, port: u16 },
     #[error("port {port} needs privileges that you do not have; choose a HOSTPORT from 1024 on")]
     PortPrivileged { port: u16 },
     #[error("{address} is no address of this machine; leave it out of -p or name one that is")]

@@ -27,7 +27,7 @@ use crate::voice;
 
 pub use error::PlanError;
 #[cfg(test)]
-pub(crate) use port::bind;
+pub(crate) use port::bind_all;
 pub use tree::view_of_machine;
 
 /// Names at the machine's root that no island sees.
@@ -71,7 +71,7 @@ impl Plan {
         if let (Some(notice), false) = (&directory.notice, spec.quiet) {
             voice::say(notice);
         }
-        let ports = spec.published.iter().map(port::bind).collect::<Result<Vec<_>, _>>()?;
+        let ports = port::bind_all(&spec.published)?;
         let environment = environment::compose(&spec);
         let destinations = Destinations::new(spec.allowed);
         let mut granted = Granted::default();
@@ -121,7 +121,7 @@ impl Plan {
 /// As many virtual CPUs as wanted, or as this process may use.
 fn cpus(wanted: Option<u16>) -> u16 {
     let available = rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count());
-    wanted.unwrap_or(available.clamp(1, 256) as u16)
+    wanted.unwrap_or(available.clamp(1, 64) as u16)
 }
 
 /// How many logical CPUs this process may use.

@@ -11,9 +11,25 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use super::PlanError;
 use crate::serve::Port;
 
-/// Binds one port. Without an address it is bound on all IPv4 addresses.
-pub(crate) fn bind(publication: &Publication) -> Result<Port, PlanError> {
-    let address = publication.address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+/// Binds all ports. One that is named twice can be bound twice, but not listened to.
+pub(crate) fn bind_all(publications: &[Publication]) -> Result<Vec<Port>, PlanError> {
+    let place = |it: &Publication| (it.protocol, host_address(it), it.host_port);
+    for (index, publication) in publications.iter().enumerate() {
+        if publications[..index].iter().any(|other| place(other) == place(publication)) {
+            let (address, port) = (host_address(publication), publication.host_port);
+            return Err(PlanError::PublishedTwice { address, port });
+        }
+    }
+    publications.iter().map(bind).collect()
+}
+
+/// Without an address a port is bound on all IPv4 addresses.
+fn host_address(publication: &Publication) -> IpAddr {
+    publication.address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+}
+
+fn bind(publication: &Publication) -> Result<Port, PlanError> {
+    let address = host_address(publication);
     let port = publication.host_port;
     let socket =
         bound(SocketAddr::new(address, port), publication.protocol).map_err(|error| match error {

@@ -254,7 +254,7 @@ fn only_granted_destinations_are_connected_to() {
 fn published(protocol: Protocol) -> (Port, std::net::SocketAddr) {
     let free = TcpListener::bind(at_port(0)).unwrap().local_addr().unwrap();
     let publication = Publication { address: Some(free.ip()), host_port: free.port(), port: 80, protocol };
-    (crate::plan::bind(&publication).unwrap(), free)
+    (crate::plan::bind_all(&[publication]).unwrap().remove(0), free)
 }
 
 #[test]

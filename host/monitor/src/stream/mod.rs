@@ -1,7 +1,7 @@
 //! Standard streams: which descriptor the island gets for each.
 //!
 //! Nothing is granted that could be used for more than reading or writing a stream. A regular file opened
-//! for one direction is granted as it is; a pipe is opened again, so that the island has an open
+//! for one direction is granted as it is, and so is /dev/full or its like; a pipe is opened again, so that the island has an open
 //! description of its own and the caller's never becomes non-blocking; anything else (a terminal, a socket)
 //! stays with the monitor, behind a pipe and a copying thread.
 
@@ -13,7 +13,7 @@ mod terminal;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use abi::boot::Stream;
-use rustix::fs::{FileType, Mode, OFlags, fcntl_getfl, fstat, open};
+use rustix::fs::{FileType, Mode, OFlags, fcntl_getfl, fstat, major, minor, open};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::pipe::{PipeFlags, pipe_with};
 
@@ -21,6 +21,10 @@ use crate::serve::{Granted, Object};
 
 pub use copy::Copying;
 pub use pseudo::{Kept, Pseudo, Terminal};
+
+/// Device numbers (null(4), full(4)).
+const MEMORY_DEVICES: u32 = 1;
+const NULL: u32 = 3;
 
 /// The standard streams cannot be connected.
 #[derive(Debug, thiserror::Error)]
@@ -82,10 +86,12 @@ fn one(
         Direction::Out => OFlags::WRONLY,
     };
     let one_way = fcntl_getfl(ours)? & OFlags::RWMODE == mode;
-    if kind == FileType::CharacterDevice && is_null(ours)? {
+    let device = fstat(ours)?.st_rdev;
+    let memory_device = kind == FileType::CharacterDevice && major(device) == MEMORY_DEVICES;
+    if memory_device && minor(device) == NULL {
         return Ok(Stream::Null);
     }
-    if kind == FileType::RegularFile && one_way {
+    if (kind == FileType::RegularFile || memory_device) && one_way {
         let file = fcntl_dupfd_cloexec(ours, 0)?;
         return Ok(Stream::File(granted.add(file, Object::stream)?));
     }
@@ -109,11 +115,6 @@ fn one(
     };
     rustix::io::ioctl_fionbio(&theirs, true)?;
     Ok(Stream::Pipe(granted.add(theirs, Object::stream)?))
-}
-
-/// Whether a character device is /dev/null.
-fn is_null(file: BorrowedFd) -> Result<bool, Errno> {
-    Ok(fstat(file)?.st_rdev == rustix::fs::makedev(1, 3))
 }
 
 /// A duplicate of a descriptor, for a thread or a process of its own.
