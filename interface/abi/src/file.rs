@@ -42,6 +42,18 @@ pub enum Access {
     Read,
     Write,
     ReadWrite,
+    /// For reading, provided that it is still this file (ESTALE): how a file that the guest has opened
+    /// itself becomes one that the monitor knows.
+    Again {
+        device: u64,
+        inode: u64,
+    },
+}
+
+impl Access {
+    pub fn writes(self) -> bool {
+        matches!(self, Self::Write | Self::ReadWrite)
+    }
 }
 
 /// Who a new file belongs to, as the island sees it.

@@ -67,9 +67,6 @@ pub struct Direct {
     /// Paths relative to the part that are empty here and must be asked for.
     pub except: Vec<Vec<u8>>,
     pub owners: Owners,
-    /// Regular files may be opened here, for reading. Not where the tree is writable: the monitor must
-    /// know a file that it is to change.
-    pub opens: bool,
 }
 
 /// What the owners that are seen mean.

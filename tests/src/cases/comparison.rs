@@ -22,6 +22,7 @@ const fn file_program(name: &'static str) -> Case {
 pub const CASES: &[Case] = &[
     file_program("comparison/open_files"),
     file_program("comparison/openat2"),
+    file_program("comparison/reading_handles"),
     file_program("comparison/vector_io"),
     file_program("comparison/links"),
     file_program("comparison/directories"),

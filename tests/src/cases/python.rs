@@ -5,6 +5,7 @@ use eyot_tests::island::Run;
 use eyot_tests::package::{CURL, PYTHON};
 use eyot_tests::service::free_port;
 
+use crate::suite::caller::Caller;
 use crate::suite::case::{Case, case};
 use crate::suite::stage::{Stage, text};
 
@@ -16,6 +17,7 @@ pub const CASES: &[Case] = &[
     case("python/asyncio", asyncio).needs(&[PYTHON]),
     case("python/signals", signals).needs(&[PYTHON]),
     case("python/sockets", sockets).needs(&[PYTHON]),
+    case("python/copied-up", copied_up).needs(&[PYTHON]).callers(&[Caller::Root]),
     case("python/http-server", http_server).needs(&[PYTHON, CURL]),
 ];
 
@@ -36,6 +38,24 @@ fn compare(stage: &Stage, source: &str, files: &[(&str, &str)]) -> Result<()> {
 
 fn script(stage: &Stage) -> Result<()> {
     compare(stage, include_str!("../../programs/python/script.py"), &[])
+}
+
+/// A file of the system's, open since before it was written to: a change goes to the copy, and what was
+/// written stays.
+fn copied_up(stage: &Stage) -> Result<()> {
+    let script = "import os\n\
+        path = '/usr/share/common-licenses/BSD'\n\
+        file = os.open(path, os.O_RDONLY)\n\
+        with open(path, 'a') as more: more.write('MORE')\n\
+        os.fchmod(file, 0o600)\n\
+        print(open(path).read()[-4:], oct(os.stat(path).st_mode))\n\
+        os.unlink(path)\n\
+        try: os.fchmod(file, 0o644)\n\
+        except OSError as error: print(error.strerror)\n\
+        print(os.path.exists(path))\n";
+    let run = Run::new(["/usr/bin/python3", "-c", script]);
+    stage.run(&run)?.success()?.prints("MORE 0o100600\nStale file handle\nFalse\n")?;
+    Ok(())
 }
 
 fn threads(stage: &Stage) -> Result<()> {

@@ -310,7 +310,7 @@ pub async fn change_attributes(thread: &Arc<Thread>, entry: &Location, change: C
     Ok(())
 }
 
-async fn apply(thread: &Arc<Thread>, entry: &Location, change: Change) -> Result<()> {
+pub(super) async fn apply(thread: &Arc<Thread>, entry: &Location, change: Change) -> Result<()> {
     let attributes = entry.node.attributes();
     {
         let identity = thread.process.identity.lock();

@@ -51,7 +51,6 @@ fn system(root: &Root, caller: Caller) -> Part {
         identity: None,
         masked: root.masked(),
         owners,
-        opens: true,
     };
     // Another root is granted as a whole, with the caller's rights.
     if caller.is_root() || !root.own {
@@ -122,7 +121,6 @@ impl Trees {
                 identity: Some(identity),
                 masked: &[],
                 owners: tree.owners(self.caller),
-                opens: !tree.is_writable(),
             });
         }
         self.opened.push(tree);

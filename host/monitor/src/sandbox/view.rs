@@ -49,8 +49,6 @@ pub struct Part {
     /// Names in it that are empty.
     pub masked: &'static [&'static str],
     pub owners: Owners,
-    /// Files may be opened as well: what is opened here can be read, and nothing else.
-    pub opens: bool,
 }
 
 impl View {
@@ -83,7 +81,6 @@ impl View {
             path: format!("/{number}").into_bytes(),
             except: part.masked.iter().map(|name| name.as_bytes().to_vec()).collect(),
             owners: part.owners,
-            opens: part.opens,
         };
         self.parts().iter().enumerate().map(told).collect()
     }

@@ -59,7 +59,7 @@ impl Server {
     /// A directory's descriptor is never given away: with it, `..` would lead out of the tree.
     fn opened(&self, number: Tree, file: OwnedFd, found: &Found, access: Access) -> Outcome {
         let attributes = self.tree(number)?.describe(&found.stat);
-        let writable = access != Access::Read;
+        let writable = access.writes();
         let (kept, descriptor) = if found.kind() == FileType::Directory {
             (file, None)
         } else {

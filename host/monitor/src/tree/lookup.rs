@@ -69,7 +69,7 @@ impl Found {
 /// How a file is opened for an access.
 pub fn flags(access: Access) -> OFlags {
     match access {
-        Access::Read => OFlags::RDONLY,
+        Access::Read | Access::Again { .. } => OFlags::RDONLY,
         Access::Write => OFlags::WRONLY,
         Access::ReadWrite => OFlags::RDWR,
     }
@@ -97,11 +97,16 @@ impl GrantedTree {
 
     /// Opens a regular file or a directory for an access.
     pub fn open_existing(&self, path: Relative, access: Access) -> Result<(OwnedFd, Found), Errno> {
-        if access != Access::Read {
+        if access.writes() {
             self.for_writing()?;
         }
         let found = self.find(path)?;
         self.check_readable(&found)?;
+        if let Access::Again { device, inode } = access
+            && (device, inode) != (found.stat.st_dev, found.stat.st_ino)
+        {
+            return Err(Errno::STALE);
+        }
         let file = found.open(flags(access))?;
         Ok((file, found))
     }

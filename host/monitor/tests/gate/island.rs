@@ -75,14 +75,7 @@ pub fn start(form: Form, code: std::ops::Range<u64>) -> Island {
 }
 
 fn direct((path, tree): (&[u8], Tree)) -> Direct {
-    Direct {
-        tree,
-        part: Vec::new(),
-        path: path.to_vec(),
-        except: Vec::new(),
-        owners: Owners::Same,
-        opens: true,
-    }
+    Direct { tree, part: Vec::new(), path: path.to_vec(), except: Vec::new(), owners: Owners::Same }
 }
 
 fn boot(program: Vec<u8>, form: Form) -> Boot {
