@@ -167,8 +167,12 @@ fn application(signal: u32, information: &Information, frame: &mut Frame, local:
             gate::TRAPPED
         }
         _ => {
+            // A call that the kernel keeps from every filter (uretprobe) answers SIGILL without a trap, and
+            // the frame tells of the last one there was.
+            const INVALID_OPCODE: u8 = 6;
+            let vector = if signal == linux::SIGILL { INVALID_OPCODE } else { frame.vector as u8 };
             let exception = Exception {
-                vector: frame.vector as u8,
+                vector,
                 error: frame.error as u32,
                 address: frame.address,
                 beyond_file: signal == linux::SIGBUS && frame.vector == 14,

@@ -29,6 +29,7 @@ unsafe extern "C" {
 
 const AT_SYSINFO_EHDR: u64 = 33;
 const AT_HWCAP2: u64 = 26;
+const AT_EXECFN: u64 = 31;
 /// Bit of AT_HWCAP2: user code may use RDFSBASE and its kin.
 const FSGSBASE: u64 = 2;
 
@@ -142,9 +143,31 @@ unsafe fn auxiliary(stack: *const u64, key: u64) -> Option<u64> {
     None
 }
 
+/// Unmaps the stack that the kernel made: it could be made longer without counting as data (RLIMIT_DATA).
+///
+/// # Safety
+/// `stack` is the initial stack pointer, and nobody uses that stack or what it holds.
+unsafe fn leave_first_stack(stack: *const u64) {
+    // At the execution the kernel maps this much below the pointer at most.
+    const BELOW: u64 = 1 << 20;
+    // SAFETY: the caller's promise. The path of the program ends the stack, but for one word.
+    let end = unsafe {
+        let path = auxiliary(stack, AT_EXECFN).unwrap_or(stack as u64) as *const core::ffi::c_char;
+        path as u64 + core::ffi::CStr::from_ptr(path).count_bytes() as u64 + 1 + 8
+    };
+    let start = (stack as u64 & !(PAGE - 1)) - BELOW;
+    // SAFETY: the caller's promise.
+    let result = unsafe { host::call(linux::__NR_munmap, [start, end.next_multiple_of(PAGE) - start]) };
+    if result.is_err() {
+        crate::fatal("the first stack cannot be given back");
+    }
+}
+
 unsafe extern "C" fn main(stack: *const u64) -> ! {
     // SAFETY: `_start` passes the initial stack pointer.
     let (capabilities, vdso) = unsafe { (auxiliary(stack, AT_HWCAP2), auxiliary(stack, AT_SYSINFO_EHDR)) };
+    // SAFETY: nothing of it is needed any more.
+    unsafe { leave_first_stack(stack) };
     // SAFETY: the range behind the last stack is the rest of the state, which `share` has mapped.
     unsafe { heap::claim(layout::HEAP, STATE_BASE + length(descriptor::STATE)) };
     if capabilities.unwrap_or(0) & FSGSBASE == 0 {

@@ -3,9 +3,10 @@
 //! Order of what happened counts: the guest's last word is read before its end is judged, so messages are
 //! taken before the process is. Nothing here blocks but the wait itself.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, RwLock};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use abi::message::ToGuest;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -25,7 +26,7 @@ use crate::watch::{self, Watch};
 const SIGTSTP: u8 = 20;
 const SIGWINCH: u8 = 28;
 /// How long a guest may take to end after its last word.
-const FAREWELL: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
+const FAREWELL: Duration = Duration::from_secs(2);
 /// How long a watched guest may go on before it is looked at.
 const PULSE: Timespec = Timespec { tv_sec: 0, tv_nsec: watch::INTERVAL.as_nanos() as i64 };
 
@@ -94,7 +95,7 @@ impl Running {
     }
 
     /// Waits until something happens; true if the guest's process has ended.
-    fn wait(&self) -> bool {
+    fn wait(&mut self) -> bool {
         let [channel, disk, network] = self.session.polled();
         let mut polled = [
             PollFd::new(&self.guest.descriptor, PollFlags::IN),
@@ -110,7 +111,12 @@ impl Running {
         ];
         // An interrupted wait is as good as any other.
         let _ = poll(&mut polled, self.watch.as_ref().map(|_| &PULSE));
-        polled[0].revents().contains(PollFlags::IN)
+        let [ended, channel] = [polled[0].revents(), polled[2].revents()];
+        drop(polled);
+        if channel.intersects(PollFlags::HUP | PollFlags::ERR) {
+            self.session.hang_up();
+        }
+        ended.contains(PollFlags::IN)
     }
 
     fn is_over_limit(&mut self) -> bool {
@@ -147,10 +153,16 @@ impl Running {
 
     /// Ends the guest if it still lives, and judges.
     fn end(mut self) -> Verdict {
-        let mut polled = [PollFd::new(&self.guest.descriptor, PollFlags::IN)];
-        let condemned = self.evidence.closed.is_some() || self.evidence.out_of_memory;
-        let patience = if condemned { Timespec { tv_sec: 0, tv_nsec: 0 } } else { FAREWELL };
-        if !matches!(poll(&mut polled, Some(&patience)), Ok(1)) {
+        let deadline = Instant::now() + FAREWELL;
+        let mut condemned = self.evidence.closed.is_some() || self.evidence.out_of_memory;
+        let mut ended = is_ready(&self.guest.descriptor, Duration::ZERO);
+        // It may hold more memory than before while it ends.
+        while !ended && !condemned && Instant::now() < deadline {
+            ended = is_ready(&self.guest.descriptor, watch::INTERVAL);
+            self.evidence.out_of_memory = self.is_over_limit();
+            condemned = self.evidence.out_of_memory;
+        }
+        if !ended {
             if !condemned && self.evidence.claim.is_none() {
                 self.evidence.closed =
                     Some("the island was closed: it cut its own connection to the monitor".into());
@@ -168,15 +180,25 @@ impl Running {
         self.evidence.words = String::from_utf8_lossy(&words[..length]).into_owned();
         self.evidence.out_of_memory |= self.group.as_ref().is_some_and(Group::has_killed);
         // The island's ends of the pipes are closed with its process, so the copies come to an end.
-        let Self { copying, session, evidence, terminal, .. } = self;
+        let Self { copying, mut session, evidence, terminal, .. } = self;
+        session.fall_silent();
         drop(session);
         if let Some(terminal) = terminal {
             terminal.end();
         }
+        // Nobody is left to pass signals to: from here on they are for this process.
+        Signals::unblock_all();
         for thread in copying {
             // A thread that panicked has nothing more to copy.
             let _ = thread.join();
         }
         judge(evidence)
     }
+}
+
+/// Whether a descriptor becomes readable within a time.
+fn is_ready(descriptor: &OwnedFd, patience: Duration) -> bool {
+    let mut polled = [PollFd::new(descriptor, PollFlags::IN)];
+    let time = Timespec { tv_sec: 0, tv_nsec: i64::from(patience.subsec_nanos()) };
+    matches!(poll(&mut polled, Some(&time)), Ok(1))
 }

@@ -26,6 +26,8 @@ impl Signals {
     pub fn block() -> Result<Self, Errno> {
         let set: SigSet = TAKEN.into_iter().collect();
         set.thread_block().map_err(errno)?;
+        // A file beyond the limit of its size is an error for the guest (EFBIG), no end of ours.
+        SigSet::from(Signal::SIGXFSZ).thread_block().map_err(errno)?;
         SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).map(Self).map_err(errno)
     }
 

@@ -4,11 +4,16 @@
 
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
-
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
 
 /// The longest text of a guest that is printed, in characters.
 const LONGEST: usize = 1000;
+
+/// Lines of a guest's that may wait to be said.
+const WAITING: usize = 100;
+/// How long is waited for them at the end.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The caller's terminal is raw, and begins no line by itself.
 static RAW: AtomicBool = AtomicBool::new(false);
@@ -25,15 +30,39 @@ pub fn say(text: &str) {
     let _ = std::io::stderr().lock().write_all(format!("eyot: {text}{end}").as_bytes());
 }
 
-/// Says one line of a guest's, or nothing while nobody reads: a guest that fills our standard error must not
-/// stop us from watching it.
-pub fn repeat(text: &str) {
-    let stderr = std::io::stderr();
-    let mut polled = [PollFd::new(&stderr, PollFlags::OUT)];
-    // A pipe that takes anything takes a whole line: at most LONGEST characters, less than PIPE_BUF bytes.
-    if matches!(poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(1)) {
-        say(&harmless(text));
+/// What a guest wants to have said, on a thread of its own: a standard error that nobody reads must not stop
+/// the monitor from watching the guest.
+#[derive(Default)]
+pub struct Repeater(Option<(SyncSender<String>, Receiver<()>)>);
+
+impl Repeater {
+    /// Says one line of a guest's, or nothing while too many wait to be said.
+    pub fn say(&mut self, text: &str) {
+        if self.0.is_none() {
+            self.0 = begin().ok();
+        }
+        if let Some((lines, _)) = &self.0 {
+            let _ = lines.try_send(harmless(text));
+        }
     }
+
+    /// Waits until all is said, but not long.
+    pub fn finish(&mut self) {
+        if let Some((lines, done)) = self.0.take() {
+            drop(lines);
+            let _ = done.recv_timeout(LAST_WORDS);
+        }
+    }
+}
+
+fn begin() -> std::io::Result<(SyncSender<String>, Receiver<()>)> {
+    let (lines, said) = sync_channel::<String>(WAITING);
+    let (end, done) = sync_channel(1);
+    std::thread::Builder::new().stack_size(64 * 1024).spawn(move || {
+        said.iter().for_each(|line| say(&line));
+        let _ = end.send(());
+    })?;
+    Ok((lines, done))
 }
 
 /// Text of a guest, on one line, without control characters and not endless.
@@ -43,7 +72,7 @@ pub fn harmless(text: &str) -> String {
         .chars()
         .take(LONGEST)
         .map(|c| {
-            if c.is_control() || matches!(c, '\u{200e}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
+            if c.is_control() || matches!(c, '\u{61c}' | '\u{200e}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
                 '?'
             } else {
                 c

@@ -47,6 +47,7 @@ pub const CASES: &[Case] = &[
     program("comparison/polling"),
     program("comparison/pipes"),
     program("comparison/unix_sockets"),
+    program("comparison/depth"),
     program("comparison/descriptor_passing"),
     program("comparison/inet_stream"),
     program("comparison/inet_datagram"),

@@ -70,6 +70,16 @@ pub struct Entry {
 /// A place in the tree.
 pub type Location = Arc<Entry>;
 
+impl Drop for Entry {
+    /// The places above that nobody else has go one by one: a tree may be deeper than a stack.
+    fn drop(&mut self) {
+        let mut above = self.parent.get_mut().take();
+        while let Some(entry) = above.and_then(Arc::into_inner) {
+            above = entry.parent.lock().take();
+        }
+    }
+}
+
 impl Entry {
     pub fn new(name: &[u8], parent: Option<Location>, node: Arc<Node>) -> Location {
         Arc::new(Self {

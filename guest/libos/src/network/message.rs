@@ -2,7 +2,10 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
+
 use core::net::IpAddr;
+use spin::Mutex;
 
 use super::address::Name;
 use super::socket::Endpoint;
@@ -60,6 +63,32 @@ pub struct Ancillary {
 impl Ancillary {
     pub fn is_empty(&self) -> bool {
         self.rights.is_empty() && self.credentials.is_none()
+    }
+}
+
+/// Open files of messages that nobody took.
+static FORGOTTEN: Mutex<Vec<Arc<Description>>> = Mutex::new(Vec::new());
+static FORGETTING: AtomicBool = AtomicBool::new(false);
+
+impl Drop for Ancillary {
+    /// Open files go one by one: they may be sockets that hold messages with open files, and so on, deeper
+    /// than a stack.
+    fn drop(&mut self) {
+        if self.rights.is_empty() {
+            return;
+        }
+        FORGOTTEN.lock().append(&mut self.rights);
+        // Whoever has begun goes on until there are none.
+        while !FORGETTING.swap(true, Ordering::SeqCst) {
+            let next = || FORGOTTEN.lock().pop();
+            while let Some(open) = next() {
+                drop(open);
+            }
+            FORGETTING.store(false, Ordering::SeqCst);
+            if FORGOTTEN.lock().is_empty() {
+                return;
+            }
+        }
     }
 }
 

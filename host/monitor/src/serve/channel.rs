@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use abi::MESSAGE_MAX;
 use abi::message::{ToGuest, encode};
@@ -18,6 +19,9 @@ use rustix::net::{
 
 /// Messages that may wait before requests are no longer read.
 const WAITING: usize = 256;
+
+/// How long to wait where the caller has too many descriptors on their way (unix(7)).
+const CROWDED: Duration = Duration::from_millis(2);
 
 /// The monitor's end.
 pub struct Channel {
@@ -70,7 +74,9 @@ impl Channel {
     pub fn flush(&mut self) {
         while let Some((bytes, descriptor)) = self.waiting.front() {
             match send_one(&self.socket, bytes, descriptor.as_ref()) {
-                Err(Errno::AGAIN | Errno::NOBUFS | Errno::TOOMANYREFS) => return,
+                Err(Errno::AGAIN | Errno::NOBUFS) => return,
+                // The socket stays writable meanwhile, so that nobody would wait.
+                Err(Errno::TOOMANYREFS) => return std::thread::sleep(CROWDED),
                 Err(Errno::INTR) => {}
                 // A guest that is gone takes no answers; its end is noticed elsewhere.
                 Ok(()) | Err(_) => drop(self.waiting.pop_front()),

@@ -20,6 +20,9 @@ impl Server {
         use Request::*;
         match request {
             HandleAttributes { handle } => Served::Now(self.handle_attributes(handle)),
+            HandleChange { handle, change } if self.is_memory(handle) => {
+                Served::Now(self.resize_memory(handle, change))
+            }
             HandleChange { handle, change } => later(self.handle_change(handle, change)),
             Synchronise { handle, data_only } => later(self.synchronise(handle, data_only)),
             Allocate { handle, mode, offset, length } => later(self.allocate(handle, mode, offset, length)),
@@ -45,10 +48,6 @@ impl Server {
 
     /// Size by the right of having it open for writing, everything else by the right to its tree.
     fn handle_change(&mut self, handle: Handle, change: Change) -> Result<super::Job, Errno> {
-        if let Object::Memory { file, length } = self.objects.get(handle)? {
-            let (file, old) = (fcntl_dupfd_cloexec(file, 0)?, *length);
-            return self.resize_memory(handle, file, old, change);
-        }
         let Object::File { file, tree, writable } = self.objects.get(handle)? else {
             return Err(Errno::INVAL);
         };
@@ -83,7 +82,11 @@ impl Server {
         let end = offset.checked_add(length).ok_or(Errno::FBIG)?;
         let file = match self.objects.get(handle)? {
             Object::File { file, tree: Some(_), writable: true } => fcntl_dupfd_cloexec(file, 0)?,
-            Object::Memory { file, length: most } if end <= *most => fcntl_dupfd_cloexec(file, 0)?,
+            // Pages that the monitor makes would be charged to the monitor, so it only takes some away.
+            Object::Memory { file, length: most } if end <= *most && is_hole(mode) => {
+                fcntl_dupfd_cloexec(file, 0)?
+            }
+            Object::Memory { length: most, .. } if end <= *most => return Err(Errno::OPNOTSUPP),
             Object::Memory { .. } => return Err(Errno::NOSPC),
             _ => return Err(Errno::BADF),
         };
@@ -119,23 +122,26 @@ impl Server {
         Ok(Answer::Opened { descriptor: Some(file), object, attributes })
     }
 
-    fn resize_memory(
-        &mut self,
-        handle: Handle,
-        file: OwnedFd,
-        old: u64,
-        change: Change,
-    ) -> Result<super::Job, Errno> {
+    fn is_memory(&self, handle: Handle) -> bool {
+        matches!(self.objects.get(handle), Ok(Object::Memory { .. }))
+    }
+
+    /// At once, so that what is counted and what there is never differ.
+    fn resize_memory(&mut self, handle: Handle, change: Change) -> Outcome {
+        let Object::Memory { file, length: old } = self.objects.get(handle)? else {
+            return Err(Errno::INVAL);
+        };
         let (Some(size), true) = (change.size, Change { size: None, ..change } == Change::default()) else {
             return Err(Errno::PERM);
         };
-        let available = self.memory_objects.saturating_add(old);
+        let available = self.memory_objects.saturating_add(*old);
         if size > available {
             return Err(Errno::NOMEM);
         }
+        ftruncate(file, size)?;
         self.memory_objects = available - size;
         self.objects.resize(handle, size);
-        Ok(Box::new(move || done(ftruncate(&file, size))))
+        done(Ok(()))
     }
 
     /// The guest has closed its descriptor.
@@ -154,9 +160,16 @@ impl Server {
 
 /// A memory object that is given back holds nothing any more, whatever the guest has kept of it.
 fn empty(file: &OwnedFd) {
-    // Neither can fail for a memory file of ours that has no seals yet.
+    // None can fail for a memory file of ours that has no seals yet. What is sealed against growing first
+    // cannot be filled again before the last seal.
+    let _ = fcntl_add_seals(file, SealFlags::GROW);
     let _ = ftruncate(file, 0);
-    let _ = fcntl_add_seals(file, SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL);
+    let _ = fcntl_add_seals(file, SealFlags::SHRINK | SealFlags::SEAL);
+}
+
+/// Whether fallocate(2) in this mode takes pages away.
+fn is_hole(mode: u32) -> bool {
+    mode == (FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE).bits()
 }
 
 fn later(job: Result<super::Job, Errno>) -> Served {

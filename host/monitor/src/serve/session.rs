@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use super::channel::{Channel, Closed, Sent};
 use super::worker::Workers;
 use super::{Answer, Object, Outcome, Served, Server};
-use crate::voice;
+use crate::voice::Repeater;
 
 /// Requests that may be under way at once.
 const UNDER_WAY: usize = 4096;
@@ -54,6 +54,7 @@ pub struct Session {
     received: Option<Instant>,
     brisk: bool,
     lines: u32,
+    repeater: Repeater,
     end: Option<End>,
     /// There but while messages are taken.
     buffer: Option<Box<[u8; MESSAGE_MAX + 1]>>,
@@ -70,6 +71,7 @@ impl Session {
             received: None,
             brisk: false,
             lines: LINES,
+            repeater: Repeater::default(),
             end: None,
             buffer: Some(Box::new([0; MESSAGE_MAX + 1])),
         })
@@ -120,6 +122,27 @@ impl Session {
             }
         }
         self.end.as_ref()
+    }
+
+    /// Nothing more will be said for the guest.
+    pub fn fall_silent(&mut self) {
+        self.repeater.finish();
+    }
+
+    /// The guest has closed its side. What it said before still counts, but nothing else is answered.
+    pub fn hang_up(&mut self) {
+        let Some(mut buffer) = self.buffer.take() else { return };
+        while self.end.is_none() {
+            match self.channel.receive(&mut buffer) {
+                Ok(Some(length)) => {
+                    if let Ok(ToMonitor::Exit(exit)) = decode(&buffer[..length.min(MESSAGE_MAX)]) {
+                        self.end = Some(End::Claim(exit));
+                    }
+                }
+                Ok(None) | Err(Closed) => self.end = Some(End::Gone),
+            }
+        }
+        self.buffer = Some(buffer);
     }
 
     fn take_turn(&mut self, buffer: &mut [u8; MESSAGE_MAX + 1]) {
@@ -196,7 +219,7 @@ impl Session {
     fn say(&mut self, text: &str) {
         if let Some(left) = self.lines.checked_sub(1) {
             self.lines = left;
-            voice::repeat(text);
+            self.repeater.say(text);
         }
     }
 
