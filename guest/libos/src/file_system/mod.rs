@@ -11,6 +11,7 @@ mod bounds;
 mod change;
 mod content;
 mod generated;
+mod host_file;
 mod identity;
 mod listing;
 pub mod lock;
@@ -39,13 +40,14 @@ pub use bounds::{Bounds, Rules};
 pub use change::*;
 pub use content::MemoryFile;
 pub use generated::Generator;
+pub use host_file::HostFile;
 pub use identity::Identity;
 pub use listing::{Listing, list};
 pub use node::{
     DIRECTORY, Directory, Kind, Meta, Node, OWN_DEVICE, Place, REGULAR, TERMINAL_INODE, TERMINAL_NUMBER,
     TYPE, permits,
 };
-pub use open::{DirectoryFile, HostFile, open_entry, opened, temporary};
+pub use open::{DirectoryFile, open_entry, opened, temporary};
 pub use rename::{EXCHANGE, NO_REPLACE, rename};
 pub use seal::{is_sealed, seals};
 pub use walk::{Follow, Found, link_text, step, walk, walk_parent, walk_within};

@@ -8,11 +8,13 @@ use alloc::vec;
 
 use machine::Transfer;
 
+use super::file::attempt;
+use super::{Call, Outcome};
 use crate::errno::{Errno, Result};
-use crate::file::Description;
+use crate::file::{Description, flag};
 use crate::file_system::{DIRECTORY, Identity, REGULAR, TYPE, happened};
 use crate::thread::Thread;
-use crate::user;
+use crate::user::{self, TRANSFER_MAX};
 use crate::wait::{self, Patience};
 
 const CHUNK: u64 = 128 * 1024;
@@ -133,4 +135,34 @@ pub async fn copy(
         settle(thread, target, target_address, to)?;
     }
     Ok(done)
+}
+
+/// sendfile(2), copy_file_range(2): through the library OS's own memory.
+pub fn sendfile(call: &mut Call<'_>) -> Outcome {
+    let [to, from, offset, count, ..] = call.arguments;
+    let files = &call.process().files;
+    let (source, target) = (attempt!(files.get(from)), attempt!(files.get(to)));
+    attempt!(source.readable());
+    attempt!(target.writable());
+    if !source.file.seekable() || target.flags() & flag::APPEND != 0 {
+        return Err::<u64, _>(Errno::EINVAL).into();
+    }
+    let (thread, count) = (call.thread.clone(), count.min(TRANSFER_MAX));
+    call.wait(async move { copy(&thread, &source, offset, &target, 0, count).await })
+}
+
+pub fn copy_file_range(call: &mut Call<'_>) -> Outcome {
+    let [from, from_offset, to, to_offset, count, flags] = call.arguments;
+    if flags != 0 {
+        return Err::<u64, _>(Errno::EINVAL).into();
+    }
+    let files = &call.process().files;
+    let (source, target) = (attempt!(files.get(from)), attempt!(files.get(to)));
+    attempt!(source.readable());
+    attempt!(target.writable());
+    if target.flags() & flag::APPEND != 0 {
+        return Err::<u64, _>(Errno::EBADF).into();
+    }
+    let (thread, count) = (call.thread.clone(), count.min(TRANSFER_MAX));
+    call.wait(async move { copy_range(&thread, &source, from_offset, &target, to_offset, count).await })
 }

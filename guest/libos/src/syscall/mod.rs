@@ -5,6 +5,7 @@
 
 mod changing;
 mod copying;
+mod descriptor;
 mod directory;
 mod file;
 mod futex;

@@ -4,8 +4,8 @@
 //! keyrings, and 32-bit leftovers.
 
 use super::{
-    Call, Outcome, changing, directory, file, futex, identity, inotify, locking, memory, misc, opening, path,
-    poll, process, signal, socket, splicing, status, thread, time,
+    Call, Outcome, changing, copying, descriptor, directory, file, futex, identity, inotify, locking, memory,
+    misc, opening, path, poll, process, signal, socket, splicing, status, thread, time,
 };
 
 type Function = fn(&mut Call<'_>) -> Outcome;
@@ -21,7 +21,7 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[0] = Some(file::read);
     table[1] = Some(file::write);
     table[2] = Some(opening::open);
-    table[3] = Some(file::close);
+    table[3] = Some(descriptor::close);
     table[4] = Some(status::stat);
     table[5] = Some(status::fstat);
     table[6] = Some(status::lstat);
@@ -47,15 +47,15 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[26] = Some(memory::msync);
     table[27] = Some(memory::mincore);
     table[28] = Some(memory::madvise);
-    table[32] = Some(file::dup);
-    table[33] = Some(file::dup2);
+    table[32] = Some(descriptor::dup);
+    table[33] = Some(descriptor::dup2);
     table[34] = Some(time::pause);
     table[35] = Some(time::nanosleep);
     table[36] = Some(time::getitimer);
     table[37] = Some(time::alarm);
     table[38] = Some(time::setitimer);
     table[39] = Some(process::getpid);
-    table[40] = Some(file::sendfile);
+    table[40] = Some(copying::sendfile);
     table[41] = Some(socket::socket);
     table[42] = Some(socket::connect);
     table[43] = Some(socket::accept);
@@ -79,7 +79,7 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[61] = Some(process::wait4);
     table[62] = Some(signal::kill);
     table[63] = Some(misc::uname);
-    table[72] = Some(file::fcntl);
+    table[72] = Some(descriptor::fcntl);
     table[73] = Some(locking::flock);
     table[74] = Some(file::fsync);
     table[75] = Some(file::fdatasync);
@@ -256,7 +256,7 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[289] = Some(poll::signalfd4);
     table[290] = Some(poll::eventfd2);
     table[291] = Some(poll::epoll_create1);
-    table[292] = Some(file::dup3);
+    table[292] = Some(descriptor::dup3);
     table[293] = Some(poll::pipe2);
     table[294] = Some(inotify::init1);
     table[295] = Some(file::preadv);
@@ -282,12 +282,12 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[322] = Some(process::execveat);
     table[324] = Some(misc::membarrier);
     table[325] = Some(memory::mlock);
-    table[326] = Some(file::copy_file_range);
+    table[326] = Some(copying::copy_file_range);
     table[327] = Some(file::preadv2);
     table[328] = Some(file::pwritev2);
     table[332] = Some(status::statx);
     table[435] = Some(thread::clone3);
-    table[436] = Some(file::close_range);
+    table[436] = Some(descriptor::close_range);
     table[437] = Some(opening::openat2);
     table[439] = Some(path::faccessat2);
     table[441] = Some(poll::epoll_pwait2);

@@ -87,7 +87,7 @@ fn execute(call: &mut Call<'_>, path: Vec<u8>, arguments: u64, environment: u64)
         }
         process.sole_survivor.store(0, Ordering::SeqCst);
         for slot in process.files.take_close_on_exec() {
-            super::file::let_go(&process, slot);
+            super::descriptor::let_go(&process, slot);
         }
         process.signals.reset_handlers();
         *thread.signals.stack.lock() = Default::default();

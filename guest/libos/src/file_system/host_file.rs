@@ -1,0 +1,218 @@
+//! Open files of the host's: what is read and written by the machine, and what the monitor is asked.
+
+use alloc::sync::Arc;
+use core::any::Any;
+
+use abi::file::{Access, Attributes, Change};
+use abi::request::{Reply, Request};
+use machine::{Handle, Machine, Sink, Source, Transfer, UserRange};
+use spin::Mutex;
+
+use super::node::HostLeaf;
+use super::{Kind, Location};
+use crate::device::Devices;
+use crate::errno::{Errno, Result};
+use crate::file::{Description, File, Pages, Promise, flag, kept};
+use crate::thread::Thread;
+
+/// Describes an opened file of the host's.
+pub(super) fn host_description(
+    thread: &Arc<Thread>,
+    handle: Handle,
+    attributes: &Attributes,
+    entry: Location,
+    flags: u32,
+) -> Arc<Description> {
+    let machine = thread.kernel().machine.clone();
+    let known = Known { machine, handle, entry: entry.clone(), again: Mutex::new(None) };
+    // Truncating comes after opening.
+    let seen = (flags & flag::TRUNCATE == 0).then(|| Seen::now(thread, attributes));
+    let file = Arc::new(HostFile { known: Arc::new(known), seen });
+    let kept = flags & !(flag::CREATE | flag::EXCLUSIVE | flag::TRUNCATE | flag::NO_TERMINAL);
+    Description::new(file, kept, Some(entry))
+}
+
+/// What opening a file told of it. fstat(2) as the very next system call, which is how files are mostly
+/// read, needs no second question: a program of one thread has heard nothing from outside since.
+struct Seen {
+    thread: u32,
+    call: u64,
+    attributes: Attributes,
+}
+
+impl Seen {
+    fn now(thread: &Arc<Thread>, attributes: &Attributes) -> Self {
+        Self { thread: thread.number, call: thread.calls(), attributes: *attributes }
+    }
+
+    fn if_fresh(&self, thread: &Arc<Thread>) -> Option<Attributes> {
+        let is_next = thread.number == self.thread && thread.calls() == self.call + 1;
+        (is_next && thread.process.threads.lock().len() == 1).then_some(self.attributes)
+    }
+}
+
+/// The handle of a host's file.
+struct Known {
+    machine: Arc<dyn Machine>,
+    handle: Handle,
+    entry: Location,
+    /// The same file as the monitor knows it, where the machine has opened it by itself.
+    again: Mutex<Option<Handle>>,
+}
+
+impl Drop for Known {
+    fn drop(&mut self) {
+        self.machine.close(self.handle);
+        if let Some(again) = self.again.lock().take() {
+            self.machine.close(again);
+        }
+    }
+}
+
+impl Known {
+    fn leaf(&self) -> Option<&HostLeaf> {
+        match &self.entry.node.kind {
+            Kind::Host(leaf) => Some(leaf),
+            _ => None,
+        }
+    }
+
+    /// What stands for an overlay's file by now: its copy, if there is one. Once the name means something
+    /// else there is nothing left to change (ESTALE).
+    fn above(&self) -> Result<Location> {
+        let parent = self.entry.parent.lock().clone().ok_or(Errno::ESTALE)?;
+        let name = self.entry.name.lock().clone();
+        let identity = |place: &Location| {
+            let Attributes { device, inode, .. } = place.node.attributes();
+            (device, inode)
+        };
+        match parent.node.directory()?.children.lock().get(&name) {
+            None => Ok(self.entry.clone()),
+            Some(Some(copy)) if identity(copy) == identity(&self.entry) => Ok(copy.clone()),
+            Some(_) => Err(Errno::ESTALE),
+        }
+    }
+
+    /// The handle that the monitor knows. A file that the machine has opened by itself is opened again
+    /// by its name, if that is still its name.
+    async fn object(&self, thread: &Arc<Thread>) -> Result<Handle> {
+        if self.handle.object() != 0 {
+            return Ok(self.handle);
+        }
+        if let Some(again) = *self.again.lock() {
+            return Ok(again);
+        }
+        let leaf = self.leaf().ok_or(Errno::EBADF)?;
+        let Attributes { device, inode, .. } = leaf.attributes;
+        let request = Request::Open { at: leaf.place.at(), access: Access::Again { device, inode } };
+        let kernel = thread.kernel();
+        let Reply::Opened { handle, .. } = kernel.devices.request(kernel, request).await? else {
+            return Err(Errno::EIO);
+        };
+        let mut again = self.again.lock();
+        // Another thread may have been faster.
+        if let Some(earlier) = *again {
+            self.machine.close(handle);
+            return Ok(earlier);
+        }
+        *again = Some(handle);
+        Ok(handle)
+    }
+}
+
+/// A regular file of a granted tree.
+pub struct HostFile {
+    known: Arc<Known>,
+    seen: Option<Seen>,
+}
+
+impl HostFile {
+    pub fn handle(&self) -> Handle {
+        self.known.handle
+    }
+
+    /// Asks the monitor about the file.
+    fn ask(
+        &self,
+        thread: &Arc<Thread>,
+        make: impl FnOnce(Handle) -> Request<'static> + Send + 'static,
+    ) -> Promise<Reply> {
+        if self.handle().object() != 0 {
+            return Devices::promise(thread.kernel(), make(self.handle()));
+        }
+        let (known, thread) = (self.known.clone(), thread.clone());
+        Promise::later(async move {
+            let request = make(known.object(&thread).await?);
+            thread.kernel().devices.request(thread.kernel(), request).await
+        })
+    }
+}
+
+fn done(reply: Promise<Reply>) -> Promise<()> {
+    reply.then(|_| Ok(()))
+}
+
+impl File for HostFile {
+    fn read(&self, thread: &Arc<Thread>, to: &[UserRange], offset: Option<u64>) -> Result<Transfer> {
+        Ok(thread.kernel().machine.read(self.handle(), Some(offset.unwrap_or(0)), Sink::User(to))?)
+    }
+    fn write(&self, thread: &Arc<Thread>, from: &[UserRange], offset: Option<u64>) -> Result<Transfer> {
+        Ok(thread.kernel().machine.write(self.handle(), Some(offset.unwrap_or(0)), Source::User(from))?)
+    }
+    fn read_kernel(&self, thread: &Arc<Thread>, to: &mut [u8], offset: u64) -> Result<usize> {
+        match thread.kernel().machine.read(self.handle(), Some(offset), Sink::Kernel(to))? {
+            Transfer::Done(length) => Ok(length),
+            _ => Err(Errno::EIO),
+        }
+    }
+    fn write_kernel_at(&self, thread: &Arc<Thread>, from: &[u8], offset: u64) -> Result<Transfer> {
+        Ok(thread.kernel().machine.write(self.handle(), Some(offset), Source::Kernel(from))?)
+    }
+    fn seekable(&self) -> bool {
+        true
+    }
+    fn attributes(&self, thread: &Arc<Thread>) -> Promise<Attributes> {
+        if let Some(attributes) = self.seen.as_ref().and_then(|seen| seen.if_fresh(thread)) {
+            return kept(Ok(attributes));
+        }
+        let request = Request::HandleAttributes { handle: self.handle() };
+        Devices::promise(thread.kernel(), request).then(|reply| match reply {
+            Reply::Attributes(attributes) => Ok(attributes),
+            _ => Err(Errno::EIO),
+        })
+    }
+    /// An overlay's file comes up, and the change with it; who has it open keeps what lies below.
+    fn change(&self, thread: &Arc<Thread>, change: Change) -> Promise<()> {
+        match self.known.leaf() {
+            Some(leaf) if leaf.overlay => {
+                let (thread, known) = (thread.clone(), self.known.clone());
+                Promise::later(async move { super::change::apply(&thread, &known.above()?, change).await })
+            }
+            Some(leaf) if !leaf.writable => kept(Err(Errno::EROFS)),
+            _ => done(self.ask(thread, move |handle| Request::HandleChange { handle, change })),
+        }
+    }
+    /// What takes no writes has none to wait for.
+    fn synchronise(&self, thread: &Arc<Thread>, data_only: bool) -> Promise<()> {
+        match self.known.leaf() {
+            Some(leaf) if !leaf.writable => kept(Ok(())),
+            _ => done(self.ask(thread, move |handle| Request::Synchronise { handle, data_only })),
+        }
+    }
+    fn allocate(&self, thread: &Arc<Thread>, mode: u32, offset: u64, length: u64) -> Promise<()> {
+        done(self.ask(thread, move |handle| Request::Allocate { handle, mode, offset, length }))
+    }
+    fn seek_data(&self, thread: &Arc<Thread>, offset: u64, hole: bool) -> Promise<u64> {
+        let reply = self.ask(thread, move |handle| Request::Seek { handle, offset, hole });
+        reply.then(|reply| match reply {
+            Reply::Number(offset) => Ok(offset),
+            _ => Err(Errno::EIO),
+        })
+    }
+    fn pages(&self, _thread: &Arc<Thread>) -> Promise<Option<Pages>> {
+        kept(Ok(Some(Pages { handle: self.handle() })))
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
