@@ -26,7 +26,7 @@ use crate::parse;
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
     /// Publish a port: HOSTPORT on this machine leads to PORT on the island. It listens once the program
-    /// does.
+    /// does, on all IPv4 addresses unless HOSTADDR names one; [::] is all of IPv6.
     #[arg(short = 'p', long = "publish", value_name = "[HOSTADDR:]HOSTPORT:PORT[/udp]",
           value_parser = parse::publication)]
     publish: Vec<Publication>,

@@ -16,6 +16,9 @@ pub fn volume(text: &str) -> Result<Volume, String> {
     if source.is_empty() {
         return form("the source is empty");
     }
+    if !destination.starts_with('/') && source.contains(":/") {
+        return form(&format!("`{destination}` is neither ro nor rw"));
+    }
     if !destination.starts_with('/') {
         return form("the destination must be an absolute path");
     }
@@ -36,5 +39,6 @@ mod tests {
         for bad in ["", "/x", ":/y", "/x:", "/x:y", "/x:ro"] {
             assert!(volume(bad).is_err(), "{bad}");
         }
+        assert!(volume("/x:/y:zz").unwrap_err().contains("neither ro nor rw"));
     }
 }
