@@ -112,7 +112,6 @@ impl Running {
         // An interrupted wait is as good as any other.
         let _ = poll(&mut polled, self.watch.as_ref().map(|_| &PULSE));
         let [ended, channel] = [polled[0].revents(), polled[2].revents()];
-        drop(polled);
         if channel.intersects(PollFlags::HUP | PollFlags::ERR) {
             self.session.hang_up();
         }
