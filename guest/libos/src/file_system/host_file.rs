@@ -6,7 +6,7 @@ use core::any::Any;
 use abi::file::{Access, Attributes, Change};
 use abi::request::{Reply, Request};
 use machine::{Handle, Machine, Sink, Source, Transfer, UserRange};
-use spin::Mutex;
+use spin::{Mutex, Once};
 
 use super::node::HostLeaf;
 use super::{Kind, Location};
@@ -24,10 +24,9 @@ pub(super) fn host_description(
     flags: u32,
 ) -> Arc<Description> {
     let machine = thread.kernel().machine.clone();
-    let known = Known { machine, handle, entry: entry.clone(), again: Mutex::new(None) };
     // Truncating comes after opening.
     let seen = (flags & flag::TRUNCATE == 0).then(|| Seen::now(thread, attributes));
-    let file = Arc::new(HostFile { known: Arc::new(known), seen });
+    let file = Arc::new(HostFile { machine, handle, entry: entry.clone(), again: Once::new(), seen });
     let kept = flags & !(flag::CREATE | flag::EXCLUSIVE | flag::TRUNCATE | flag::NO_TERMINAL);
     Description::new(file, kept, Some(entry))
 }
@@ -51,98 +50,100 @@ impl Seen {
     }
 }
 
-/// The handle of a host's file.
-struct Known {
+/// A file that the machine has opened by itself, as the monitor gets to know it: opened again by its name, if
+/// that is still its name.
+struct Again {
     machine: Arc<dyn Machine>,
-    handle: Handle,
     entry: Location,
-    /// The same file as the monitor knows it, where the machine has opened it by itself.
-    again: Mutex<Option<Handle>>,
+    handle: Mutex<Option<Handle>>,
 }
 
-impl Drop for Known {
+impl Drop for Again {
     fn drop(&mut self) {
-        self.machine.close(self.handle);
-        if let Some(again) = self.again.lock().take() {
-            self.machine.close(again);
+        if let Some(handle) = self.handle.get_mut().take() {
+            self.machine.close(handle);
         }
     }
 }
 
-impl Known {
-    fn leaf(&self) -> Option<&HostLeaf> {
-        match &self.entry.node.kind {
-            Kind::Host(leaf) => Some(leaf),
-            _ => None,
+impl Again {
+    async fn handle(&self, thread: &Arc<Thread>) -> Result<Handle> {
+        if let Some(handle) = *self.handle.lock() {
+            return Ok(handle);
         }
-    }
-
-    /// What stands for an overlay's file by now: its copy, if there is one. Once the name means something
-    /// else there is nothing left to change (ESTALE).
-    fn above(&self) -> Result<Location> {
-        let parent = self.entry.parent.lock().clone().ok_or(Errno::ESTALE)?;
-        let name = self.entry.name.lock().clone();
-        let identity = |place: &Location| {
-            let Attributes { device, inode, .. } = place.node.attributes();
-            (device, inode)
-        };
-        match parent.node.directory()?.children.lock().get(&name) {
-            None => Ok(self.entry.clone()),
-            Some(Some(copy)) if identity(copy) == identity(&self.entry) => Ok(copy.clone()),
-            Some(_) => Err(Errno::ESTALE),
-        }
-    }
-
-    /// The handle that the monitor knows. A file that the machine has opened by itself is opened again
-    /// by its name, if that is still its name.
-    async fn object(&self, thread: &Arc<Thread>) -> Result<Handle> {
-        if self.handle.object() != 0 {
-            return Ok(self.handle);
-        }
-        if let Some(again) = *self.again.lock() {
-            return Ok(again);
-        }
-        let leaf = self.leaf().ok_or(Errno::EBADF)?;
+        let leaf = leaf(&self.entry).ok_or(Errno::EBADF)?;
         let Attributes { device, inode, .. } = leaf.attributes;
         let request = Request::Open { at: leaf.place.at(), access: Access::Again { device, inode } };
         let kernel = thread.kernel();
         let Reply::Opened { handle, .. } = kernel.devices.request(kernel, request).await? else {
             return Err(Errno::EIO);
         };
-        let mut again = self.again.lock();
+        let mut kept = self.handle.lock();
         // Another thread may have been faster.
-        if let Some(earlier) = *again {
+        if let Some(earlier) = *kept {
             self.machine.close(handle);
             return Ok(earlier);
         }
-        *again = Some(handle);
+        *kept = Some(handle);
         Ok(handle)
+    }
+}
+
+fn leaf(entry: &Location) -> Option<&HostLeaf> {
+    match &entry.node.kind {
+        Kind::Host(leaf) => Some(leaf),
+        _ => None,
+    }
+}
+
+/// What stands for an overlay's file by now: its copy, if there is one. Once the name means something else
+/// there is nothing left to change (ESTALE).
+fn above(entry: &Location) -> Result<Location> {
+    let parent = entry.parent.lock().clone().ok_or(Errno::ESTALE)?;
+    let name = entry.name.lock().clone();
+    let identity = |place: &Location| {
+        let Attributes { device, inode, .. } = place.node.attributes();
+        (device, inode)
+    };
+    match parent.node.directory()?.children.lock().get(&name) {
+        None => Ok(entry.clone()),
+        Some(Some(copy)) if identity(copy) == identity(entry) => Ok(copy.clone()),
+        Some(_) => Err(Errno::ESTALE),
     }
 }
 
 /// A regular file of a granted tree.
 pub struct HostFile {
-    known: Arc<Known>,
+    machine: Arc<dyn Machine>,
+    handle: Handle,
+    entry: Location,
+    again: Once<Arc<Again>>,
     seen: Option<Seen>,
 }
 
-impl HostFile {
-    pub fn handle(&self) -> Handle {
-        self.known.handle
+impl Drop for HostFile {
+    fn drop(&mut self) {
+        self.machine.close(self.handle);
     }
+}
 
+impl HostFile {
     /// Asks the monitor about the file.
     fn ask(
         &self,
         thread: &Arc<Thread>,
         make: impl FnOnce(Handle) -> Request<'static> + Send + 'static,
     ) -> Promise<Reply> {
-        if self.handle().object() != 0 {
-            return Devices::promise(thread.kernel(), make(self.handle()));
+        if self.handle.object() != 0 {
+            return Devices::promise(thread.kernel(), make(self.handle));
         }
-        let (known, thread) = (self.known.clone(), thread.clone());
+        let again = self.again.call_once(|| {
+            let (machine, entry) = (self.machine.clone(), self.entry.clone());
+            Arc::new(Again { machine, entry, handle: Mutex::new(None) })
+        });
+        let (again, thread) = (again.clone(), thread.clone());
         Promise::later(async move {
-            let request = make(known.object(&thread).await?);
+            let request = make(again.handle(&thread).await?);
             thread.kernel().devices.request(thread.kernel(), request).await
         })
     }
@@ -154,19 +155,19 @@ fn done(reply: Promise<Reply>) -> Promise<()> {
 
 impl File for HostFile {
     fn read(&self, thread: &Arc<Thread>, to: &[UserRange], offset: Option<u64>) -> Result<Transfer> {
-        Ok(thread.kernel().machine.read(self.handle(), Some(offset.unwrap_or(0)), Sink::User(to))?)
+        Ok(thread.kernel().machine.read(self.handle, Some(offset.unwrap_or(0)), Sink::User(to))?)
     }
     fn write(&self, thread: &Arc<Thread>, from: &[UserRange], offset: Option<u64>) -> Result<Transfer> {
-        Ok(thread.kernel().machine.write(self.handle(), Some(offset.unwrap_or(0)), Source::User(from))?)
+        Ok(thread.kernel().machine.write(self.handle, Some(offset.unwrap_or(0)), Source::User(from))?)
     }
     fn read_kernel(&self, thread: &Arc<Thread>, to: &mut [u8], offset: u64) -> Result<usize> {
-        match thread.kernel().machine.read(self.handle(), Some(offset), Sink::Kernel(to))? {
+        match thread.kernel().machine.read(self.handle, Some(offset), Sink::Kernel(to))? {
             Transfer::Done(length) => Ok(length),
             _ => Err(Errno::EIO),
         }
     }
     fn write_kernel_at(&self, thread: &Arc<Thread>, from: &[u8], offset: u64) -> Result<Transfer> {
-        Ok(thread.kernel().machine.write(self.handle(), Some(offset), Source::Kernel(from))?)
+        Ok(thread.kernel().machine.write(self.handle, Some(offset), Source::Kernel(from))?)
     }
     fn seekable(&self) -> bool {
         true
@@ -175,7 +176,7 @@ impl File for HostFile {
         if let Some(attributes) = self.seen.as_ref().and_then(|seen| seen.if_fresh(thread)) {
             return kept(Ok(attributes));
         }
-        let request = Request::HandleAttributes { handle: self.handle() };
+        let request = Request::HandleAttributes { handle: self.handle };
         Devices::promise(thread.kernel(), request).then(|reply| match reply {
             Reply::Attributes(attributes) => Ok(attributes),
             _ => Err(Errno::EIO),
@@ -183,10 +184,10 @@ impl File for HostFile {
     }
     /// An overlay's file comes up, and the change with it; who has it open keeps what lies below.
     fn change(&self, thread: &Arc<Thread>, change: Change) -> Promise<()> {
-        match self.known.leaf() {
+        match leaf(&self.entry) {
             Some(leaf) if leaf.overlay => {
-                let (thread, known) = (thread.clone(), self.known.clone());
-                Promise::later(async move { super::change::apply(&thread, &known.above()?, change).await })
+                let (thread, entry) = (thread.clone(), self.entry.clone());
+                Promise::later(async move { super::change::apply(&thread, &above(&entry)?, change).await })
             }
             Some(leaf) if !leaf.writable => kept(Err(Errno::EROFS)),
             _ => done(self.ask(thread, move |handle| Request::HandleChange { handle, change })),
@@ -194,7 +195,7 @@ impl File for HostFile {
     }
     /// What takes no writes has none to wait for.
     fn synchronise(&self, thread: &Arc<Thread>, data_only: bool) -> Promise<()> {
-        match self.known.leaf() {
+        match leaf(&self.entry) {
             Some(leaf) if !leaf.writable => kept(Ok(())),
             _ => done(self.ask(thread, move |handle| Request::Synchronise { handle, data_only })),
         }
@@ -210,7 +211,7 @@ impl File for HostFile {
         })
     }
     fn pages(&self, _thread: &Arc<Thread>) -> Promise<Option<Pages>> {
-        kept(Ok(Some(Pages { handle: self.handle() })))
+        kept(Ok(Some(Pages { handle: self.handle })))
     }
     fn as_any(&self) -> &dyn Any {
         self
