@@ -14,10 +14,13 @@ use std::process::Command;
 
 use api::spec::Spec;
 use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::io::Errno;
 
 use crate::Error;
 
 const NAME: &str = "eyot-monitor";
+/// How often a memory file is sealed before it is given up.
+const ATTEMPTS: u32 = 20;
 
 /// Whether this process was started by [`become_monitor`].
 pub fn called() -> bool {
@@ -68,6 +71,14 @@ pub(crate) fn sealed_file(name: &str, contents: &[u8], executable: bool) -> io::
     let mut file = File::from(file);
     file.write_all(contents)?;
     file.rewind()?;
-    fcntl_add_seals(&file, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;
-    Ok(file.into())
+    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+    // While the kernel looks at a page for reasons of its own, the file counts as busy (fcntl(2)); each
+    // attempt waits for a while itself.
+    for _ in 0..ATTEMPTS {
+        match fcntl_add_seals(&file, seals) {
+            Err(Errno::BUSY) => {}
+            result => return Ok(result.map(|()| file.into())?),
+        }
+    }
+    Err(Errno::BUSY.into())
 }
