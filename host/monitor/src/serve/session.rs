@@ -129,8 +129,12 @@ impl Session {
         self.repeater.finish();
     }
 
-    /// The guest has closed its side. What it said before still counts, but nothing else is answered.
+    /// The guest has closed its side. Where its messages are taken in turn the last one tells; where it asked
+    /// for more than is read, only its last word still counts, for nobody may wait for the rest.
     pub fn hang_up(&mut self) {
+        if self.is_listening() {
+            return;
+        }
         let Some(mut buffer) = self.buffer.take() else { return };
         while self.end.is_none() {
             match self.channel.receive(&mut buffer) {
