@@ -11,7 +11,9 @@ use std::path::PathBuf;
 /// What the image is made of, seen from the repository's root.
 const SOURCES: &[&str] = &[
     "interface",
+    "guest/entry",
     "guest/gate",
+    "guest/runtime",
     "guest/libos",
     "guest/pico/src",
     "guest/pico/Cargo.toml",

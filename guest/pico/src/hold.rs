@@ -46,7 +46,7 @@ pub fn others(own: &Local) -> Held {
         if other.started.load(SeqCst) == 0 || idle::is_idle(other) {
             continue;
         }
-        other.kicked.store(1, SeqCst);
+        other.head.kicked.store(1, SeqCst);
         idle::signal(other);
         while other.arrived.load(SeqCst) == seen {
             host::futex_wait(&other.arrived, seen, None);

@@ -26,7 +26,7 @@ static COLLECTED: AtomicU32 = AtomicU32::new(0);
 
 /// Ends a CPU's idle wait or application code.
 pub fn kick(local: &Local) {
-    if local.kicked.swap(1, SeqCst) != 0 {
+    if local.head.kicked.swap(1, SeqCst) != 0 {
         return;
     }
     match local.idle.load(SeqCst) {
@@ -78,7 +78,7 @@ pub fn wait(local: &Local, patience: Patience, collect: bool, events: &mut Vec<E
         if collect {
             device::poll(Some(0), events);
         }
-        local.kicked.swap(0, AcqRel);
+        local.head.kicked.swap(0, AcqRel);
         return;
     }
     let timeout = match patience {
@@ -89,14 +89,14 @@ pub fn wait(local: &Local, patience: Patience, collect: bool, events: &mut Vec<E
     if collect {
         COLLECTED.store(1, SeqCst);
         // What was finished before that mark woke nobody.
-        device::linger(&local.kicked, events);
-        let early = device::collect(events) || !events.is_empty() || local.kicked.load(SeqCst) != 0;
+        device::linger(&local.head.kicked, events);
+        let early = device::collect(events) || !events.is_empty() || local.head.kicked.load(SeqCst) != 0;
         device::poll(if early { Some(0) } else { timeout }, events);
         COLLECTED.store(0, SeqCst);
         device::collect(events);
-    } else if local.kicked.load(SeqCst) == 0 {
+    } else if local.head.kicked.load(SeqCst) == 0 {
         host::futex_wait(&local.idle, ASLEEP, timeout);
     }
     local.idle.store(RUNNING, SeqCst);
-    local.kicked.swap(0, AcqRel);
+    local.head.kicked.swap(0, AcqRel);
 }

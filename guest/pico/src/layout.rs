@@ -5,7 +5,9 @@
 //! nothing is ever writable and executable at one address. Signal stacks are private memory:
 //! siblings of a process share the address but must not share the frames.
 
-use abi::pico::{GATE_TABLE, GATE_TABLE_END, STATE_BASE};
+use abi::address::{GATE_TABLE, GATE_TABLE_END};
+use abi::pico::STATE_BASE;
+use entry::stub::{SLOTS, STUB};
 
 pub const PAGE: u64 = 4096;
 
@@ -18,12 +20,6 @@ pub const IO_THREADS: usize = 4;
 /// stack pointer, whatever the application did to GS.
 pub const SIGNAL_STACKS: u64 = 0x7e04_0000_0000;
 pub const SIGNAL_STACK: u64 = 64 * 1024;
-
-/// Stubs that patched call sites reach through the gate table, one per slot.
-pub const STUBS: u64 = 0x7e06_0000_0000;
-pub const STUB: u64 = 128;
-pub const SLOTS: u64 = (GATE_TABLE_END - GATE_TABLE) / 8;
-pub const STUBS_END: u64 = STUBS + SLOTS * STUB;
 
 /// Offsets in the state file.
 pub const DATA_OFFSET: u64 = 0;

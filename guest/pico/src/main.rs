@@ -7,41 +7,33 @@
 //!
 //! The wall is the filter, not this code: applications share the address space and may overwrite it.
 //!
-//! Where to read on: `start` boots, `gate` enters and leaves applications, `signal` judges traps,
-//! `patch` and `stub` make system calls cheap, `idle` and `ticker` schedule virtual CPUs, `device` talks
-//! to the outside. Only vector instructions of SSE2 may be in this image.
+//! Where to read on: `start` boots, `signal` judges traps, `idle` and `ticker` schedule virtual CPUs,
+//! `device` talks to the outside; how applications are entered and left is the crate `entry`'s. Only vector
+//! instructions of SSE2 may be in this image.
 #![no_std]
 #![no_main]
 
 extern crate alloc;
 
-mod cache;
-mod code;
 #[cfg(feature = "conformance")]
 mod conformance;
 mod device;
 mod filter;
 mod frame;
-mod gate;
 mod heap;
 mod hold;
 mod host;
 mod idle;
-mod intrinsic;
 mod io;
 mod layout;
 mod local;
 mod lock;
-
 mod memory;
-mod patch;
 mod pico;
 mod signal;
 mod start;
-mod stub;
 mod thread;
 mod ticker;
-mod user_memory;
 mod vdso;
 
 /// Ends the process during start-up. Once there is a heap the monitor is told why; before, standard error.

@@ -5,16 +5,19 @@
 //! linked very low might want to be; such a mapping is refused.
 
 use abi::Code;
-use abi::pico::{GATE_TABLE, GATE_TABLE_END, USER_END};
+use abi::address::{GATE_TABLE, GATE_TABLE_END, USER_END};
+use entry::patch::Change;
+use entry::{code, user_memory};
 use linux_raw_sys::{errno, general as linux};
-use machine::{Advice, Backing, Protection, Space, UserRange};
+use machine::{Advice, Backing, PAGE, Protection, Space, UserRange};
 
-use crate::{code, host};
+use crate::local::Local;
+use crate::{hold, host};
 
 /// A range of whole pages that belongs to applications.
 fn check(space: Space, range: UserRange) -> Result<(), Code> {
     assert!(space == Space(0), "rule: there is one space so far");
-    assert!((range.address | range.length).is_multiple_of(machine::PAGE), "rule: ranges are page-aligned");
+    assert!((range.address | range.length).is_multiple_of(PAGE), "rule: ranges are page-aligned");
     let inside = range.end() <= USER_END;
     let gates = range.address < GATE_TABLE_END && range.end() > GATE_TABLE;
     if inside && !gates { Ok(()) } else { Err(Code(errno::ENOMEM as u16)) }
@@ -89,4 +92,20 @@ pub fn advise(space: Space, range: UserRange, advice: Advice) -> Result<(), Code
     };
     // SAFETY: as in `map`.
     unsafe { host::call(linux::__NR_madvise, [range.address, range.length, advice as u64]) }.map(drop)
+}
+
+/// Writes over code while nobody runs any; its pages are not executable in that moment.
+pub fn change_code(local: &Local, change: Change<'_>) -> Option<()> {
+    let _held = hold::others(local);
+    let page = change.at & !(PAGE - 1);
+    let end = change.at + change.bytes.len() as u64;
+    let range = UserRange::new(page, end.next_multiple_of(PAGE) - page);
+    let protect = |protection: Protection| {
+        // SAFETY: whole pages of an application's mapping.
+        unsafe { host::call(linux::__NR_mprotect, [range.address, range.length, bits(protection)]) }.ok()
+    };
+    protect(Protection::READ | Protection::WRITE)?;
+    let written = user_memory::copy_out(USER_END, change.bytes, change.at);
+    protect(change.protection)?;
+    written.ok()
 }

@@ -3,14 +3,13 @@
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::arch::asm;
 use core::fmt::Arguments;
-use core::mem::offset_of;
 use core::sync::atomic::Ordering::*;
 
 use abi::Code;
 use abi::exit::Exit;
 use abi::pico::Direct;
+use entry::{patch, stub, user_memory};
 use machine::{
     Advice, Backing, Context, Cpu, Event, Fault, Machine, Now, Patience, Protection, Slice, Space, Trap,
     UserRange,
@@ -19,9 +18,9 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::device::{self, Trees};
-use crate::local::{LOCALS, Local};
+use crate::local::LOCALS;
 use crate::lock::Mutex;
-use crate::{gate, hold, host, idle, memory, patch, stub, thread, ticker, user_memory, vdso};
+use crate::{hold, host, idle, memory, thread, ticker, vdso};
 
 /// This process as a machine.
 pub struct Pico {
@@ -46,26 +45,26 @@ impl Machine for Pico {
     ) -> Trap {
         let local = &LOCALS[cpu.0 as usize];
         ticker::begin(local, slice);
-        local.call.store(&raw mut call as u64, Relaxed);
+        local.head.lend(&mut call);
         loop {
             hold::pass();
             stub::resume(context);
             // SAFETY: the library OS lends the context and `call` until this returns; we are on this CPU's
             // kernel stack.
-            match unsafe { gate::pico_enter(context) } {
-                gate::SYSCALL => return Trap::Syscall,
-                gate::TRAPPED => {
+            match unsafe { entry::enter(context) } {
+                entry::SYSCALL => return Trap::Syscall,
+                entry::TRAPPED => {
                     if local.patchable.load(Relaxed) != 0 {
-                        patch::consider(local, context);
+                        patch::consider(context, |change| memory::change_code(local, change));
                     }
                     if !call(context) {
                         return Trap::Syscall;
                     }
                 }
                 // SAFETY: this CPU's own cell; its handler has finished.
-                gate::EXCEPTION => return Trap::Exception(unsafe { *local.exception.get() }),
+                entry::EXCEPTION => return Trap::Exception(unsafe { *local.exception.get() }),
                 _ => {
-                    local.kicked.swap(0, AcqRel);
+                    local.head.kicked.swap(0, AcqRel);
                     return Trap::Interrupt;
                 }
             }
@@ -76,7 +75,7 @@ impl Machine for Pico {
     fn leave(&self, _cpu: Cpu, context: &mut Context) {
         if context.live != 0 {
             // SAFETY: the context ran on this CPU last, so its state is in the registers.
-            unsafe { gate::pico_leave(context) }
+            unsafe { entry::leave(context) }
         }
     }
 
@@ -97,7 +96,7 @@ impl Machine for Pico {
     }
 
     fn user_end(&self) -> u64 {
-        abi::pico::USER_END
+        abi::address::USER_END
     }
 
     fn map(
@@ -127,15 +126,15 @@ impl Machine for Pico {
     }
 
     fn copy_in(&self, _space: Space, from: u64, to: &mut [u8]) -> Result<(), Fault> {
-        user_memory::copy_in(abi::pico::USER_END, from, to)
+        user_memory::copy_in(abi::address::USER_END, from, to)
     }
 
     fn copy_out(&self, _space: Space, from: &[u8], to: u64) -> Result<(), Fault> {
-        user_memory::copy_out(abi::pico::USER_END, from, to)
+        user_memory::copy_out(abi::address::USER_END, from, to)
     }
 
     fn compare_exchange(&self, _space: Space, address: u64, old: u32, new: u32) -> Result<u32, Fault> {
-        user_memory::exchange(abi::pico::USER_END, address, old, new)
+        user_memory::exchange(abi::address::USER_END, address, old, new)
     }
 
     fn entropy(&self, to: &mut [u8]) {
@@ -145,21 +144,6 @@ impl Machine for Pico {
     fn halt(&self, exit: Exit) -> ! {
         halt(exit)
     }
-}
-
-/// From the gate: lets the library OS answer the system call in this context; false if it wants it to
-/// be returned from `enter`.
-pub extern "C" fn answer(context: &mut Context) -> bool {
-    let call: u64;
-    // SAFETY: GS points to this CPU's `Local`.
-    unsafe {
-        asm!("mov {}, gs:[{}]", out(reg) call, const offset_of!(Local, call), options(nostack, preserves_flags, readonly))
-    };
-    // SAFETY: `enter` put it there, which lives as long as the application's code that it runs.
-    let call = unsafe { &mut *(call as *mut &mut dyn FnMut(&mut Context) -> bool) };
-    let answered = call(context);
-    stub::resume(context);
-    answered
 }
 
 /// Ends the guest, the monitor being told how.

@@ -1,7 +1,7 @@
 //! Host signals: how traps of application code arrive, and how faults of our own are judged.
 //!
 //! Handlers run on the virtual CPU's signal stack with nothing masked. A trap of the application never
-//! returns from its signal: the handler copies the frame into the context and lets `pico_enter` return
+//! returns from its signal: the handler copies the frame into the context and lets `entry::enter` return
 //! on the kernel stack, which abandons the signal stack; the next signal finds it empty. What
 //! interrupted the library OS itself is either a kick (which has left its mark already), a fault of a
 //! copy routine (which has a fix-up), or our bug.
@@ -9,28 +9,17 @@
 use core::arch::asm;
 use core::sync::atomic::Ordering::*;
 
+use entry::{Place, stub, user_memory};
 use linux_raw_sys::general as linux;
 use machine::Exception;
 
 use crate::frame::{Frame, Information};
 use crate::local::{LOCALS, Local};
-use crate::{gate, hold, host, layout, stub, user_memory};
+use crate::{hold, host, layout};
 
 /// The signal that takes a virtual CPU back from application code (SIGURG). Nothing else on the host
 /// sends it to a process that asked for no out-of-band data.
 pub const KICK: u32 = abi::pico::KICK;
-
-/// What an address that interrupted code stood at belongs to.
-enum Place {
-    /// The application, at this logical address.
-    Application(u64),
-    /// The exit sequence: the application's context is complete.
-    Exit,
-    /// A user copy.
-    Copy,
-    /// The library OS, the gate, or a stub on its way to the gate.
-    Library,
-}
 
 /// Sets the handlers up, for the whole process.
 pub fn install() {
@@ -89,25 +78,9 @@ fn owner(frame: *const Frame) -> Option<&'static Local> {
     LOCALS.get((offset / layout::SIGNAL_STACK) as usize)
 }
 
-/// Where interrupted code stood.
-fn place(local: &Local, rip: u64) -> Place {
-    let within = |from: unsafe extern "C" fn(), to: unsafe extern "C" fn()| {
-        (from as *const () as u64..to as *const () as u64).contains(&rip)
-    };
-    if within(gate::pico_exit_begin, gate::pico_exit_end) {
-        Place::Exit
-    } else if within(user_memory::pico_user_begin, user_memory::pico_user_end) {
-        Place::Copy
-    } else if within(crate::start::pico_text_start, crate::start::pico_text_end) {
-        Place::Library
-    } else if (layout::STUBS..layout::STUBS_END).contains(&rip) {
-        stub::logical(rip).map_or(Place::Library, Place::Application)
-    } else if local.inside.load(Relaxed) != 0 {
-        Place::Application(rip)
-    } else {
-        // The host's vDSO, called by us.
-        Place::Library
-    }
+/// The image's code.
+fn text() -> core::ops::Range<u64> {
+    crate::start::pico_text_start as *const () as u64..crate::start::pico_text_end as *const () as u64
 }
 
 unsafe extern "C" fn on_signal(signal: u32, information: *const Information, frame: *mut Frame) {
@@ -126,19 +99,19 @@ unsafe extern "C" fn on_signal(signal: u32, information: *const Information, fra
     if signal == KICK {
         hold::arrived(local);
     }
-    match place(local, frame.rip) {
+    match entry::place(&local.head, text(), frame.rip) {
         Place::Application(rip) => {
             frame.rip = rip;
             application(signal, information, frame, local);
         }
         Place::Exit if signal == KICK => {
-            if local.kicked.load(Acquire) != 0 {
+            if local.head.kicked.load(Acquire) != 0 {
                 local.steps_out.store(0, Relaxed);
-                frame.rip = gate::pico_abort as *const () as u64;
+                frame.rip = entry::abort();
             }
         }
         Place::Copy if signal == linux::SIGSEGV || signal == linux::SIGBUS => {
-            frame.rip = user_memory::pico_user_fault as *const () as u64;
+            frame.rip = user_memory::fault();
         }
         _ if signal == KICK => {}
         // A program that steps itself: the trap flag was loaded, or not yet cleared. The step that ends
@@ -154,9 +127,9 @@ unsafe extern "C" fn on_signal(signal: u32, information: *const Information, fra
 fn application(signal: u32, information: &Information, frame: &mut Frame, local: &Local) {
     let code = match signal {
         // Nobody wants this CPU any more: a kick that was noticed otherwise.
-        KICK if local.kicked.load(Acquire) == 0 => return,
+        KICK if local.head.kicked.load(Acquire) == 0 => return,
         linux::SIGTRAP if local.steps_out.swap(0, Relaxed) != 0 => return,
-        KICK => gate::INTERRUPT,
+        KICK => entry::INTERRUPT,
         linux::SIGSYS => system_call(information, frame, local),
         linux::SIGILL if stub::is_patched_call(frame.rip) => {
             // A jump to the call in the middle of a patched site: what stood there does the same.
@@ -164,7 +137,7 @@ fn application(signal: u32, information: &Information, frame: &mut Frame, local:
             frame.rcx = frame.rip;
             frame.r11 = frame.rflags;
             local.patchable.store(0, Relaxed);
-            gate::TRAPPED
+            entry::TRAPPED
         }
         _ => {
             // A call that the kernel keeps from every filter (uretprobe) answers SIGILL without a trap, and
@@ -179,11 +152,11 @@ fn application(signal: u32, information: &Information, frame: &mut Frame, local:
             };
             // SAFETY: this CPU's own cell, and its library OS is not running.
             unsafe { *local.exception.get() = exception };
-            gate::EXCEPTION
+            entry::EXCEPTION
         }
     };
     // SAFETY: application code runs, so the context is the machine's (`Machine::enter`) and this CPU's.
-    let context = unsafe { &mut *local.context() };
+    let context = unsafe { &mut *local.head.context() };
     frame.save(context);
     // SAFETY: reads a register; start-up has checked that the instruction exists.
     unsafe {
@@ -191,8 +164,8 @@ fn application(signal: u32, information: &Information, frame: &mut Frame, local:
     };
     context.live = 0;
     context.resume = 0;
-    // SAFETY: `pico_enter` is waiting on this CPU's kernel stack, and the signal stack may be abandoned.
-    unsafe { gate::pico_finish(code) }
+    // SAFETY: `enter` is waiting on this CPU's kernel stack, and the signal stack may be abandoned.
+    unsafe { entry::finish(code) }
 }
 
 /// `AUDIT_ARCH_X86_64`.
@@ -208,7 +181,7 @@ fn system_call(information: &Information, frame: &mut Frame, local: &Local) -> u
     // From the vsyscall page the kernel has returned to the caller already.
     let instruction = native && information.call_address == frame.rip;
     local.patchable.store(instruction as u32, Relaxed);
-    gate::TRAPPED
+    entry::TRAPPED
 }
 
 /// Whether the host's vDSO, called by us, fell back to the system call.

@@ -8,11 +8,13 @@
 use alloc::sync::Arc;
 use core::arch::naked_asm;
 
+use abi::address::{GATE_TABLE, GATE_TABLE_END, STUBS};
 use abi::pico::{STATE_BASE, Start, descriptor};
+use entry::stub;
 use linux_raw_sys::general as linux;
 
 use crate::layout::{self, PAGE};
-use crate::{device, filter, heap, host, pico, signal, stub, thread, vdso};
+use crate::{device, filter, heap, host, pico, signal, thread, vdso};
 
 #[cfg(feature = "conformance")]
 use crate::conformance::run;
@@ -112,6 +114,16 @@ pub fn map(address: u64, length: u64, protection: u32, file: Option<(u32, u64)>)
     }
 }
 
+/// Maps gate table and stubs where applications use them.
+fn map_stubs() {
+    let table = GATE_TABLE_END - GATE_TABLE;
+    map(GATE_TABLE, table, linux::PROT_READ, Some((descriptor::STATE, layout::TABLE_OFFSET)));
+    let execute = linux::PROT_READ | linux::PROT_EXEC;
+    map(STUBS, stub::END - STUBS, execute, Some((descriptor::STATE, layout::STUBS_OFFSET)));
+    // SAFETY: the state is mapped for ever, and these parts of it are for this alone.
+    unsafe { stub::claim(STATE_BASE + layout::TABLE_OFFSET, STATE_BASE + layout::STUBS_OFFSET) }
+}
+
 /// Takes access from a page.
 fn guard(address: u64) {
     // SAFETY: the page belongs to a range of `layout` as its guard and holds nothing.
@@ -186,7 +198,7 @@ unsafe extern "C" fn main(stack: *const u64) -> ! {
     for cpu in 0..cpus {
         guard(layout::SIGNAL_STACKS + cpu * layout::SIGNAL_STACK);
     }
-    stub::map();
+    map_stubs();
     let functions = vdso::Functions::new(vdso.unwrap_or(0));
     thread::start(cpus);
     device::begin();

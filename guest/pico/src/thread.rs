@@ -123,8 +123,7 @@ fn become_cpu(number: usize) {
         asm!("wrgsbase {}", in(reg) local, options(nostack, preserves_flags));
         asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") _, options(nomem, nostack));
     }
-    local.components.store(low as u64 & machine::EXTENDED_MASK, Relaxed);
-    local.default_mxcsr.store(0x1f80, Relaxed);
+    local.head.components.store(low as u64 & machine::EXTENDED_MASK, Relaxed);
     // SAFETY: no memory is named.
     let thread = unsafe { host::call(linux::__NR_gettid, []) }.unwrap_or(0);
     local.thread.store(thread as i32, Relaxed);

@@ -10,6 +10,7 @@
 
 extern crate alloc;
 
+pub mod address;
 pub mod boot;
 pub mod exit;
 pub mod file;

@@ -1,4 +1,4 @@
-//! What only a picoprocess and its monitor share: descriptor numbers, the address map, the boot page.
+//! What only a picoprocess and its monitor share: descriptor numbers, the boot page.
 
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -6,16 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::boot::{Boot, Tree};
 use crate::file::Owner;
 
-/// Where the guest image is linked: code, constants, then private data.
-pub const IMAGE_BASE: u64 = 0x7e00_0000_0000;
 /// The library OS's state: one shared mapping of [`descriptor::STATE`], on which heap and stacks live.
 pub const STATE_BASE: u64 = 0x7e10_0000_0000;
-/// Where applications' addresses end.
-pub const USER_END: u64 = 0x7dff_ffff_f000;
-/// The gate table: 8-byte slots that patched call sites jump through. Its addresses read `.. .. 06 00`
-/// in memory, and 06 is no 64-bit instruction, so a jump into a patched site is recognised.
-pub const GATE_TABLE: u64 = 0x6_0000;
-pub const GATE_TABLE_END: u64 = 0x7_0000;
 
 /// What the filter compares a thread group with where it means the guest's own: only the guest can see
 /// its number, and puts it into each jump-if-equal instruction that compares with this.

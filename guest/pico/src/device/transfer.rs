@@ -50,7 +50,7 @@ impl Parts {
 
     fn user(ranges: &[UserRange]) -> Result<Self, Code> {
         let ranges = &ranges[..ranges.len().min(MOST)];
-        if ranges.iter().any(|range| range.length > 0 && range.end() > abi::pico::USER_END) {
+        if ranges.iter().any(|range| range.length > 0 && range.end() > abi::address::USER_END) {
             return Err(Code(errno::EFAULT as u16));
         }
         let part = |range: &UserRange| [range.address, range.length];

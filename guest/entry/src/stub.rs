@@ -1,22 +1,22 @@
 //! The gate table's slots and the stubs behind them, and which patched bytes stand for which stub.
 //!
-//! Both are written through the state mapping and are read-only where they are used. Slots of code that
-//! was unmapped are used again.
+//! Both are written through a second mapping and are read-only where they are used. Slots of code that was
+//! unmapped are used again.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicUsize, Ordering::*};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::*};
 
-use abi::pico::{GATE_TABLE, GATE_TABLE_END, STATE_BASE, descriptor};
-use linux_raw_sys::general as linux;
+use abi::address::{GATE_TABLE, GATE_TABLE_END, STUBS, USER_END};
 use machine::{Context, UserRange};
+use spin::Mutex;
 
-use crate::layout::{STUB, STUBS, STUBS_END, STUBS_OFFSET, TABLE_OFFSET};
-use crate::lock::Mutex;
-use crate::{gate as entry, start, user_memory};
+use crate::{user_memory, way};
 
-const SLOTS: u64 = crate::layout::SLOTS;
-const _: () = assert!(STUB as usize == gate::LENGTH);
+/// Bytes of a stub.
+pub const STUB: u64 = gate::LENGTH as u64;
+pub const SLOTS: u64 = (GATE_TABLE_END - GATE_TABLE) / 8;
+pub const END: u64 = STUBS + SLOTS * STUB;
 
 /// Overwritten bytes of an application and the slot they jump through.
 #[derive(Clone, Copy)]
@@ -33,12 +33,17 @@ static COUNT: AtomicUsize = AtomicUsize::new(0);
 /// Slots given back, and the first one never used.
 static FREE: Mutex<(Vec<u64>, u64)> = Mutex::new((Vec::new(), 0));
 
-/// Maps table and stubs where applications use them.
-pub fn map() {
-    let table = GATE_TABLE_END - GATE_TABLE;
-    start::map(GATE_TABLE, table, linux::PROT_READ, Some((descriptor::STATE, TABLE_OFFSET)));
-    let execute = linux::PROT_READ | linux::PROT_EXEC;
-    start::map(STUBS, STUBS_END - STUBS, execute, Some((descriptor::STATE, STUBS_OFFSET)));
+/// Where table and stubs can be written.
+static WRITABLE: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+
+/// Tells where the gate table and the stubs can be written.
+///
+/// # Safety
+/// Both addresses are mapped read-write for ever and nobody else's, and the same memory appears read-only
+/// at [`GATE_TABLE`] and read-execute at [`STUBS`], of which there are [`SLOTS`].
+pub unsafe fn claim(table: u64, stubs: u64) {
+    WRITABLE[0].store(table, Relaxed);
+    WRITABLE[1].store(stubs, Relaxed);
 }
 
 /// Sets a stub up for a plan; the address of its slot, or none if the table is full.
@@ -47,14 +52,14 @@ pub fn make(plan: &gate::Plan) -> Option<u32> {
         let (free, next) = &mut *FREE.lock();
         free.pop().or_else(|| (*next < SLOTS).then(|| core::mem::replace(next, *next + 1)))?
     };
-    let stub = plan.stub(entry::pico_gate as *const () as u64);
+    let stub = plan.stub(way::address());
+    let [table, stubs] = &WRITABLE;
     let entry = STUBS + slot * STUB + if plan.loads_number { 0 } else { gate::after_number() as u64 };
-    // SAFETY: the slot is ours alone and lies inside the state mapping; no application jumps through it
-    // before its site is written.
+    // SAFETY: the slot is ours alone, below SLOTS, and `claim` was promised the memory; no application
+    // jumps through it before its site is written.
     unsafe {
-        let to = STATE_BASE + STUBS_OFFSET + slot * STUB;
-        (to as *mut gate::Stub).write(stub);
-        ((STATE_BASE + TABLE_OFFSET + slot * 8) as *mut u64).write_volatile(entry);
+        ((stubs.load(Relaxed) + slot * STUB) as *mut gate::Stub).write(stub);
+        ((table.load(Relaxed) + slot * 8) as *mut u64).write_volatile(entry);
     }
     let mut patches = PATCHES.lock();
     patches.insert(plan.at, Patch { end: plan.end(), logical: plan.logical, slot });
@@ -112,7 +117,7 @@ pub fn logical(rip: u64) -> Option<u64> {
 pub fn is_patched_call(rip: u64) -> bool {
     let mut bytes = [0; gate::PATCH];
     let at = rip.wrapping_sub(5);
-    if user_memory::copy_in(abi::pico::USER_END, at, &mut bytes).is_err() {
+    if user_memory::copy_in(USER_END, at, &mut bytes).is_err() {
         return false;
     }
     let slot = u32::from_le_bytes([bytes[3], bytes[4], bytes[5], bytes[6]]) as u64;

@@ -6,8 +6,8 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use machine::{Protection, UserRange};
+use spin::Mutex;
 
-use crate::lock::Mutex;
 use crate::{patch, stub};
 
 #[derive(Clone, Copy)]

@@ -1,15 +1,12 @@
 //! Free blocks that each virtual CPU keeps for itself: most allocations take no lock and no search.
 //!
 //! A block has one of a few sizes, its class. What a CPU frees it keeps, up to a limit per class, whoever
-//! allocated it. Invariant: a list is touched only by its CPU's thread, and no signal handler that
-//! interrupts the library OS allocates. Threads that are no CPU (disk threads, the ticker) keep nothing.
+//! allocated it. Invariant: a list is touched only by its CPU, and nothing that interrupts the library OS
+//! allocates. Threads that are no CPU keep nothing.
 
 use core::alloc::Layout;
-use core::arch::asm;
 use core::cell::UnsafeCell;
 use core::ptr::{NonNull, null_mut};
-
-use crate::local::Local;
 
 /// Sizes are multiples of this, and so are addresses.
 const UNIT: usize = 16;
@@ -86,7 +83,7 @@ struct List {
 /// The blocks of one virtual CPU.
 pub struct Cache(UnsafeCell<[List; CLASSES]>);
 
-// SAFETY: only the CPU's own thread reaches its lists, through its GS.
+// SAFETY: only the CPU itself reaches its lists, by the promise of `take` and `keep`.
 unsafe impl Sync for Cache {}
 
 impl Cache {
@@ -95,49 +92,44 @@ impl Cache {
     }
 }
 
-/// The list of the calling thread, if it is a virtual CPU.
-#[inline]
-fn list(class: Class) -> Option<NonNull<List>> {
-    let local: *const Local;
-    // SAFETY: reads a register. FSGSBASE was checked at start.
-    unsafe { asm!("rdgsbase {}", out(reg) local, options(nomem, nostack, preserves_flags)) };
-    if local.is_null() {
-        return None;
+impl Cache {
+    #[allow(clippy::mut_from_ref, reason = "the cell is one CPU's alone")]
+    #[inline]
+    fn list(&self, class: Class) -> &mut List {
+        // SAFETY: a class is below CLASSES, and nobody else touches the lists.
+        unsafe { &mut (*self.0.get())[class.0 as usize] }
     }
-    // SAFETY: a GS base that is not zero points to this CPU's `Local`, which lives for ever.
-    let lists = unsafe { (*local).cache.0.get() };
-    // SAFETY: a class is below CLASSES.
-    NonNull::new(unsafe { (&raw mut (*lists)[class.0 as usize]).cast() })
-}
 
-/// Takes a block of this class, if the CPU keeps one.
-#[inline]
-pub fn take(class: Class) -> Option<NonNull<u8>> {
-    // SAFETY: the list is this thread's alone.
-    let list = unsafe { list(class)?.as_mut() };
-    let block = NonNull::new(list.first)?;
-    // SAFETY: a listed block is nobody's, and begins with the link that `keep` wrote.
-    list.first = unsafe { block.as_ref().next };
-    list.count -= 1;
-    Some(block.cast())
-}
-
-/// Keeps a free block, unless there are enough.
-///
-/// # Safety
-/// The block came from an allocation of the class's layout and is nobody's any more.
-#[inline]
-pub unsafe fn keep(class: Class, block: *mut u8) -> bool {
-    let Some(mut list) = list(class) else { return false };
-    // SAFETY: the list is this thread's alone.
-    let list = unsafe { list.as_mut() };
-    if list.count * class.size() >= KEPT {
-        return false;
+    /// Takes a block of this class, if the CPU keeps one.
+    ///
+    /// # Safety
+    /// The cache is the calling CPU's.
+    #[inline]
+    pub unsafe fn take(&self, class: Class) -> Option<NonNull<u8>> {
+        let list = self.list(class);
+        let block = NonNull::new(list.first)?;
+        // SAFETY: a listed block is nobody's, and begins with the link that `keep` wrote.
+        list.first = unsafe { block.as_ref().next };
+        list.count -= 1;
+        Some(block.cast())
     }
-    let free = block.cast::<Free>();
-    // SAFETY: by the caller's promise; a block holds at least one unit, aligned to it.
-    unsafe { free.write(Free { next: list.first }) };
-    list.first = free;
-    list.count += 1;
-    true
+
+    /// Keeps a free block, unless there are enough.
+    ///
+    /// # Safety
+    /// The cache is the calling CPU's. The block came from an allocation of the class's layout and is
+    /// nobody's any more.
+    #[inline]
+    pub unsafe fn keep(&self, class: Class, block: *mut u8) -> bool {
+        let list = self.list(class);
+        if list.count * class.size() >= KEPT {
+            return false;
+        }
+        let free = block.cast::<Free>();
+        // SAFETY: by the caller's promise; a block holds at least one unit, aligned to it.
+        unsafe { free.write(Free { next: list.first }) };
+        list.first = free;
+        list.count += 1;
+        true
+    }
 }

@@ -1,28 +1,29 @@
 //! Copies to and from user memory that survive a fault.
 //!
-//! Each routine answers 0, or 1 after a fault: the handler for SIGSEGV and SIGBUS recognises an
-//! instruction between `pico_user_begin` and `pico_user_end` and goes on at `pico_user_fault`. The
-//! routines push nothing and change no register that the C convention preserves.
+//! Each routine answers 0, or 1 after a fault: the machine's handler recognises an instruction of
+//! [`copies`] and goes on at [`fault`]. The routines push nothing and change no register that the C
+//! convention preserves.
 
 use core::arch::global_asm;
+use core::ops::Range;
 
 use machine::Fault;
 
 unsafe extern "C" {
-    fn pico_user_copy(to: u64, from: u64, length: u64) -> u64;
-    fn pico_user_exchange(address: u64, old: u32, new: u32, was: *mut u32) -> u64;
-    pub fn pico_user_begin();
-    pub fn pico_user_end();
-    pub fn pico_user_fault();
+    fn entry_user_copy(to: u64, from: u64, length: u64) -> u64;
+    fn entry_user_exchange(address: u64, old: u32, new: u32, was: *mut u32) -> u64;
+    fn entry_user_begin();
+    fn entry_user_end();
+    fn entry_user_fault();
 }
 
 global_asm!(
     r#"
 .pushsection .text.gate, "ax", @progbits
-.globl pico_user_begin, pico_user_end, pico_user_fault, pico_user_copy, pico_user_exchange
-pico_user_begin:
+.globl entry_user_begin, entry_user_end, entry_user_fault, entry_user_copy, entry_user_exchange
+entry_user_begin:
 .p2align 4
-pico_user_copy:
+entry_user_copy:
     cmp rdx, 8
     jb 3f
     cmp rdx, 256
@@ -48,34 +49,53 @@ pico_user_copy:
     rep movsb
 4:  xor eax, eax
     ret
-pico_user_exchange:
+entry_user_exchange:
     mov eax, esi
     mov r8, rcx
     lock cmpxchg [rdi], edx
     mov [r8], eax
     xor eax, eax
     ret
-pico_user_end:
-pico_user_fault:
+entry_user_end:
+entry_user_fault:
     mov eax, 1
     ret
 .popsection
 "#
 );
 
+/// The instructions that may fault.
+pub fn copies() -> Range<u64> {
+    entry_user_begin as *const () as u64..entry_user_end as *const () as u64
+}
+
+/// Where a faulted copy goes on.
+pub fn fault() -> u64 {
+    entry_user_fault as *const () as u64
+}
+
 /// Copies from user memory that ends below `end`.
 pub fn copy_in(end: u64, from: u64, to: &mut [u8]) -> Result<(), Fault> {
     check(end, from, to.len())?;
     // SAFETY: the target is a Rust slice; the source lies below every address of ours, and a fault on
     // it is an answer.
-    outcome(unsafe { pico_user_copy(to.as_mut_ptr() as u64, from, to.len() as u64) })
+    outcome(unsafe { entry_user_copy(to.as_mut_ptr() as u64, from, to.len() as u64) })
 }
 
 /// Copies to user memory that ends below `end`.
 pub fn copy_out(end: u64, from: &[u8], to: u64) -> Result<(), Fault> {
     check(end, to, from.len())?;
     // SAFETY: the source is a Rust slice; the target lies below every address of ours.
-    outcome(unsafe { pico_user_copy(to, from.as_ptr() as u64, from.len() as u64) })
+    outcome(unsafe { entry_user_copy(to, from.as_ptr() as u64, from.len() as u64) })
+}
+
+/// Copies between user memory and memory that others may change meanwhile.
+///
+/// # Safety
+/// Each address is an application's, or names as many bytes that may be read or written.
+pub unsafe fn transfer(to: u64, from: u64, length: u64) -> Result<(), Fault> {
+    // SAFETY: the caller's promise; a fault is an answer.
+    outcome(unsafe { entry_user_copy(to, from, length) })
 }
 
 /// Compare-and-exchange on an aligned user word.
@@ -86,7 +106,7 @@ pub fn exchange(end: u64, address: u64, old: u32, new: u32) -> Result<u32, Fault
     }
     let mut was = 0;
     // SAFETY: the word lies below every address of ours; `was` is a local.
-    outcome(unsafe { pico_user_exchange(address, old, new, &mut was) })?;
+    outcome(unsafe { entry_user_exchange(address, old, new, &mut was) })?;
     Ok(was)
 }
 

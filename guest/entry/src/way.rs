@@ -1,13 +1,13 @@
 //! The way into application code and out of it.
 //!
-//! Exit: `pico_enter` pushes what the caller may want back, then loads the application's registers and
-//! jumps. Entry: a patched call site comes through its stub to `pico_gate`, which saves the registers
+//! Exit: `gate_enter` pushes what the caller may want back, then loads the application's registers and
+//! jumps. Entry: a patched call site comes through its stub to `gate_entry`, which saves the registers
 //! and asks the library OS to answer the call; mostly it does, and the exit follows. A trap comes as a
-//! signal, whose handler saves the registers from the frame and goes on at `pico_finish`. Nothing is ever
+//! signal, whose handler saves the registers from the frame and goes on at `gate_finish`. Nothing is ever
 //! pushed on the application's stack: it has a red zone, and may not exist.
 //!
-//! A signal on any instruction of this file is safe: between `pico_exit_begin` and `pico_exit_end` the
-//! context is still complete, so a kick there makes the exit start over at `pico_abort`; from `pico_gate`
+//! A signal on any instruction of this file is safe: between `gate_exit_begin` and `gate_exit_end` the
+//! context is still complete, so a kick there makes the exit start over at `gate_abort`; from `gate_entry`
 //! on a kick only leaves its mark for the next exit.
 //!
 //! A context is `live` while the upper halves of its vector registers, its x87 state and its thread
@@ -15,14 +15,17 @@
 //! MXCSR's exception flags stay in the processor as well: nearly every program that computes has some set,
 //! LDMXCSR costs more than the rest of a call, and the library OS computes nothing that would set one.
 
-use core::arch::global_asm;
+use core::arch::{asm, global_asm};
 use core::mem::offset_of;
+use core::ops::Range;
+use core::sync::atomic::Ordering::Relaxed;
 
 use machine::{Context, Registers};
 
-use crate::local::Local;
+use crate::head::Head;
+use crate::stub;
 
-/// What `pico_enter` returns.
+/// What [`enter`] returns.
 pub const SYSCALL: u64 = 0;
 pub const EXCEPTION: u64 = 1;
 pub const INTERRUPT: u64 = 2;
@@ -30,16 +33,79 @@ pub const INTERRUPT: u64 = 2;
 pub const TRAPPED: u64 = 3;
 
 unsafe extern "C" {
-    /// Runs application code in a context until it traps.
-    pub fn pico_enter(context: *mut Context) -> u64;
-    /// Completes a live context.
-    pub fn pico_leave(context: *mut Context);
-    /// Returns from `pico_enter` with this code, from a signal handler.
-    pub fn pico_finish(code: u64) -> !;
-    pub fn pico_abort();
-    pub fn pico_exit_begin();
-    pub fn pico_exit_end();
-    pub fn pico_gate();
+    fn gate_enter(context: *mut Context) -> u64;
+    fn gate_leave(context: *mut Context);
+    fn gate_finish(code: u64) -> !;
+    fn gate_abort();
+    fn gate_exit_begin();
+    fn gate_exit_end();
+    fn gate_entry();
+}
+
+/// Runs application code in a context until it traps.
+///
+/// # Safety
+/// GS points to this CPU's [`Head`], the stack is the CPU's own, and context and `head.call` stay
+/// where they are until this returns.
+pub unsafe fn enter(context: &mut Context) -> u64 {
+    // SAFETY: the caller's promise.
+    unsafe { gate_enter(context) }
+}
+
+/// Completes a live context.
+///
+/// # Safety
+/// The context ran on this CPU last, so that its state is in the registers.
+pub unsafe fn leave(context: &mut Context) {
+    // SAFETY: the caller's promise.
+    unsafe { gate_leave(context) }
+}
+
+/// Returns this code from [`enter`].
+///
+/// # Safety
+/// [`enter`] is waiting on this CPU's kernel stack, its context is complete as far as it is not live, and
+/// the current stack holds nothing that is still needed.
+pub unsafe fn finish(code: u64) -> ! {
+    // SAFETY: the caller's promise.
+    unsafe { gate_finish(code) }
+}
+
+/// Where an exit that is not to happen goes on, from any instruction of [`exit`].
+pub fn abort() -> u64 {
+    gate_abort as *const () as u64
+}
+
+/// The instructions of the exit sequence.
+pub(crate) fn exit() -> Range<u64> {
+    gate_exit_begin as *const () as u64..gate_exit_end as *const () as u64
+}
+
+/// Where stubs go.
+pub(crate) fn address() -> u64 {
+    gate_entry as *const () as u64
+}
+
+/// From the gate: lets the library OS answer the system call in this context; false if it wants it to
+/// be returned from [`enter`].
+pub extern "C" fn answer(context: &mut Context) -> bool {
+    let call: u64;
+    // SAFETY: GS points to this CPU's `Head`.
+    unsafe {
+        asm!("mov {}, gs:[{}]", out(reg) call, const offset_of!(Head, call), options(nostack, preserves_flags, readonly))
+    };
+    // SAFETY: `lend` put it there, and it lives as long as the application's code runs.
+    let call = unsafe { &mut *(call as *mut &mut dyn FnMut(&mut Context) -> bool) };
+    let answered = call(context);
+    stub::resume(context);
+    answered
+}
+
+impl Head {
+    /// Lends [`answer`] what the library OS answers with; the borrow must last while [`enter`] is used.
+    pub fn lend(&self, call: &mut &mut dyn FnMut(&mut Context) -> bool) {
+        self.call.store(&raw mut *call as u64, Relaxed);
+    }
 }
 
 /// Where the parts lie, for the test that kicks every instruction of them (host/monitor/tests/gate): it
@@ -57,10 +123,10 @@ struct Places {
 #[unsafe(link_section = ".data.places")]
 static PLACES: Places = Places {
     mark: *b"EYOTGATE",
-    exit: pico_enter,
-    exit_end: pico_exit_end,
-    entry: pico_gate,
-    entry_end: pico_leave,
+    exit: gate_enter,
+    exit_end: gate_exit_end,
+    entry: gate_entry,
+    entry_end: gate_leave,
 };
 
 const fn register(offset: usize) -> usize {
@@ -74,23 +140,23 @@ const fn extended(offset: usize) -> usize {
 
 global_asm!(
     r#"
-.macro pico_load_vectors base
+.macro gate_load_vectors base
     .irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15
     movaps xmm\n, [\base + {XMM} + 16 * \n]
     .endr
 .endm
-.macro pico_store_vectors base
+.macro gate_store_vectors base
     .irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15
     movaps [\base + {XMM} + 16 * \n], xmm\n
     .endr
 .endm
 
 .pushsection .text.gate, "ax", @progbits
-.globl pico_enter, pico_leave, pico_finish, pico_abort
-.globl pico_exit_begin, pico_exit_end, pico_gate
+.globl gate_enter, gate_leave, gate_finish, gate_abort
+.globl gate_exit_begin, gate_exit_end, gate_entry
 
 .p2align 6
-pico_enter:
+gate_enter:
     push rbp
     push rbx
     push r12
@@ -100,12 +166,12 @@ pico_enter:
     sub rsp, 8
     mov gs:[{KERNEL_STACK}], rsp
     mov gs:[{CONTEXT}], rdi
-pico_exit_begin:
+gate_exit_begin:
     cmp dword ptr gs:[{KICKED}], 0
-    jne pico_abort
+    jne gate_abort
     cmp qword ptr [rdi + {LIVE}], 0
     je 3f
-    pico_load_vectors rdi
+    gate_load_vectors rdi
     mov eax, [rdi + {MXCSR}]
     and eax, {CONTROL}
     cmp eax, 0x1f80
@@ -166,12 +232,12 @@ pico_exit_begin:
     wrfsbase rax
     mov qword ptr [rdi + {LIVE}], 1
     jmp 2b
-pico_exit_end:
+gate_exit_end:
 
-pico_finish:
+gate_finish:
     mov rax, rdi
     jmp 2f
-pico_abort:
+gate_abort:
     mov eax, {INTERRUPT}
 2:  mov rsp, gs:[{KERNEL_STACK}]
     push 0x202
@@ -186,7 +252,7 @@ pico_abort:
     // From a stub: rcx points to the logical return address, at a fixed distance behind the stub's
     // continuation; rcx and r11 are the only registers that a system call may change.
 .p2align 6
-pico_gate:
+gate_entry:
     mov gs:[{USER_STACK}], rsp
     mov rsp, gs:[{KERNEL_STACK}]
     pushfq
@@ -216,7 +282,7 @@ pico_gate:
     mov rdx, gs:[{USER_STACK}]
     mov [rdi + {RDI}], rax
     mov [rdi + {RSP}], rdx
-    pico_store_vectors rdi
+    gate_store_vectors rdi
     stmxcsr [rdi + {MXCSR}]
     mov eax, [rdi + {MXCSR}]
     and eax, {CONTROL}
@@ -225,12 +291,12 @@ pico_gate:
     // Trap, direction, nested-task and alignment flags are not for the library OS.
 2:  test r11d, 0x44500
     jnz 5f
-    // The stack is where `pico_enter` left it, aligned for a call.
+    // The stack is where `gate_enter` left it, aligned for a call.
 6:  mov dword ptr gs:[{INSIDE}], 0
     call {ANSWER}
     mov rdi, gs:[{CONTEXT}]
     test al, al
-    jnz pico_exit_begin
+    jnz gate_exit_begin
     xor eax, eax
 3:  mov dword ptr gs:[{INSIDE}], 0
     add rsp, 8
@@ -248,8 +314,8 @@ pico_gate:
     jmp 6b
 
 .p2align 4
-pico_leave:
-    pico_load_vectors rdi
+gate_leave:
+    gate_load_vectors rdi
     ldmxcsr [rdi + {MXCSR}]
     mov rax, gs:[{COMPONENTS}]
     xor edx, edx
@@ -261,15 +327,15 @@ pico_leave:
     ret
 .popsection
 "#,
-    KERNEL_STACK = const offset_of!(Local, kernel_stack),
-    CONTEXT = const offset_of!(Local, context),
-    TARGET = const offset_of!(Local, target),
-    USER_STACK = const offset_of!(Local, user_stack),
-    SCRATCH = const offset_of!(Local, scratch),
-    COMPONENTS = const offset_of!(Local, components),
-    KICKED = const offset_of!(Local, kicked),
-    INSIDE = const offset_of!(Local, inside),
-    DEFAULT_MXCSR = const offset_of!(Local, default_mxcsr),
+    KERNEL_STACK = const offset_of!(Head, kernel_stack),
+    CONTEXT = const offset_of!(Head, context),
+    TARGET = const offset_of!(Head, target),
+    USER_STACK = const offset_of!(Head, user_stack),
+    SCRATCH = const offset_of!(Head, scratch),
+    COMPONENTS = const offset_of!(Head, components),
+    KICKED = const offset_of!(Head, kicked),
+    INSIDE = const offset_of!(Head, inside),
+    DEFAULT_MXCSR = const offset_of!(Head, default_mxcsr),
     AREA = const extended(0),
     MXCSR = const extended(24),
     XMM = const extended(160),
@@ -298,6 +364,6 @@ pico_leave:
     RSP = const register(offset_of!(Registers, rsp)),
     FS_BASE = const register(offset_of!(Registers, fs_base)),
     INTERRUPT = const INTERRUPT,
-    ANSWER = sym crate::pico::answer,
+    ANSWER = sym answer,
     DISTANCE = const gate::LOGICAL - gate::CONTINUATION,
 );

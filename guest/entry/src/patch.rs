@@ -1,19 +1,17 @@
 //! Patching call sites that have trapped a few times.
 //!
 //! Sites that run once are not worth it: a trap costs less than a patch. A site that cannot be patched
-//! is not tried again. While bytes change, no other CPU runs the application, so no instruction is ever
-//! seen half-written; the pages are not executable in that moment.
+//! is not tried again. The machine writes the bytes, and while they change, it lets no other CPU run the
+//! application, so that no instruction is ever seen half-written.
 
 use alloc::vec;
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
-use abi::pico::USER_END;
-use linux_raw_sys::general as linux;
-use machine::{Context, PAGE, Protection};
+use abi::address::USER_END;
+use machine::{Context, Protection};
+use spin::Mutex;
 
-use crate::local::Local;
-use crate::lock::Mutex;
-use crate::{code, hold, host, stub, user_memory};
+use crate::{code, stub, user_memory};
 
 /// Traps before a site is patched.
 const PATIENCE: u8 = 3;
@@ -25,9 +23,17 @@ static TRAPS: [AtomicU8; 4096] = [const { AtomicU8::new(0) }; 4096];
 /// Held while a site is patched.
 static PATCHING: Mutex<()> = Mutex::new(());
 
-/// Patches the site of the system call that has just trapped, if it may be and is worth it.
+/// Bytes to be written over code that has this protection.
+pub struct Change<'a> {
+    pub at: u64,
+    pub bytes: &'a [u8],
+    pub protection: Protection,
+}
+
+/// Patches the site of the system call that has just trapped, if it may be and is worth it; the machine's
+/// `write` does so, or tells that it cannot.
 #[cold]
-pub fn consider(local: &Local, context: &Context) {
+pub fn consider(context: &Context, write: impl FnOnce(Change<'_>) -> Option<()>) {
     let site = context.registers.rip - 2;
     let traps = &TRAPS[(site.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 52) as usize];
     let seen = traps.load(Relaxed);
@@ -36,7 +42,7 @@ pub fn consider(local: &Local, context: &Context) {
     }
     traps.store(seen + 1, Relaxed);
     if seen == PATIENCE {
-        patch(local, site, context.registers.rax as u32);
+        patch(site, context.registers.rax as u32, write);
     }
 }
 
@@ -45,7 +51,7 @@ pub fn forget() {
     TRAPS.iter().for_each(|traps| traps.store(0, Relaxed));
 }
 
-fn patch(local: &Local, site: u64, number: u32) -> Option<()> {
+fn patch(site: u64, number: u32, write: impl FnOnce(Change<'_>) -> Option<()>) -> Option<()> {
     let _patching = PATCHING.lock();
     let (start, end, protection) = code::around(site)?;
     let start = start.max(site.saturating_sub(REACH));
@@ -53,16 +59,5 @@ fn patch(local: &Local, site: u64, number: u32) -> Option<()> {
     user_memory::copy_in(USER_END, start, &mut bytes).ok()?;
     let plan = gate::plan(gate::Code { start, bytes: &bytes }, site, number).ok()?;
     let slot = stub::make(&plan)?;
-    let _held = hold::others(local);
-    let page = plan.at & !(PAGE - 1);
-    let length = (plan.at + gate::PATCH as u64 - page).next_multiple_of(PAGE);
-    protect(page, length, Protection::READ | Protection::WRITE)?;
-    let written = user_memory::copy_out(USER_END, &plan.jump(slot), plan.at);
-    protect(page, length, protection)?;
-    written.ok()
-}
-
-fn protect(page: u64, length: u64, protection: Protection) -> Option<()> {
-    // SAFETY: whole pages of an application's mapping.
-    unsafe { host::call(linux::__NR_mprotect, [page, length, protection.bits() as u64]) }.ok().map(drop)
+    write(Change { at: plan.at, bytes: &plan.jump(slot), protection })
 }

@@ -197,7 +197,7 @@ pub unsafe extern "C" fn strlen(text: *const u8) -> usize {
 /// Never called: panics abort.
 #[unsafe(no_mangle)]
 extern "C" fn _Unwind_Resume() -> ! {
-    crate::fatal("unwound")
+    panic!("unwound")
 }
 
 /// Never called: there are no unwind tables.

@@ -1,0 +1,21 @@
+//! How application code is entered and left, on every machine that runs it natively.
+//!
+//! The machine keeps a [`Head`] at the address that GS holds while one of its CPUs runs: `gate` reaches
+//! it by offsets. `patch` makes call sites jump to the gate, through `stub`s; `code` knows which code may
+//! be patched; `user_memory` copies across to the application and survives what is not there. How a trap
+//! arrives, how code is made writable and how other CPUs are held back is each machine's own.
+#![no_std]
+
+extern crate alloc;
+
+pub mod code;
+mod way;
+mod head;
+pub mod patch;
+mod place;
+pub mod stub;
+pub mod user_memory;
+
+pub use way::{EXCEPTION, INTERRUPT, SYSCALL, TRAPPED, abort, answer, enter, finish, leave};
+pub use head::Head;
+pub use place::{Place, place};

@@ -1,0 +1,127 @@
+//! From ring 3's first instruction to the library OS.
+//!
+//! Order, and why: traps first, so that a fault says something; then memory, with the tables of the start;
+//! then the library OS's own map, which needs a heap for nothing but comes before everything that has
+//! one; then, on a stack with a guard page, clocks, devices and the library OS.
+
+pub mod entry;
+mod information;
+pub mod serial;
+
+use core::cell::UnsafeCell;
+
+use information::{Information, Range};
+use machine::PAGE;
+use spin::Once;
+
+use crate::cpu::block::{FIRST, UPCALLS};
+use crate::cpu::{clock, start, trap};
+use crate::memory::{frame, map};
+
+/// The stack of the start.
+#[repr(C, align(16))]
+pub struct Stack(UnsafeCell<[u8; STACK_LENGTH]>);
+
+pub const STACK_LENGTH: usize = 64 << 10;
+
+// SAFETY: it is only ever a stack.
+unsafe impl Sync for Stack {}
+
+pub static STACK: Stack = Stack(UnsafeCell::new([0; STACK_LENGTH]));
+
+static INFORMATION: Once<Information> = Once::new();
+
+/// What lies below is left to firmware, and to CPUs that start.
+const CONVENTIONAL_END: u64 = 1 << 20;
+/// What the tables of the start map.
+const MAPPED: u64 = 4 << 30;
+
+/// Ends the guest during start-up.
+pub fn fatal(text: &str) -> ! {
+    serial::write(b"eyot: ");
+    serial::write(text.as_bytes());
+    serial::write(b"\r\n");
+    crate::cpu::ring::reset()
+}
+
+/// The interrupt controllers of the machine's processors, ours first.
+pub fn processors() -> &'static [u32] {
+    &[]
+}
+
+/// The first function: on the stack of the start, with its tables.
+pub extern "C" fn main(way: u64, address: u64) -> ! {
+    trap::install();
+    trap::connect(&FIRST, [stack_end() - (32 << 10); UPCALLS]);
+    let Some(information) = information::gather(way, address) else {
+        fatal("what the boot loader passed is neither PVH's, Linux's nor multiboot2's");
+    };
+    let information = INFORMATION.call_once(|| information);
+    if take_memory(information).is_none() {
+        fatal("there is too little memory");
+    }
+    start::first(settled)
+}
+
+fn stack_end() -> u64 {
+    &raw const STACK as u64 + STACK_LENGTH as u64
+}
+
+/// Finds out what memory there is, and maps it.
+fn take_memory(information: &Information) -> Option<()> {
+    let end = information.memory.iter().map(|range| range.end).max()?;
+    let (_, image_end) = map::data();
+    let image = Range { start: CONVENTIONAL_END, end: map::physical(image_end).next_multiple_of(PAGE) };
+    let used = || information.in_use().chain([image, Range { start: 0, end: CONVENTIONAL_END }]);
+    let bookkeeping = frame::bookkeeping(end);
+    let mut kept = Range::default();
+    for_free(information, used, |range| {
+        if kept.end == 0 && range.end.min(MAPPED).saturating_sub(range.start) >= bookkeeping {
+            kept = Range { start: range.start, end: range.start + bookkeeping };
+        }
+    });
+    if kept.end == 0 {
+        return None;
+    }
+    let used = || used().chain([kept]);
+    // SAFETY: the ranges are memory that nobody uses; what is above what is mapped is added when it is.
+    unsafe {
+        frame::begin(kept.start, end);
+        for_free(information, used, |range| frame::add(range.start, range.end.min(MAPPED)));
+        map::build(end).ok()?;
+        for_free(information, used, |range| frame::add(range.start.max(MAPPED), range.end));
+    }
+    Some(())
+}
+
+/// Visits the parts of memory that are not in use, in whole pages.
+fn for_free<U: Iterator<Item = Range>>(
+    information: &Information,
+    used: impl Fn() -> U,
+    mut act: impl FnMut(Range),
+) {
+    for range in information.memory.iter() {
+        let mut start = range.start.next_multiple_of(PAGE);
+        let end = range.end & !(PAGE - 1);
+        while start < end {
+            // What is in use at or behind here, the nearest first.
+            let next = used().filter(|used| used.end > start && used.start < used.end).min_by_key(|used| used.start);
+            let stop = next.map_or(end, |used| (used.start & !(PAGE - 1)).min(end));
+            if start < stop {
+                act(Range { start, end: stop });
+            }
+            match next {
+                Some(used) if used.start < end => start = start.max(used.end.next_multiple_of(PAGE)),
+                _ => break,
+            }
+        }
+    }
+}
+
+/// On the first CPU's own stack.
+extern "C" fn settled() -> ! {
+    // The clock may be measured by the controller's timer, which is set up afterwards.
+    clock::begin(None, None);
+    start::settle(crate::cpu::current());
+    crate::run()
+}

@@ -1,0 +1,132 @@
+//! Clocks: the time-stamp counter, and how fast it runs.
+//!
+//! Its frequency is told by whoever boots us, by the processor, by the hypervisor, or is measured against
+//! a clock that is known: the interrupt controller's in QEMU's emulation (1 GHz), else the interval timer.
+//! It is taken to be the same on all CPUs, as on every processor of this century that has what we ask for.
+
+use core::arch::x86_64::{__cpuid, __cpuid_count, _rdtsc};
+use core::sync::atomic::{AtomicU64, Ordering::*};
+
+use machine::Now;
+
+use super::{controller, port};
+
+/// Nanoseconds per tick of the counter, times 2^32.
+static SCALE: AtomicU64 = AtomicU64::new(0);
+/// The counter at the start, and the time since the epoch then.
+static START: AtomicU64 = AtomicU64::new(0);
+static EPOCH_NS: AtomicU64 = AtomicU64::new(0);
+
+fn stamp() -> u64 {
+    // SAFETY: every 64-bit processor has it.
+    unsafe { _rdtsc() }
+}
+
+/// Whether the timer can be set by the counter.
+pub fn has_deadline() -> bool {
+    __cpuid(1).ecx & 1 << 24 != 0
+}
+
+/// Begins to count; what the boot loader knows comes first.
+pub fn begin(kilohertz: Option<u64>, realtime_ns: Option<u64>) {
+    let kilohertz = kilohertz.or_else(told).unwrap_or_else(measured).max(1);
+    SCALE.store(((1_000_000u128 << 32) / u128::from(kilohertz)) as u64, Relaxed);
+    START.store(stamp(), Relaxed);
+    EPOCH_NS.store(realtime_ns.unwrap_or_else(|| calendar() * 1_000_000_000), Relaxed);
+}
+
+/// What processor or hypervisor say of the counter's frequency.
+fn told() -> Option<u64> {
+    let most = __cpuid(0).eax;
+    if most >= 0x15 {
+        let leaf = __cpuid(0x15);
+        if leaf.eax != 0 && leaf.ebx != 0 && leaf.ecx != 0 {
+            return Some(u64::from(leaf.ecx) * u64::from(leaf.ebx) / u64::from(leaf.eax) / 1000);
+        }
+    }
+    let virtualised = __cpuid(1).ecx & 1 << 31 != 0;
+    if virtualised && __cpuid(0x4000_0000).eax >= 0x4000_0010 {
+        let kilohertz = __cpuid(0x4000_0010).eax;
+        return (kilohertz != 0).then_some(u64::from(kilohertz));
+    }
+    None
+}
+
+/// Whether QEMU emulates the processor.
+fn is_emulated() -> bool {
+    let leaf = __cpuid_count(0x4000_0000, 0);
+    __cpuid(1).ecx & 1 << 31 != 0 && leaf.ebx.to_le_bytes() == *b"TCGT"
+}
+
+/// Ticks in a millisecond, counted.
+fn measured() -> u64 {
+    const MILLISECONDS: u64 = 2;
+    let (begin, end);
+    if is_emulated() {
+        controller::run_counter();
+        let first = controller::counter();
+        begin = stamp();
+        while u64::from(first - controller::counter()) < MILLISECONDS * 1_000_000 {}
+        end = stamp();
+    } else {
+        // Channel 2 of the interval timer, gated by port 61h (8254): it counts down and raises its output.
+        const HERTZ: u64 = 1_193_182;
+        let count = HERTZ * MILLISECONDS / 1000;
+        // SAFETY: the speaker's channel, with the speaker off.
+        unsafe {
+            port::write_byte(0x61, port::read_byte(0x61) & !2 | 1);
+            port::write_byte(0x43, 0xb0);
+            port::write_byte(0x42, count as u8);
+            port::write_byte(0x42, (count >> 8) as u8);
+            begin = stamp();
+            while port::read_byte(0x61) & 0x20 == 0 {}
+        }
+        end = stamp();
+    }
+    (end - begin) / MILLISECONDS
+}
+
+/// Seconds since the epoch by the battery's clock (MC146818), to the second.
+fn calendar() -> u64 {
+    let read = |register: u8| {
+        // SAFETY: selecting a register of the clock and reading it.
+        unsafe {
+            port::write_byte(0x70, register);
+            port::read_byte(0x71)
+        }
+    };
+    let binary = read(0x0b) & 4 != 0;
+    let number = |register: u8| {
+        let value = read(register);
+        u64::from(if binary { value } else { (value >> 4) * 10 + (value & 15) })
+    };
+    // No clock there: all lines read high.
+    if read(0x0d) == 0xff {
+        return 0;
+    }
+    while read(0x0a) & 0x80 != 0 {}
+    let (second, minute, hour, day, month, year) =
+        (number(0), number(2), number(4), number(7), number(8), number(9) + 2000);
+    // Days since the epoch by the civil calendar, years from March on.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day.max(1) - 1;
+    const BEFORE: u64 = 719_468;
+    (((days - BEFORE) * 24 + hour) * 60 + minute) * 60 + second
+}
+
+/// Nanoseconds since the start.
+pub fn monotonic() -> u64 {
+    let ticks = stamp().saturating_sub(START.load(Relaxed));
+    ((u128::from(ticks) * u128::from(SCALE.load(Relaxed))) >> 32) as u64
+}
+
+/// The time stamp at a time of the monotonic clock.
+pub fn stamp_at(time_ns: u64) -> u64 {
+    let ticks = (u128::from(time_ns) << 32) / u128::from(SCALE.load(Relaxed).max(1));
+    START.load(Relaxed).saturating_add(ticks as u64)
+}
+
+pub fn now() -> Now {
+    let monotonic_ns = monotonic();
+    Now { monotonic_ns, realtime_ns: EPOCH_NS.load(Relaxed) + monotonic_ns }
+}

@@ -1,0 +1,51 @@
+//! Keeping all other CPUs out of application code for a moment, while code is being changed.
+//!
+//! The holder raises `HOLD`, kicks every CPU that does not idle, and waits until each kick has arrived.
+//! From then on such a CPU is in the library OS and carries the kick's mark, so it cannot enter an
+//! application before it has looked at `HOLD`. An idle CPU looks at it when it wakes. One CPU holds at a
+//! time (`entry::patch` has the lock).
+
+use core::sync::atomic::{AtomicBool, Ordering::*};
+
+use super::block::Block;
+use super::{controller, idle, start, trap::vector};
+
+static HOLD: AtomicBool = AtomicBool::new(false);
+
+/// Others are held as long as this lives.
+pub struct Held(());
+
+/// Waits while somebody holds; before every entry to an application.
+#[inline]
+pub fn pass() {
+    while HOLD.load(SeqCst) {
+        core::hint::spin_loop();
+    }
+}
+
+/// Keeps all CPUs but this one out of applications.
+pub fn others(own: &Block) -> Held {
+    HOLD.store(true, SeqCst);
+    for other in start::blocks().filter(|other| !core::ptr::eq(*other, own)) {
+        let seen = other.arrived.load(SeqCst);
+        if idle::is_idle(other) {
+            continue;
+        }
+        other.head.kicked.store(1, SeqCst);
+        // One that has not acknowledged its last interrupt is in the library OS already.
+        if other.interrupted.load(SeqCst) {
+            continue;
+        }
+        controller::interrupt(other, vector::KICK);
+        while other.arrived.load(SeqCst) == seen {
+            core::hint::spin_loop();
+        }
+    }
+    Held(())
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        HOLD.store(false, SeqCst);
+    }
+}

@@ -1,0 +1,107 @@
+//! Idle waits, kicks, and the timer.
+//!
+//! A CPU publishes that it idles, then looks whether it was kicked; a kicker leaves its mark, then looks
+//! whether the CPU idles. One of them sees the other; a CPU that idles or runs an application gets an
+//! interrupt, one that is in the library OS finds the mark at its next exit. Here too a kick costs an
+//! interrupt whatever the CPU does, because to know that it is in the library OS, and stays there long
+//! enough to look, would need a locked instruction at every exit.
+//!
+//! The timer is set only when something has to happen earlier than it is set to already, so that slices
+//! that begin thousands of times a second set it a hundred times.
+
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering::*;
+
+use machine::{Event, Patience, Slice};
+
+use super::block::Block;
+use super::{clock, controller, trap::vector};
+use crate::device;
+
+const RUNNING: u32 = 0;
+const IDLE: u32 = 1;
+/// How long somebody else waits for a CPU.
+const TICK_NS: u64 = 5_000_000;
+
+/// Ends a CPU's idle wait or application code.
+pub fn kick(block: &Block) {
+    if block.head.kicked.swap(1, SeqCst) == 0 {
+        controller::interrupt(block, vector::KICK);
+    }
+}
+
+/// Whether a CPU waits, from where it goes no further without looking around.
+pub fn is_idle(block: &Block) -> bool {
+    block.idle.load(SeqCst) != RUNNING
+}
+
+/// Sets the timer for the slice that begins.
+pub fn begin_slice(block: &Block, slice: Slice) {
+    let until = match slice {
+        Slice::Unlimited => return,
+        Slice::Tick => None,
+        Slice::Until(time_ns) => Some(time_ns),
+    };
+    let alarm_ns = block.alarm_ns.load(Relaxed);
+    // A tick that is set already will do: a slice is about a tick long.
+    if until.is_none() && alarm_ns != 0 {
+        return;
+    }
+    let now_ns = clock::monotonic();
+    set_alarm(block, now_ns, until.unwrap_or(u64::MAX).min(now_ns + TICK_NS));
+}
+
+/// Makes the timer interrupt at a time, or earlier.
+fn set_alarm(block: &Block, now_ns: u64, time_ns: u64) {
+    let alarm_ns = block.alarm_ns.load(Relaxed);
+    if alarm_ns != 0 && alarm_ns <= time_ns {
+        return;
+    }
+    block.alarm_ns.store(time_ns.max(1), Relaxed);
+    let ticks = time_ns.saturating_sub(now_ns).min(u64::from(u32::MAX)) as u32;
+    controller::set_timer(clock::stamp_at(time_ns).max(1), ticks);
+}
+
+/// Takes note of kicks and interrupts that have come, before anything is collected; whether there were any.
+pub fn settle(block: &Block) -> bool {
+    let kicked = block.head.kicked.swap(0, SeqCst) != 0;
+    if block.interrupted.load(Relaxed) {
+        device::interrupted();
+        controller::acknowledge(block);
+    }
+    kicked
+}
+
+/// See [`machine::Machine::wait`].
+pub fn wait(block: &Block, patience: Patience, collect: bool, events: &mut Vec<Event>) {
+    let before = events.len();
+    let kicked = settle(block);
+    if collect {
+        device::collect(events);
+    }
+    if kicked || patience == Patience::None || events.len() > before {
+        return;
+    }
+    if collect {
+        device::await_events();
+        device::collect(events);
+    }
+    block.idle.store(IDLE, SeqCst);
+    if events.len() == before && block.head.kicked.load(SeqCst) == 0 {
+        if let Patience::Until(time_ns) = patience {
+            let now_ns = clock::monotonic();
+            if time_ns > now_ns {
+                set_alarm(block, now_ns, time_ns);
+                super::ring::halt();
+            }
+        } else {
+            super::ring::halt();
+        }
+    }
+    block.idle.store(RUNNING, SeqCst);
+    crate::memory::flush::wake();
+    settle(block);
+    if collect {
+        device::collect(events);
+    }
+}

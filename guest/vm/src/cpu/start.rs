@@ -1,0 +1,215 @@
+//! Starting the other CPUs: from real mode to ring 3 (SDM vol. 3, 10.4).
+//!
+//! A few instructions below 1 MiB lead from real mode to long mode with the tables of the start, then to
+//! the image, where the CPU takes its own block and the tables in use.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::arch::{asm, global_asm};
+use core::mem::offset_of;
+use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering::*};
+
+use abi::Code;
+use machine::Cpu;
+use spin::Mutex;
+
+use super::block::{Block, CPUS_MAX, FIRST, UPCALLS};
+use super::{clock, controller, trap};
+use crate::boot;
+use crate::memory::{self, frame, map};
+
+/// What a virtual CPU runs.
+type Body = Arc<dyn Fn(Cpu) + Send + Sync>;
+
+/// Where the way from real mode lies: a page of conventional memory.
+const PAGE: u64 = 0x8000;
+/// A CPU that does not answer within this time is not there.
+const PATIENCE_NS: u64 = 200_000_000;
+
+const INIT: u32 = 5 << 8;
+const STARTUP: u32 = 6 << 8;
+
+/// Bytes of a CPU's stacks: the library OS's own, and those of upcalls.
+const STACK: u64 = 128 << 10;
+const UPCALL_STACKS: [u64; UPCALLS] = [32 << 10, 8 << 10, 8 << 10, 8 << 10];
+
+static BLOCKS: [AtomicPtr<Block>; CPUS_MAX] = [const { AtomicPtr::new(core::ptr::null_mut()) }; CPUS_MAX];
+static BODIES: [Mutex<Option<Body>>; CPUS_MAX] = [const { Mutex::new(None) }; CPUS_MAX];
+static STARTED: AtomicU32 = AtomicU32::new(0);
+
+/// The CPUs that run.
+pub fn blocks() -> impl Iterator<Item = &'static Block> {
+    // SAFETY: a block that is entered there lives for ever.
+    BLOCKS.iter().filter_map(|block| unsafe { block.load(Acquire).as_ref() })
+}
+
+/// The CPU with this number.
+pub fn block(cpu: Cpu) -> &'static Block {
+    // SAFETY: as in `blocks`.
+    let block = unsafe { BLOCKS[cpu.0 as usize].load(Acquire).as_ref() };
+    block.expect("rule: the CPU was started")
+}
+
+/// Enters the CPU that this runs on, and gives it its stacks; the end of its main one.
+fn enter(block: &'static Block, number: usize) -> Result<u64, memory::table::NoMemory> {
+    let mut stacks = [0; UPCALLS];
+    for (stack, length) in stacks.iter_mut().zip(UPCALL_STACKS) {
+        *stack = map::stack(length)?;
+    }
+    trap::connect(block, stacks);
+    block.number.store(number as u32, Relaxed);
+    BLOCKS[number].store(&raw const *block as *mut Block, Release);
+    map::stack(STACK)
+}
+
+/// Makes the CPU that has booted the first one, and goes on in `then` on a stack of its own.
+pub fn first(then: extern "C" fn() -> !) -> ! {
+    let Ok(stack) = enter(&FIRST, 0) else { boot::fatal("there is no memory for stacks") };
+    // SAFETY: the stack is mapped and nobody's; nothing of the old one is used again.
+    unsafe { asm!("mov rsp, {}", "xor ebp, ebp", "call {}", "ud2", in(reg) stack, in(reg) then, options(noreturn)) }
+}
+
+/// What every CPU does first on its own stack.
+pub fn settle(block: &Block) {
+    let low: u32;
+    // SAFETY: XSAVE was asked for at the start; XGETBV reads what has been enabled.
+    unsafe { asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") _, options(nomem, nostack)) };
+    block.head.components.store(u64::from(low) & machine::EXTENDED_MASK, Relaxed);
+    controller::begin(block);
+}
+
+unsafe extern "C" {
+    static vm_real_mode: u8;
+    static vm_real_mode_end: u8;
+    static vm_real_mode_mail: u8;
+    fn vm_second();
+}
+
+global_asm!(
+    r#"
+.pushsection .rodata, "a", @progbits
+.code16
+.balign 16
+vm_real_mode:
+    cli
+    cld
+    mov ax, cs
+    mov ds, ax
+    // LGDT with 32 bits of address, from the offset in this segment.
+    .byte 0x66, 0x0f, 0x01, 0x16
+    .short vm_real_mode_table - vm_real_mode
+    mov eax, 0x620
+    mov cr4, eax
+    mov eax, offset vm_boot_tables
+    mov cr3, eax
+    mov ecx, 0xc0000080
+    xor edx, edx
+    mov eax, {EFER}
+    wrmsr
+    mov eax, {CR0}
+    mov cr0, eax
+    .byte 0x66, 0xea
+    .long {PAGE} + vm_real_mode_long - vm_real_mode
+    .short 8
+.code64
+vm_real_mode_long:
+    // EBX: the mail, where the page is.
+    .byte 0xbb
+    .long {PAGE} + vm_real_mode_mail - vm_real_mode
+    mov r15, [rbx]
+    mov rsi, [rbx + 8]
+    mov rdi, [rbx + 16]
+    jmp qword ptr [rbx + 24]
+.balign 8
+vm_real_mode_table:
+    .short 23
+    .long vm_boot_gdt
+.balign 8
+vm_real_mode_mail:
+    .quad 0, 0, 0, 0
+vm_real_mode_end:
+.popsection
+
+.pushsection .text.gate, "ax", @progbits
+vm_second:
+    mov cr3, rsi
+    vm_load_cpu
+    xor ebp, ebp
+    lea rax, [rdi - 8]
+    push 0x2b
+    push rax
+    push 0x202
+    push 0x33
+    movabs rax, offset {BODY}
+    push rax
+    iretq
+.popsection
+"#,
+    EFER = const boot::entry::EFER,
+    CR0 = const boot::entry::CR0,
+    PAGE = const PAGE,
+    BODY = sym body,
+);
+
+/// Starts a CPU; it runs `body` for ever.
+pub fn start(cpu: Cpu, body: Body) -> Result<(), Code> {
+    let number = cpu.0 as usize;
+    let controller = boot::processors().get(number).copied().ok_or(memory::EINVAL)?;
+    let own = &raw const *super::current();
+    // SAFETY: the page is conventional memory that nobody was given, and the code fits.
+    let mail = unsafe {
+        let (code, end) = (&raw const vm_real_mode, &raw const vm_real_mode_end);
+        frame::direct(PAGE).copy_from_nonoverlapping(code, end.offset_from_unsigned(code));
+        frame::direct(PAGE).add((&raw const vm_real_mode_mail).offset_from_unsigned(code)).cast::<u64>()
+    };
+    debug_assert!(!own.is_null());
+    let block = Block::another();
+    *BODIES[number].lock() = Some(body);
+    let stack = enter(block, number)?;
+    let seen = STARTED.load(Acquire);
+    // SAFETY: the mail is in the page, four words; nobody reads it before the CPU starts.
+    unsafe {
+        mail.write_volatile(&raw const *block as u64);
+        mail.add(1).write_volatile(memory::root());
+        mail.add(2).write_volatile(stack);
+        mail.add(3).write_volatile(vm_second as *const () as u64);
+    }
+    controller::command(controller, INIT);
+    controller::command(controller, STARTUP | (PAGE >> 12) as u32);
+    let deadline_ns = clock::monotonic() + PATIENCE_NS;
+    while STARTED.load(Acquire) == seen {
+        if clock::monotonic() > deadline_ns {
+            BLOCKS[number].store(core::ptr::null_mut(), Release);
+            return Err(memory::EINVAL);
+        }
+        core::hint::spin_loop();
+    }
+    Ok(())
+}
+
+extern "C" fn body() -> ! {
+    let block = super::current();
+    settle(block);
+    STARTED.fetch_add(1, Release);
+    let number = block.number.load(Relaxed) as usize;
+    let body = BODIES[number].lock().take().expect("invariant: a body precedes the start");
+    body(Cpu(number as u16));
+    crate::vm::broken(format_args!("virtual CPU {number} returned"))
+}
+
+impl Block {
+    /// A block for another CPU, with its task segment entered.
+    fn another() -> &'static Self {
+        let mut block = Box::<Self>::new_uninit();
+        let at = block.as_mut_ptr();
+        // SAFETY: the block stays where it is; it is written whole, then its table's entry with the
+        // computed address.
+        unsafe {
+            at.write(Self::new(at));
+            let task = at as u64 + offset_of!(Self, task) as u64;
+            (*at).gdt[8] |= (task & 0xff_ffff) << 16 | (task >> 24 & 0xff) << 56;
+            (*at).gdt[9] = task >> 32;
+            Box::leak(block.assume_init())
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! Memory in pages: who has which.
+//!
+//! Memory is divided into blocks of 2 MiB. A block is free, or somebody's as a whole, or split into pages,
+//! each with a count of references; nothing is kept about pages of blocks that are not split, so that
+//! much memory costs little. A split block's counts lie in its own first page, or where a whole block was
+//! split while in use, in a page of another block. Pages are never zero when taken unless asked for.
+//!
+//! Addresses here are physical. Invariant: a count is changed only by who holds a reference, and a page
+//! with none is marked free under the lock.
+
+use core::slice;
+use core::sync::atomic::{AtomicU16, Ordering::*};
+
+use machine::PAGE;
+use spin::Mutex;
+
+use super::layout::{DIRECT, LARGE};
+
+/// Pages of a block.
+const PAGES: usize = (LARGE / PAGE) as usize;
+const WORDS: usize = PAGES / 64;
+/// The end of a list of blocks.
+const NONE: u32 = u32::MAX;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    /// No memory there, or none of ours.
+    Absent,
+    Free,
+    Whole,
+    Split,
+}
+
+/// What is kept about a block.
+#[derive(Clone, Copy)]
+struct Block {
+    used: Use,
+    /// Free pages, where it is split.
+    free: u16,
+    /// Neighbours in the list of free blocks, or of split ones with free pages.
+    next: u32,
+    previous: u32,
+    /// Where the pages' counts are, where it is split.
+    counts: u64,
+}
+
+/// The counts of a split block's pages.
+struct Counts {
+    free: [u64; WORDS],
+    references: [AtomicU16; PAGES],
+}
+
+struct Frames {
+    blocks: &'static mut [Block],
+    /// First of the free blocks, and of the split ones with free pages.
+    free: u32,
+    partial: u32,
+    /// Free pages in all.
+    pages: u64,
+}
+
+static FRAMES: Mutex<Frames> = Mutex::new(Frames { blocks: &mut [], free: NONE, partial: NONE, pages: 0 });
+
+/// Where a physical address can be read and written.
+pub fn direct(address: u64) -> *mut u8 {
+    (DIRECT + address) as *mut u8
+}
+
+/// The counts at this address.
+///
+/// # Safety
+/// The block whose counts they are is split, and stays so.
+unsafe fn counts(address: u64) -> &'static Counts {
+    // SAFETY: a split block's counts are a page of their own.
+    unsafe { &*direct(address).cast() }
+}
+
+/// Bytes that the bookkeeping for memory up to this address takes.
+pub fn bookkeeping(end: u64) -> u64 {
+    (end.div_ceil(LARGE) * size_of::<Block>() as u64).next_multiple_of(PAGE)
+}
+
+/// Begins, with bookkeeping at this physical address for memory up to `end`.
+///
+/// # Safety
+/// The bookkeeping's memory is nobody's and directly mapped. Called once.
+pub unsafe fn begin(bookkeeping: u64, end: u64) {
+    let length = end.div_ceil(LARGE) as usize;
+    let first = direct(bookkeeping).cast::<Block>();
+    let absent = Block { used: Use::Absent, free: 0, next: NONE, previous: NONE, counts: 0 };
+    // SAFETY: the caller's promise; every element is written before there is a reference to it.
+    let blocks = unsafe {
+        for index in 0..length {
+            first.add(index).write(absent);
+        }
+        slice::from_raw_parts_mut(first, length)
+    };
+    FRAMES.lock().blocks = blocks;
+}
+
+/// Adds whole pages of memory to what can be taken.
+///
+/// # Safety
+/// The range is memory that nobody uses, directly mapped, below the end that `begin` was told.
+pub unsafe fn add(start: u64, end: u64) {
+    let mut frames = FRAMES.lock();
+    let mut at = start.next_multiple_of(PAGE);
+    let end = end & !(PAGE - 1);
+    while at < end {
+        let index = (at / LARGE) as u32;
+        let stop = end.min((at / LARGE + 1) * LARGE);
+        if stop - at == LARGE && frames.blocks[index as usize].used == Use::Absent {
+            frames.put_free(index);
+        } else {
+            frames.add_part(index, at, stop);
+        }
+        at = stop;
+    }
+}
+
+impl Frames {
+    fn list(&mut self, partial: bool) -> &mut u32 {
+        if partial { &mut self.partial } else { &mut self.free }
+    }
+
+    fn link(&mut self, index: u32, partial: bool) {
+        let first = core::mem::replace(self.list(partial), index);
+        if first != NONE {
+            self.blocks[first as usize].previous = index;
+        }
+        let block = &mut self.blocks[index as usize];
+        (block.next, block.previous) = (first, NONE);
+    }
+
+    fn unlink(&mut self, index: u32, partial: bool) {
+        let Block { next, previous, .. } = self.blocks[index as usize];
+        match previous {
+            NONE => *self.list(partial) = next,
+            _ => self.blocks[previous as usize].next = next,
+        }
+        if next != NONE {
+            self.blocks[next as usize].previous = previous;
+        }
+    }
+
+    fn put_free(&mut self, index: u32) {
+        self.blocks[index as usize].used = Use::Free;
+        self.pages += PAGES as u64;
+        self.link(index, false);
+    }
+
+    fn take_free(&mut self) -> Option<u32> {
+        let index = self.free;
+        if index == NONE {
+            return None;
+        }
+        self.take(index);
+        Some(index)
+    }
+
+    fn take(&mut self, index: u32) {
+        self.unlink(index, false);
+        self.pages -= PAGES as u64;
+        self.blocks[index as usize].used = Use::Whole;
+    }
+
+    fn counts(&mut self, index: u32) -> &'static mut Counts {
+        // SAFETY: the block is split, so its counts are there; `free` is touched under the lock alone, and
+        // everything else is atomic.
+        unsafe { &mut *direct(self.blocks[index as usize].counts).cast() }
+    }
+
+    /// Splits a block that is nobody's, with these pages in use.
+    fn split(&mut self, index: u32, at: u64, reference: u16) {
+        // SAFETY: the page is nobody's, and is written whole.
+        unsafe { direct(at).write_bytes(0, size_of::<Counts>()) };
+        let block = &mut self.blocks[index as usize];
+        (block.used, block.free, block.counts) = (Use::Split, 0, at);
+        for count in &self.counts(index).references {
+            count.store(reference, Relaxed);
+        }
+    }
+
+    /// Memory that is less than a block.
+    fn add_part(&mut self, index: u32, start: u64, end: u64) {
+        let mut start = start;
+        if self.blocks[index as usize].used == Use::Absent {
+            self.split(index, start, 1);
+            start += PAGE;
+        }
+        for at in (start..end).step_by(PAGE as usize) {
+            self.counts(index).references[(at % LARGE / PAGE) as usize].store(0, Relaxed);
+            self.free_page(at);
+        }
+    }
+
+    fn take_page(&mut self) -> Option<u64> {
+        if self.partial == NONE {
+            let index = self.take_free()?;
+            let base = u64::from(index) * LARGE;
+            self.split(index, base, 0);
+            let counts = self.counts(index);
+            counts.free = [u64::MAX; WORDS];
+            counts.free[0] -= 1;
+            counts.references[0].store(1, Relaxed);
+            self.blocks[index as usize].free = PAGES as u16 - 1;
+            self.pages += PAGES as u64 - 1;
+            self.link(index, true);
+        }
+        let index = self.partial;
+        let counts = self.counts(index);
+        let word = counts.free.iter().position(|word| *word != 0).expect("invariant: a listed block has some");
+        let bit = counts.free[word].trailing_zeros() as usize;
+        counts.free[word] &= counts.free[word] - 1;
+        let page = word * 64 + bit;
+        counts.references[page].store(1, Relaxed);
+        self.pages -= 1;
+        self.blocks[index as usize].free -= 1;
+        if self.blocks[index as usize].free == 0 {
+            self.unlink(index, true);
+        }
+        Some(u64::from(index) * LARGE + page as u64 * PAGE)
+    }
+
+    fn free_page(&mut self, at: u64) {
+        let index = (at / LARGE) as u32;
+        let page = (at % LARGE / PAGE) as usize;
+        self.counts(index).free[page / 64] |= 1 << (page % 64);
+        self.pages += 1;
+        let block = &mut self.blocks[index as usize];
+        block.free += 1;
+        let (free, counts) = (block.free, block.counts);
+        if free == 1 {
+            self.link(index, true);
+        }
+        // The block is whole again when only its own counts are in use, or nothing of it.
+        let own = counts == u64::from(index) * LARGE;
+        if free as usize == PAGES - usize::from(own) {
+            self.unlink(index, true);
+            self.pages -= u64::from(free);
+            self.put_free(index);
+            if !own {
+                self.free_page(counts);
+            }
+        }
+    }
+
+    /// Takes neighbouring free blocks.
+    fn take_many(&mut self, count: usize) -> Option<u64> {
+        let mut run = 0;
+        let end = self.blocks.iter().position(|block| {
+            run = if block.used == Use::Free { run + 1 } else { 0 };
+            run == count
+        })?;
+        let first = end + 1 - count;
+        (first..=end).for_each(|index| self.take(index as u32));
+        Some(first as u64 * LARGE)
+    }
+}
+
+/// One reference to a page.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Page(u64);
+
+impl Page {
+    /// A page of whatever content.
+    pub fn take() -> Option<Self> {
+        FRAMES.lock().take_page().map(Self)
+    }
+
+    pub fn zeroed() -> Option<Self> {
+        let page = Self::take()?;
+        // SAFETY: the page is this reference's alone.
+        unsafe { page.bytes().write_bytes(0, PAGE as usize) };
+        Some(page)
+    }
+
+    /// A page with the same content.
+    pub fn copied(&self) -> Option<Self> {
+        let page = Self::take()?;
+        // SAFETY: the new page is nobody else's, so the two do not overlap.
+        unsafe { page.bytes().copy_from_nonoverlapping(self.bytes(), PAGE as usize) };
+        Some(page)
+    }
+
+    pub fn address(&self) -> u64 {
+        self.0
+    }
+
+    pub fn bytes(&self) -> *mut u8 {
+        direct(self.0)
+    }
+
+    /// Whether this is the only reference.
+    pub fn is_alone(&self) -> bool {
+        self.count().is_some_and(|count| count.load(Acquire) == 1)
+    }
+
+    /// The count; none for memory that is not ours to give back.
+    fn count(&self) -> Option<&'static AtomicU16> {
+        let frames = FRAMES.lock();
+        let block = frames.blocks.get((self.0 / LARGE) as usize)?;
+        // SAFETY: the block is split as long as a page of it is referred to.
+        (block.used == Use::Split)
+            .then(|| unsafe { &counts(block.counts).references[(self.0 % LARGE / PAGE) as usize] })
+    }
+
+    /// Gives the reference to a table, which keeps only the address.
+    pub fn into_address(self) -> u64 {
+        let address = self.0;
+        core::mem::forget(self);
+        address
+    }
+
+    /// Takes a reference back from a table; of memory that is not ours there may be any number.
+    ///
+    /// # Safety
+    /// The address came from `into_address`, and is not used any more, or is that of memory that is
+    /// never given back.
+    pub unsafe fn from_address(address: u64) -> Self {
+        Self(address)
+    }
+}
+
+impl Clone for Page {
+    fn clone(&self) -> Self {
+        if let Some(count) = self.count() {
+            let before = count.fetch_add(1, Relaxed);
+            assert!(before < u16::MAX, "a page has too many references");
+        }
+        Self(self.0)
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        if let Some(count) = self.count()
+            && count.fetch_sub(1, AcqRel) == 1
+        {
+            FRAMES.lock().free_page(self.0);
+        }
+    }
+}
+
+/// Takes whole blocks that lie one behind the other; the address of the first.
+pub fn take_blocks(count: usize) -> Option<u64> {
+    let mut frames = FRAMES.lock();
+    if count == 1 { frames.take_free().map(|index| u64::from(index) * LARGE) } else { frames.take_many(count) }
+}
+
+/// Gives a whole block back.
+///
+/// # Safety
+/// It was taken whole and is nobody's any more.
+pub unsafe fn give_block(address: u64) {
+    FRAMES.lock().put_free((address / LARGE) as u32);
+}
+
+/// Makes a whole block in use one of pages, each with one reference; `counts` is where their counts go.
+///
+/// # Safety
+/// The block was taken whole, and is referred to page by page from now on.
+pub unsafe fn split_block(address: u64, counts: Page) {
+    FRAMES.lock().split((address / LARGE) as u32, counts.into_address(), 1);
+}
+
+/// Bytes that nobody has taken.
+pub fn free_bytes() -> u64 {
+    FRAMES.lock().pages * PAGE
+}

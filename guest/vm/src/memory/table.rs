@@ -1,0 +1,218 @@
+//! Translation tables: four levels, everything for ring 3.
+//!
+//! Entries that are present hold a reference to their page, which goes with them; tables are pages as
+//! well. New entries are marked as used already, because a hypervisor that shadows the tables looks ahead
+//! only at those. Invariant: whoever changes a table holds the lock of its space.
+
+use core::sync::atomic::{AtomicU64, Ordering::*};
+
+use bitflags::bitflags;
+use machine::PAGE;
+
+use super::frame::{Page, direct};
+use super::layout::LARGE;
+
+bitflags! {
+    /// What an entry says besides the address (SDM vol. 3, 5.5.4).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Bits: u64 {
+        const PRESENT = 1;
+        const WRITABLE = 1 << 1;
+        const USER = 1 << 2;
+        const UNCACHED = 1 << 3 | 1 << 4;
+        const ACCESSED = 1 << 5;
+        const DIRTY = 1 << 6;
+        const LARGE = 1 << 7;
+        const NO_EXECUTE = 1 << 63;
+    }
+}
+
+impl Bits {
+    /// A page that is there and used.
+    pub const HELD: Self = Self::PRESENT.union(Self::USER).union(Self::ACCESSED);
+}
+
+const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+
+/// An entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry(u64);
+
+impl Entry {
+    pub const NONE: Self = Self(0);
+
+    pub fn new(address: u64, bits: Bits) -> Self {
+        Self(address & ADDRESS | bits.bits())
+    }
+
+    pub fn address(self) -> u64 {
+        self.0 & ADDRESS
+    }
+
+    pub fn bits(self) -> Bits {
+        Bits::from_bits_truncate(self.0)
+    }
+
+    pub fn is_present(self) -> bool {
+        self.bits().contains(Bits::PRESENT)
+    }
+
+    pub fn is_large(self) -> bool {
+        self.bits().contains(Bits::PRESENT | Bits::LARGE)
+    }
+}
+
+/// There is no memory for a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoMemory;
+
+/// The tables of one address space.
+pub struct Tables {
+    root: u64,
+}
+
+/// A place for an entry.
+#[derive(Clone, Copy)]
+pub struct Slot(*const AtomicU64);
+
+impl Slot {
+    /// An entry of the table at this physical address.
+    pub fn at(table: u64, index: usize) -> Self {
+        Self(direct(table).cast::<AtomicU64>().wrapping_add(index))
+    }
+
+    pub fn get(self) -> Entry {
+        // SAFETY: a slot is made from a table in use, which its space keeps.
+        Entry(unsafe { (*self.0).load(Relaxed) })
+    }
+
+    pub fn set(self, entry: Entry) {
+        // SAFETY: as in `get`.
+        unsafe { (*self.0).store(entry.0, Release) }
+    }
+
+    /// Replaces the entry; the processor may have marked the old one meanwhile, which is kept.
+    pub fn swap(self, entry: Entry) -> Entry {
+        // SAFETY: as in `get`.
+        Entry(unsafe { (*self.0).swap(entry.0, AcqRel) })
+    }
+}
+
+fn index(address: u64, level: u32) -> usize {
+    (address >> (12 + 9 * level)) as usize & 511
+}
+
+/// Bytes that an entry of a level stands for.
+const fn span(level: u32) -> u64 {
+    PAGE << (9 * level)
+}
+
+impl Tables {
+    pub fn new() -> Result<Self, NoMemory> {
+        Ok(Self { root: Page::zeroed().ok_or(NoMemory)?.into_address() })
+    }
+
+    pub fn root(&self) -> u64 {
+        self.root
+    }
+
+    /// The top table's slot.
+    pub fn top(&self, index: usize) -> Slot {
+        Slot::at(self.root, index)
+    }
+
+    /// The slot of a page, or of the large page around it; tables that are missing are made.
+    pub fn make(&mut self, address: u64, large: bool) -> Result<Slot, NoMemory> {
+        let mut table = self.root;
+        for level in [3, 2, 1] {
+            let slot = Slot::at(table, index(address, level));
+            let entry = slot.get();
+            if level == 1 && (large || entry.is_large()) {
+                return Ok(slot);
+            }
+            table = if entry.is_present() {
+                entry.address()
+            } else {
+                let new = Page::zeroed().ok_or(NoMemory)?.into_address();
+                slot.set(Entry::new(new, Bits::HELD | Bits::WRITABLE));
+                new
+            };
+        }
+        Ok(Slot::at(table, index(address, 0)))
+    }
+
+    /// The slot of a page or of the large page around it, if it has one.
+    pub fn find(&self, address: u64) -> Option<Slot> {
+        let mut table = self.root;
+        for level in [3, 2, 1] {
+            let slot = Slot::at(table, index(address, level));
+            let entry = slot.get();
+            if !entry.is_present() {
+                return None;
+            }
+            if entry.is_large() {
+                return Some(slot);
+            }
+            table = entry.address();
+        }
+        Some(Slot::at(table, index(address, 0)))
+    }
+
+    /// Visits every entry that is present in a range, with the address of its page.
+    pub fn visit(&self, start: u64, end: u64, act: &mut dyn FnMut(u64, Slot)) {
+        visit(self.root, 3, 0, start, end, act);
+    }
+
+    /// Gives tables back that lie wholly in a range, all of whose entries are gone.
+    pub fn prune(&mut self, start: u64, end: u64) {
+        // A table of the lowest level stands for 2 MiB; those above are few and stay.
+        let mut at = start.next_multiple_of(LARGE);
+        while at + LARGE <= end {
+            let Some(table) = self.above(at) else {
+                at = (at / span(2) + 1) * span(2);
+                continue;
+            };
+            let slot = Slot::at(table, index(at, 1));
+            let entry = slot.get();
+            if entry.is_present() && !entry.is_large() {
+                slot.set(Entry::NONE);
+                // SAFETY: the table's only reference was that entry.
+                drop(unsafe { Page::from_address(entry.address()) });
+            }
+            at += LARGE;
+        }
+    }
+
+    /// The table of level 1 around an address.
+    fn above(&self, address: u64) -> Option<u64> {
+        let mut table = self.root;
+        for level in [3, 2] {
+            let entry = Slot::at(table, index(address, level)).get();
+            if !entry.is_present() {
+                return None;
+            }
+            table = entry.address();
+        }
+        Some(table)
+    }
+}
+
+fn visit(table: u64, level: u32, base: u64, start: u64, end: u64, act: &mut dyn FnMut(u64, Slot)) {
+    let first = if start > base { (start - base) / span(level) } else { 0 };
+    for number in first..512 {
+        let at = base + number * span(level);
+        if at >= end {
+            break;
+        }
+        let slot = Slot::at(table, number as usize);
+        let entry = slot.get();
+        if !entry.is_present() {
+            continue;
+        }
+        if level == 0 || entry.is_large() {
+            act(at, slot);
+        } else {
+            visit(entry.address(), level - 1, at, start, end, act);
+        }
+    }
+}
