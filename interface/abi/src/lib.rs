@@ -19,6 +19,7 @@ pub mod network;
 pub mod pico;
 pub mod request;
 pub mod terminal;
+pub mod vm;
 
 /// Bytes in the longest message of either direction.
 pub const MESSAGE_MAX: usize = 64 * 1024;

@@ -2,6 +2,7 @@
 //!
 //! Ways in: PVH (32-bit, `ebx`: start information), multiboot2 (32-bit, `eax`: its magic, `ebx`: its
 //! information), and the ELF entry (64-bit, `rsi`: start information of PVH, or Linux's boot parameters).
+//! A VMM of our own may also start a CPU in ring 3 right away, as the note `abi::vm::Direct` tells it.
 //! Everything in ring 0 is done here once, without loops and without a call, because some hypervisors
 //! emulate ring 0 slowly: tables are static, what they need computed is computed in ring 3.
 //!
@@ -52,6 +53,22 @@ vm_multiboot_end:
     .long 4, 8, 18
     .asciz "Xen"
     .quad vm_entry_pvh
+.popsection
+
+// For our own VMM, which starts a CPU in ring 3 by itself: abi::vm::Direct.
+.pushsection .note.direct, "a", @note
+.balign 4
+    .long 5, 64, {NOTE}
+    .asciz "Eyot"
+    .balign 4
+    .quad vm_boot_tables
+    .quad {FIRST}
+    .quad {FIRST} + {GDT}
+    .quad {TABLE}
+    .quad {FIRST} + {TASK}
+    .quad {CALL}
+    .quad {MAIN}
+    .quad {STACK} + {STACK_LENGTH} - 8
 .popsection
 
 .pushsection .boot.text, "ax", @progbits
@@ -247,6 +264,8 @@ vm_boot_tables:
     CR0 = const CR0,
     EFER = const EFER,
     EXTENDED = const machine::EXTENDED_MASK,
+    NOTE = const abi::vm::NOTE,
+    TABLE = sym trap::TABLE,
     LOAD = const crate::memory::layout::IMAGE_LOAD,
     FIRST = sym block::FIRST,
     GDTR = const offset_of!(Block, gdtr),

@@ -1,0 +1,23 @@
+//! Why a virtual machine cannot be made, or ends.
+
+/// A virtual machine could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("KVM cannot be used: {0} (/dev/kvm; `eyot doctor` says more)")]
+    NoKvm(kvm_ioctls::Error),
+    #[error("KVM refused {what}: {error}")]
+    Refused { what: &'static str, error: kvm_ioctls::Error },
+    #[error("{0} bytes of guest memory cannot be had")]
+    Memory(u64),
+    #[error("the guest image is damaged: {0}")]
+    Image(&'static str),
+    #[error("the guest's memory is too small for what it is to boot")]
+    TooSmall,
+    #[error("a thread for a CPU cannot be made: {0}")]
+    Thread(std::io::Error),
+}
+
+/// Names the call that KVM refused.
+pub fn refused(what: &'static str) -> impl Fn(kvm_ioctls::Error) -> Error {
+    move |error| Error::Refused { what, error }
+}
