@@ -1,6 +1,7 @@
-//! Builds the guest image that the monitor embeds, and tells its path as `EYOT_PICO_IMAGE`.
+//! Builds the guest images that the monitor embeds, and tells their paths as `EYOT_PICO_IMAGE` and
+//! `EYOT_VM_IMAGE`.
 //!
-//! The image is a workspace of its own with its own target directory.
+//! Each is a workspace of its own with its own target directory.
 
 #[path = "build/image.rs"]
 mod image;
@@ -8,29 +9,35 @@ mod image;
 use std::env;
 use std::path::PathBuf;
 
-/// What the image is made of, seen from the repository's root.
+/// What the images are made of, seen from the repository's root.
 const SOURCES: &[&str] = &[
     "interface",
     "guest/entry",
     "guest/gate",
     "guest/runtime",
     "guest/libos",
-    "guest/pico/src",
-    "guest/pico/Cargo.toml",
-    "guest/pico/Cargo.lock",
-    "guest/pico/build.rs",
-    "guest/pico/pico.ld",
     "Cargo.toml",
 ];
+/// The images: package, name.
+const IMAGES: [&str; 2] = ["pico", "vm"];
+
 fn main() {
     let root = PathBuf::from(variable("CARGO_MANIFEST_DIR")).join("../..");
-    for source in SOURCES.iter().map(|source| root.join(source)).filter(|source| source.exists()) {
+    let own = IMAGES.iter().flat_map(|name| {
+        ["src", "Cargo.toml", "Cargo.lock", "build.rs", &format!("{name}.ld")]
+            .map(|part| format!("guest/{name}/{part}"))
+    });
+    let sources = SOURCES.iter().map(|source| String::from(*source)).chain(own);
+    for source in sources.map(|source| root.join(source)).filter(|source| source.exists()) {
         println!("cargo:rerun-if-changed={}", source.display());
     }
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=build/image.rs");
-    let image = image::build(&root.join("guest/pico"), &PathBuf::from(variable("OUT_DIR")).join("pico"), &[]);
-    println!("cargo:rustc-env=EYOT_PICO_IMAGE={}", image.display());
+    for name in IMAGES {
+        let target = PathBuf::from(variable("OUT_DIR")).join(name);
+        let image = image::build(&root.join("guest").join(name), name, &target, &[]);
+        println!("cargo:rustc-env=EYOT_{}_IMAGE={}", name.to_uppercase(), image.display());
+    }
 }
 
 fn variable(name: &str) -> String {

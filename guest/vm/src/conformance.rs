@@ -1,15 +1,54 @@
-//! The image's other service: the checks that every machine must pass, run where the library OS would.
+//! The image's other service: the checks that every machine must pass, run where the library OS would, and
+//! those of its processors together.
 
 use alloc::format;
+use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use abi::exit::Exit;
-use machine::{Machine, conformance};
+use machine::{Cpu, Machine, Patience, conformance};
 
-pub fn run() -> ! {
+pub fn run(_: Option<abi::vm::Start>) -> ! {
     let machine: Arc<dyn Machine> = Arc::new(crate::vm::Vm::new([7; 32]));
-    machine.halt(match conformance::check(machine.as_ref()) {
+    let verdict = conformance::check(machine.as_ref())
+        .map_err(|failures| format!("the machine breaks its contract:{failures}"))
+        .and_then(|count| together(&machine).map(|cpus| count + cpus - 1));
+    machine.halt(match verdict {
         Ok(count) => Exit::Status(u8::try_from(count).unwrap_or(u8::MAX)),
-        Err(failures) => Exit::Broken { message: format!("the machine breaks its contract:{failures}") },
+        Err(message) => Exit::Broken { message },
     })
+}
+
+/// Starts all processors, and has each answer kicks; how many there are.
+fn together(machine: &Arc<dyn Machine>) -> Result<usize, String> {
+    const ROUNDS: u64 = 100;
+    const PATIENCE_NS: u64 = 2_000_000_000;
+    static KICKS: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
+    let cpus = crate::boot::processors().len();
+    for number in 1..cpus {
+        let other = machine.clone();
+        let body = move |cpu: Cpu| {
+            loop {
+                KICKS[usize::from(cpu.0)].fetch_add(1, SeqCst);
+                other.wait(cpu, Patience::Forever, false, &mut Vec::new());
+            }
+        };
+        let started = machine.start_cpu(Cpu(number as u16), Arc::new(body));
+        started.map_err(|code| format!("processor {number} does not start: {code:?}"))?;
+    }
+    let deadline_ns = machine.now().monotonic_ns + PATIENCE_NS;
+    for round in 1..=ROUNDS {
+        for (number, kicks) in KICKS.iter().enumerate().take(cpus).skip(1) {
+            while kicks.load(SeqCst) < round {
+                if machine.now().monotonic_ns > deadline_ns {
+                    return Err(format!("processor {number} does not answer kick {round}"));
+                }
+                core::hint::spin_loop();
+            }
+            machine.kick(Cpu(number as u16));
+        }
+    }
+    Ok(cpus)
 }

@@ -20,6 +20,7 @@ mod cpu;
 mod device;
 mod heap;
 mod memory;
+mod virtio;
 mod vm;
 
 #[cfg(feature = "conformance")]

@@ -86,10 +86,22 @@ pub struct Arguments {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Engine {
-    /// The best there is on this machine.
+    /// KVM where the processor virtualises, else a confined process.
     Auto,
     /// A confined process of this machine.
     Pico,
+    /// A virtual machine by KVM.
+    Kvm,
+}
+
+impl From<Engine> for api::spec::Engine {
+    fn from(engine: Engine) -> Self {
+        match engine {
+            Engine::Auto => Self::Auto,
+            Engine::Pico => Self::Pico,
+            Engine::Kvm => Self::Kvm,
+        }
+    }
 }
 
 const EXAMPLES: &str = "\
@@ -111,7 +123,6 @@ pub fn perform(arguments: Arguments, monitor: &Monitor) -> Result<ExitCode> {
 }
 
 fn wanted(arguments: Arguments) -> Result<Spec> {
-    let (Engine::Auto | Engine::Pico) = arguments.engine;
     let mut environment = Vec::new();
     for file in &arguments.env_file {
         environment.extend(parse::environment_file(file)?);
@@ -119,6 +130,7 @@ fn wanted(arguments: Arguments) -> Result<Spec> {
     environment.extend(arguments.environment.into_iter().filter_map(parse::Word::resolve));
     let mut words = arguments.program.into_iter().map(OsString::into_vec);
     Ok(Spec {
+        engine: arguments.engine.into(),
         program: words.next().unwrap_or_default(),
         arguments: words.collect(),
         environment,

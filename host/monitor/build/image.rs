@@ -14,8 +14,8 @@ const FLAGS: &str = "-Crelocation-model=pie\x1f-Ctarget-cpu=x86-64";
 const KEPT: &[&str] =
     &["CARGO_HOME", "CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTR", "CARGO_MAKEFLAGS", "CARGO_TERM_"];
 
-/// Builds the image of a package with these features of its own; its path.
-pub fn build(package: &Path, target: &Path, features: &[&str]) -> PathBuf {
+/// Builds the image of this name, in a package with these features of its own; its path.
+pub fn build(package: &Path, name: &str, target: &Path, features: &[&str]) -> PathBuf {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
@@ -29,5 +29,5 @@ pub fn build(package: &Path, target: &Path, features: &[&str]) -> PathBuf {
     cargo.args(features.iter().flat_map(|feature| ["--features", feature]));
     let status = cargo.status().expect("cargo runs");
     assert!(status.success(), "the guest image in {} does not build", package.display());
-    target.join(TARGET).join("release/pico")
+    target.join(TARGET).join("release").join(name)
 }

@@ -3,14 +3,16 @@
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 
-use abi::pico::Start;
+use abi::pico::{Start, descriptor};
+use abi::vm;
 use rustix::event::{EventfdFlags, epoll, eventfd};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use rustix::io::Errno;
 
 use crate::cgroup::Group;
+use crate::engine::Engine;
 use crate::plan::{Plan, host_cpus};
-use crate::sandbox::{self, Guest, Launch, SpawnError, View, filter};
+use crate::sandbox::{self, Guest, Image, Launch, Program, SpawnError, View, filter};
 use crate::serve::Channel;
 use crate::start::sealed_file;
 use crate::stream::StreamError;
@@ -36,61 +38,122 @@ pub enum StartError {
     Spawn(#[from] SpawnError),
 }
 
-/// A guest's process, the monitor's end of its channel, and the library OS's memory.
+/// A guest's process, the monitor's end of its channel, and the library OS's memory where it is a file.
 pub struct Launched {
     pub channel: Channel,
     pub guest: Guest,
-    pub state: OwnedFd,
+    pub state: Option<OwnedFd>,
 }
 
 /// Makes the guest's process, with the best view that this machine allows; `granted` follows the
 /// descriptors that every guest has.
 pub fn launch(plan: &Plan, granted: &[OwnedFd], group: Option<&Group>) -> Result<Launched, StartError> {
-    if plan.image.code().is_empty() {
+    if matches!(plan.engine, Engine::Pico(image) if image.code().is_empty()) {
         return Err(StartError::NoImage);
     }
-    let door = group.and_then(Group::door);
-    // A group bounds all memory; without one, the watch does, and this is where it cannot be outrun.
-    let data = plan.memory.filter(|_| group.is_none()).map(watch::private_most);
-    let name = CString::new(plan.name.as_str()).unwrap_or_default();
-    let length = plan.memory.map_or(STATE, |limit| limit.saturating_add(STATE_LEAST).min(STATE));
-    let state = state(length)?;
     let mut last = None;
     for view in &plan.views {
-        let (channel, control) = Channel::new()?;
-        let own = [
-            control,
-            sealed_file("eyot-boot", &start_page(plan, view, length)?, false)?,
-            state.try_clone()?,
-            epoll::create(epoll::CreateFlags::CLOEXEC)?,
-            eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
-        ];
-        let descriptors: Vec<_> = own.iter().chain(granted).map(AsFd::as_fd).collect();
-        let launch = Launch {
-            image: plan.image,
-            caller: plan.caller,
-            view,
-            number: std::process::id(),
-            name: &name,
-            descriptors: &descriptors,
-            data,
-            group: door.as_ref(),
+        let launched = match &plan.engine {
+            Engine::Pico(image) => pico(plan, *image, view, granted, group),
+            Engine::Kvm { kernel, device } => kvm(plan, kernel, device, view, granted, group),
         };
-        match sandbox::spawn(launch) {
-            Ok(guest) => return Ok(Launched { channel, guest, state }),
-            Err(error) if error.is_for_namespaces() => last = Some(error),
-            Err(error) => return Err(error.into()),
+        match launched {
+            Err(StartError::Spawn(error)) if error.is_for_namespaces() => last = Some(error),
+            launched => return launched,
         }
     }
     Err(last.map_or(StartError::NoImage, StartError::Spawn))
 }
 
-fn start_page(plan: &Plan, view: &View, state_length: u64) -> Result<Vec<u8>, StartError> {
+/// A picoprocess.
+fn pico(
+    plan: &Plan,
+    image: Image,
+    view: &View,
+    granted: &[OwnedFd],
+    group: Option<&Group>,
+) -> Result<Launched, StartError> {
+    // A group bounds all memory; without one, the watch does, and this is where it cannot be outrun.
+    let data = plan.memory.filter(|_| group.is_none()).map(watch::private_most);
+    let length = plan.memory.map_or(STATE, |limit| limit.saturating_add(STATE_LEAST).min(STATE));
+    let state = state(length)?;
+    let (channel, control) = Channel::new()?;
+    let own = [
+        control,
+        sealed_file("eyot-boot", &start_page(plan, image, view, length)?, false)?,
+        state.try_clone()?,
+        epoll::create(epoll::CreateFlags::CLOEXEC)?,
+        eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+    ];
+    let guest = spawn(plan, Program::Image(image), view, &own, granted, data, group)?;
+    Ok(Launched { channel, guest, state: Some(state) })
+}
+
+/// A process that is a virtual machine.
+fn kvm(
+    plan: &Plan,
+    kernel: &[u8],
+    device: &OwnedFd,
+    view: &View,
+    granted: &[OwnedFd],
+    group: Option<&Group>,
+) -> Result<Launched, StartError> {
+    let (channel, control) = Channel::new()?;
+    let start = vm::Start { boot: plan.boot.clone(), kilohertz: None, realtime_ns: 0 };
+    let start = postcard::to_allocvec(&start).map_err(|error| StartError::Memory(std::io::Error::other(error)))?;
+    // As many as a picoprocess has, so that what is granted has the same numbers.
+    let unused = eventfd(0, EventfdFlags::CLOEXEC)?;
+    let own = [
+        control,
+        sealed_file("eyot-boot", &start, false)?,
+        device.try_clone()?,
+        unused.try_clone()?,
+        unused,
+    ];
+    let granted_numbers = descriptor::FIRST_FREE..descriptor::FIRST_FREE + granted.len() as u32;
+    let run = || {
+        vmm::run(&vmm::Settings {
+            kernel,
+            control: descriptor::CONTROL,
+            start: descriptor::BOOT,
+            device: descriptor::STATE,
+            granted: granted_numbers.clone(),
+        })
+    };
+    let guest = spawn(plan, Program::Inside(&run), view, &own, granted, None, group)?;
+    Ok(Launched { channel, guest, state: None })
+}
+
+fn spawn(
+    plan: &Plan,
+    program: Program<'_>,
+    view: &View,
+    own: &[OwnedFd],
+    granted: &[OwnedFd],
+    data: Option<u64>,
+    group: Option<&Group>,
+) -> Result<Guest, StartError> {
+    let door = group.and_then(Group::door);
+    let name = CString::new(plan.name.as_str()).unwrap_or_default();
+    let descriptors: Vec<_> = own.iter().chain(granted).map(AsFd::as_fd).collect();
+    Ok(sandbox::spawn(Launch {
+        program,
+        caller: plan.caller,
+        view,
+        number: std::process::id(),
+        name: &name,
+        descriptors: &descriptors,
+        data,
+        group: door.as_ref(),
+    })?)
+}
+
+fn start_page(plan: &Plan, image: Image, view: &View, state_length: u64) -> Result<Vec<u8>, StartError> {
     let direct = view.direct();
     let start = Start {
         boot: plan.boot.clone(),
         state_length,
-        filter: filter::compile(plan.image.code(), !direct.is_empty()),
+        filter: filter::compile(image.code(), !direct.is_empty()),
         direct,
         host_cpus: host_cpus(),
     };

@@ -13,6 +13,7 @@
 mod caller;
 mod cgroup;
 mod doctor;
+mod engine;
 mod grant;
 mod identity;
 mod launch;
@@ -54,16 +55,16 @@ pub fn main() -> ExitCode {
 }
 
 fn island() -> Result<u8, Error> {
-    let verdict = serve(start::read()?, sandbox::Image::built_in())?;
+    let verdict = serve(start::read()?, None)?;
     if let Some(sentence) = &verdict.sentence {
         voice::say(sentence);
     }
     Ok(verdict.status)
 }
 
-fn serve(spec: Spec, image: sandbox::Image) -> Result<verdict::Verdict, Error> {
+fn serve(spec: Spec, image: Option<&'static [u8]>) -> Result<verdict::Verdict, Error> {
     let signals = signal::Signals::block().map_err(Error::Signals)?;
-    let plan = plan::Plan { image, ..plan::Plan::resolve(spec)? };
+    let plan = plan::Plan::resolve(spec, image)?;
     Ok(running::Running::start(plan, signals)?.serve())
 }
 
@@ -71,7 +72,7 @@ fn serve(spec: Spec, image: sandbox::Image) -> Result<verdict::Verdict, Error> {
 /// its end. For tests; the process must be single-threaded.
 #[doc(hidden)]
 pub fn try_image(spec: Spec, image: &'static [u8]) -> Result<(u8, Option<String>), String> {
-    let verdict = serve(spec, sandbox::Image::new(image)).map_err(|error| error.to_string())?;
+    let verdict = serve(spec, Some(image)).map_err(|error| error.to_string())?;
     Ok((verdict.status, verdict.sentence))
 }
 

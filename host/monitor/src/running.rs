@@ -14,6 +14,7 @@ use rustix::io::read;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use crate::cgroup::Group;
+use crate::engine::Engine;
 use crate::launch::{Launched, StartError, launch};
 use crate::plan::Plan;
 use crate::sandbox::Guest;
@@ -49,7 +50,9 @@ impl Running {
         let granted = std::mem::take(&mut plan.granted);
         let master = plan.streams.pseudo.as_ref().map(Pseudo::master).transpose()?;
         let kept = plan.streams.pseudo.take().map(Pseudo::keep).transpose()?;
-        let group = plan.memory.and_then(Group::with_memory);
+        // A virtual machine's memory is as long as its limit: there is nothing to bound.
+        let limit = plan.memory.filter(|_| matches!(plan.engine, Engine::Pico(_)));
+        let group = limit.and_then(Group::with_memory);
         let Launched { channel, guest, state } = launch(&plan, &granted.descriptors, group.as_ref())?;
         // The monitor's copies would keep pipes and the terminal from ending with the island.
         let Granted { descriptors, objects } = granted;
@@ -70,8 +73,10 @@ impl Running {
             guest: guest.process,
         };
         let evidence = Evidence { memory: plan.memory, ..Evidence::default() };
-        let limit = plan.memory.filter(|_| group.is_none());
-        let watch = limit.map(|limit| Watch::new(guest.process, state, limit)).transpose()?;
+        let watch = match (limit.filter(|_| group.is_none()), state) {
+            (Some(limit), Some(state)) => Some(Watch::new(guest.process, state, limit)?),
+            _ => None,
+        };
         let session = Session::new(channel, server)?;
         Ok(Self { guest, session, signals, copying, terminal, group, watch, evidence })
     }

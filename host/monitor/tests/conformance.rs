@@ -10,7 +10,7 @@ mod image;
 use std::path::Path;
 use std::process::ExitCode;
 
-use api::spec::Spec;
+use api::spec::{Engine, Spec};
 
 /// Fewer checks than this are not the suite.
 const FEWEST: u8 = 20;
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     }
     let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../guest/pico");
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("conformance");
-    let image = image::build(&package, &target, &["conformance"]);
+    let image = image::build(&package, "pico", &target, &["conformance"]);
     let content = std::fs::read(&image).expect("the image was built");
     let ended = eyot_monitor::try_image(spec(), content.leak());
     let sound = matches!(ended, Ok((FEWEST..MOST, None)));
@@ -38,6 +38,7 @@ fn main() -> ExitCode {
 /// An island that is granted nothing.
 fn spec() -> Spec {
     Spec {
+        engine: Engine::Pico,
         program: b"/conformance".to_vec(),
         arguments: Vec::new(),
         environment: Vec::new(),

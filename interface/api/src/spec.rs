@@ -7,9 +7,24 @@ use std::net::IpAddr;
 use abi::network::Protocol;
 use serde::{Deserialize, Serialize};
 
+/// What an island runs on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Engine {
+    /// The best there is on this machine.
+    #[default]
+    Auto,
+    /// A confined process of this machine.
+    Pico,
+    /// A virtual machine by KVM.
+    Kvm,
+    /// A virtual machine by QEMU.
+    Qemu,
+}
+
 /// A program and what it is granted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spec {
+    pub engine: Engine,
     /// The program as named; without a slash it is looked up in the island's PATH.
     pub program: Vec<u8>,
     /// Arguments after the zeroth.

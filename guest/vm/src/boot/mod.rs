@@ -5,17 +5,22 @@
 //! one; then, on a stack with a guard page, clocks, devices and the library OS.
 
 pub mod entry;
+pub mod firmware;
 mod information;
 pub mod serial;
 
+use alloc::vec::Vec;
 use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
+use abi::message::decode;
+use abi::vm::Start;
 use information::{Information, Range};
 use machine::PAGE;
 use spin::Once;
 
 use crate::cpu::block::{FIRST, UPCALLS};
-use crate::cpu::{clock, start, trap};
+use crate::cpu::{self, clock, trap};
 use crate::memory::{frame, map};
 
 /// The stack of the start.
@@ -28,6 +33,9 @@ pub const STACK_LENGTH: usize = 64 << 10;
 unsafe impl Sync for Stack {}
 
 pub static STACK: Stack = Stack(UnsafeCell::new([0; STACK_LENGTH]));
+
+/// How many processors our VMM says there are; zero: it is none of ours.
+static TOLD: AtomicU32 = AtomicU32::new(0);
 
 static INFORMATION: Once<Information> = Once::new();
 
@@ -44,9 +52,36 @@ pub fn fatal(text: &str) -> ! {
     crate::cpu::ring::reset()
 }
 
-/// The interrupt controllers of the machine's processors, ours first.
+/// The command line.
+pub fn command_line() -> &'static [u8] {
+    INFORMATION.get().map_or(&[], |information| bytes(information.command_line))
+}
+
+/// What was loaded besides the kernel.
+pub fn modules() -> impl Iterator<Item = &'static [u8]> {
+    INFORMATION.get().into_iter().flat_map(|information| information.modules.iter()).map(bytes)
+}
+
+/// Memory that was in use when we came, and stays so.
+fn bytes(range: Range) -> &'static [u8] {
+    // SAFETY: such ranges are kept from the frames (`take_memory`), and directly mapped.
+    unsafe { core::slice::from_raw_parts(frame::direct(range.start), (range.end - range.start) as usize) }
+}
+
+/// Numbers of the processors' interrupt controllers, that of the first one first. Our own VMM counts them
+/// from zero; elsewhere firmware lists them.
 pub fn processors() -> &'static [u32] {
-    &[]
+    static FOUND: Once<Vec<u32>> = Once::new();
+    FOUND.call_once(|| {
+        let mut found = match TOLD.load(Relaxed) {
+            0 => INFORMATION.get().map(firmware::processors).unwrap_or_default(),
+            told => (0..told).collect(),
+        };
+        let first = FIRST.controller.load(Relaxed);
+        found.retain(|number| *number != first);
+        found.insert(0, first);
+        found
+    })
 }
 
 /// The first function: on the stack of the start, with its tables.
@@ -60,7 +95,7 @@ pub extern "C" fn main(way: u64, address: u64) -> ! {
     if take_memory(information).is_none() {
         fatal("there is too little memory");
     }
-    start::first(settled)
+    cpu::start::first(settled)
 }
 
 fn stack_end() -> u64 {
@@ -120,8 +155,14 @@ fn for_free<U: Iterator<Item = Range>>(
 
 /// On the first CPU's own stack.
 extern "C" fn settled() -> ! {
+    let start = modules().next().map(|module| match decode::<Start>(module) {
+        Ok(start) => start,
+        Err(_) => fatal("the start information is malformed"),
+    });
+    let told = start.as_ref();
+    TOLD.store(told.map_or(0, |start| start.boot.cpus.into()), Relaxed);
     // The clock may be measured by the controller's timer, which is set up afterwards.
-    clock::begin(None, None);
-    start::settle(crate::cpu::current());
-    crate::run()
+    clock::begin(told.and_then(|start| start.kilohertz), told.map(|start| start.realtime_ns));
+    cpu::start::settle(cpu::current());
+    crate::run(start)
 }

@@ -3,12 +3,12 @@
 //! The first CPU's block is in the image, because it is needed before there is memory to take; the others'
 //! are made when they start. A block never moves and never goes.
 //!
-//! Upcalls: a stub in ring 0 loads one of `upcalls` as the frame to return by, and is in ring 3. The frame
-//! of what was interrupted stays on the interrupt stack, where ring 3 can read and change it.
+//! Upcalls: a stub in ring 0 puts the frame of what was interrupted here, where ring 3 can read and change
+//! it and return by it, then loads one of `upcalls` as the frame to return by itself, and is in ring 3.
 
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64};
 
 use entry::Head;
 use machine::Exception;
@@ -60,11 +60,6 @@ impl InterruptStack {
         unsafe { self.0.get().cast::<u64>().add(STACK - 5).cast() }
     }
 
-    /// The error code below the frame.
-    pub fn error(&self) -> u64 {
-        // SAFETY: within the array; the processor or a stub has pushed it.
-        unsafe { self.0.get().cast::<u64>().add(STACK - 6).read_volatile() }
-    }
 }
 
 /// Interrupt stacks, by their number in the task segment.
@@ -115,10 +110,17 @@ pub struct Block {
     /// The frames that upcalls return by, and what points to them: stubs cannot compute addresses.
     pub upcall_frames: [AtomicPtr<Frame>; UPCALLS],
     pub upcalls: UnsafeCell<[Frame; UPCALLS]>,
-    /// Vector of the last exception or interrupt.
-    pub vector: AtomicU32,
-    /// A delivered interrupt waits to be acknowledged.
-    pub interrupted: AtomicBool,
+    /// Where stubs put the frames of what was interrupted.
+    pub page_fault_frame: UnsafeCell<Frame>,
+    pub interrupt_frame: UnsafeCell<Frame>,
+    pub exception_frame: UnsafeCell<Frame>,
+    /// Vector of the last exception, and its error code or a page fault's.
+    pub vector: AtomicU64,
+    pub error: AtomicU64,
+    /// The vector of a delivered interrupt that waits to be acknowledged; zero: there is none.
+    pub interrupted: AtomicU8,
+    /// An exception's frame is in use.
+    pub excepted: AtomicBool,
     /// The address of the last page fault.
     pub address: AtomicU64,
     pub number: AtomicU32,
@@ -196,8 +198,13 @@ impl Block {
                 head: Head::new(),
                 upcall_frames: [const { AtomicPtr::new(core::ptr::null_mut()) }; UPCALLS],
                 upcalls: UnsafeCell::new([NONE; UPCALLS]),
-                vector: AtomicU32::new(0),
-                interrupted: AtomicBool::new(false),
+                page_fault_frame: UnsafeCell::new(NONE),
+                interrupt_frame: UnsafeCell::new(NONE),
+                exception_frame: UnsafeCell::new(NONE),
+                vector: AtomicU64::new(0),
+                error: AtomicU64::new(0),
+                interrupted: AtomicU8::new(0),
+                excepted: AtomicBool::new(false),
                 address: AtomicU64::new(0),
                 number: AtomicU32::new(0),
                 controller: AtomicU32::new(0),

@@ -58,7 +58,7 @@ pub fn begin(block: &Block) {
 
 /// Acknowledges the interrupt that this CPU has taken note of, if there was one.
 pub fn acknowledge(block: &Block) {
-    if block.interrupted.swap(false, Relaxed) {
+    if block.interrupted.swap(0, Relaxed) != 0 {
         write(END, 0);
     }
 }

@@ -33,7 +33,7 @@ pub fn others(own: &Block) -> Held {
         }
         other.head.kicked.store(1, SeqCst);
         // One that has not acknowledged its last interrupt is in the library OS already.
-        if other.interrupted.load(SeqCst) {
+        if other.interrupted.load(SeqCst) != 0 {
             continue;
         }
         controller::interrupt(other, vector::KICK);

@@ -65,11 +65,26 @@ fn set_alarm(block: &Block, now_ns: u64, time_ns: u64) {
 /// Takes note of kicks and interrupts that have come, before anything is collected; whether there were any.
 pub fn settle(block: &Block) -> bool {
     let kicked = block.head.kicked.swap(0, SeqCst) != 0;
-    if block.interrupted.load(Relaxed) {
+    if block.interrupted.load(Relaxed) != 0 {
         device::interrupted();
         controller::acknowledge(block);
     }
     kicked
+}
+
+/// Looks for what devices bring for a moment; false if something has come.
+fn linger(block: &Block) -> bool {
+    if !device::is_brisk() {
+        return true;
+    }
+    let until_ns = clock::monotonic() + device::LOOK_NS;
+    while clock::monotonic() < until_ns {
+        if block.head.kicked.load(Relaxed) != 0 || device::is_ready() {
+            return false;
+        }
+        core::hint::spin_loop();
+    }
+    true
 }
 
 /// See [`machine::Machine::wait`].
@@ -82,12 +97,9 @@ pub fn wait(block: &Block, patience: Patience, collect: bool, events: &mut Vec<E
     if kicked || patience == Patience::None || events.len() > before {
         return;
     }
-    if collect {
-        device::await_events();
-        device::collect(events);
-    }
+    let quiet = !collect || linger(block) && device::await_events();
     block.idle.store(IDLE, SeqCst);
-    if events.len() == before && block.head.kicked.load(SeqCst) == 0 {
+    if quiet && block.head.kicked.load(SeqCst) == 0 {
         if let Patience::Until(time_ns) = patience {
             let now_ns = clock::monotonic();
             if time_ns > now_ns {
@@ -102,6 +114,7 @@ pub fn wait(block: &Block, patience: Patience, collect: bool, events: &mut Vec<E
     crate::memory::flush::wake();
     settle(block);
     if collect {
+        device::look_away();
         device::collect(events);
     }
 }

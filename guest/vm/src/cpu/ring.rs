@@ -1,6 +1,7 @@
 //! What only ring 0 may do, asked for from ring 3 through the door of `int3`.
 //!
-//! A service is a few instructions that end in IRETQ; interrupts are off in it.
+//! A service is a few instructions that end in IRETQ; interrupts are off in it. Doing it twice must not
+//! matter: there are hypervisors that deliver what they have to deliver once more when they are disturbed.
 
 use core::arch::{asm, global_asm};
 use core::mem::offset_of;
@@ -63,7 +64,7 @@ vm_service_reset:
 pub unsafe fn load_tables(root: u64) {
     // SAFETY: the caller's promise.
     unsafe {
-        asm!("int3", inout("rax") vm_service_tables as *const () as u64 => _, in("rdi") root, options(nostack))
+        asm!("int3", in("r11") vm_service_tables as *const () as u64, in("rdi") root, options(nostack))
     };
 }
 
@@ -71,7 +72,7 @@ pub unsafe fn load_tables(root: u64) {
 pub fn forget_page(address: u64) {
     // SAFETY: what a table says is what counts, and it is said already.
     unsafe {
-        asm!("int3", inout("rax") vm_service_page as *const () as u64 => _, in("rdi") address, options(nostack))
+        asm!("int3", in("r11") vm_service_page as *const () as u64, in("rdi") address, options(nostack))
     };
 }
 
@@ -84,7 +85,8 @@ pub unsafe fn write_register(register: u32, value: u64) {
     unsafe {
         asm!(
             "int3",
-            inout("rax") vm_service_write as *const () as u64 => _,
+            in("r11") vm_service_write as *const () as u64,
+            out("rax") _,
             in("edi") value as u32,
             in("edx") (value >> 32) as u32,
             in("ecx") register,
@@ -103,7 +105,8 @@ pub unsafe fn read_register(register: u32) -> u64 {
     unsafe {
         asm!(
             "int3",
-            inout("rax") vm_service_read as *const () as u64 => low,
+            in("r11") vm_service_read as *const () as u64,
+            out("rax") low,
             out("rdx") high,
             in("ecx") register,
             options(nostack)
@@ -115,11 +118,11 @@ pub unsafe fn read_register(register: u32) -> u64 {
 /// Waits for an interrupt, unless one has left its mark.
 pub fn halt() {
     // SAFETY: the interrupt that ends it comes back behind the door.
-    unsafe { asm!("int3", inout("rax") vm_service_halt as *const () as u64 => _, options(nostack)) };
+    unsafe { asm!("int3", in("r11") vm_service_halt as *const () as u64, options(nostack)) };
 }
 
 /// Resets the machine.
 pub fn reset() -> ! {
     // SAFETY: it does not come back.
-    unsafe { asm!("int3", "ud2", in("rax") vm_service_reset as *const () as u64, options(noreturn)) }
+    unsafe { asm!("int3", "ud2", in("r11") vm_service_reset as *const () as u64, options(noreturn)) }
 }

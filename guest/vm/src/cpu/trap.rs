@@ -2,10 +2,13 @@
 //!
 //! A stub has a few instructions and goes on in ring 3, where the interrupted registers are saved and
 //! [`judge`] decides, natively, whatever the hypervisor makes of ring 0. Interrupts stay enabled all the
-//! time: there is no way to change that from ring 3. What keeps one from overwriting another's frame is
-//! that the interrupt controller delivers no further one until the last is acknowledged, which happens
-//! when the library OS looks what there is (`apic::acknowledge`). Page faults, interrupts and exceptions
-//! have stacks of their own in both rings; none of them ever nests in itself.
+//! time: there is no way to change that from ring 3. Page faults, interrupts and exceptions have stacks of
+//! their own in both rings, and none of them nests in itself: the controller delivers no further interrupt
+//! until the last is acknowledged, which happens when the library OS looks what there is
+//! (`controller::acknowledge`), and handlers neither fault nor raise exceptions.
+//!
+//! Some hypervisors, when disturbed, deliver the same trap again right before the first instruction in ring
+//! 3. So a stub takes the frame off its stack at once, and ignores what comes while that is in use.
 //!
 //! `int3` from the library OS is the door to ring 0 (`ring.rs`); from elsewhere it is a breakpoint.
 
@@ -16,7 +19,7 @@ use core::sync::atomic::Ordering::*;
 use entry::{Place, user_memory};
 use machine::{Exception, Registers};
 
-use super::block::{Block, Frame, InterruptStack, Stacks, Upcall, ist};
+use super::block::{Block, Frame, Upcall, ist};
 use crate::vm;
 
 /// Interrupt vectors: the timer, kicks and devices are one priority class, so that none interrupts
@@ -147,9 +150,6 @@ const fn upcall(which: Upcall) -> usize {
     offset_of!(Block, upcall_frames) + which as usize * 8
 }
 
-const fn frame_of(stack: usize) -> usize {
-    offset_of!(Block, stacks) + stack + size_of::<InterruptStack>() - size_of::<Frame>()
-}
 
 global_asm!(
     r#"
@@ -160,26 +160,47 @@ vm_stub_call:
     mov gs:[{USER_STACK}], rsp
     mov rsp, gs:[{TO_CALL}]
     iretq
+.macro vm_take_frame at
+    .irp offset, 0, 8, 16, 24, 32
+    pop qword ptr gs:[\at + \offset]
+    .endr
+.endm
 .p2align 4
 vm_stub_page_fault:
+    cmp byte ptr gs:[{FAULTING}], 0
+    jne 2f
+    mov byte ptr gs:[{FAULTING}], 1
     push rax
     mov rax, cr2
     mov gs:[{ADDRESS}], rax
     pop rax
+    pop qword ptr gs:[{ERROR}]
+    vm_take_frame {PAGE_FAULT_FRAME}
     mov rsp, gs:[{TO_PAGE_FAULT}]
+    iretq
+    // The same again, or a fault of the handler's.
+2:  push rax
+    mov rax, gs:[{TO_PAGE_FAULT}]
+    mov rax, [rax]
+    cmp rax, [rsp + 16]
+    pop rax
+    lea rsp, [rsp + 8]
+    je vm_stub_return
+    mov dword ptr gs:[{VECTOR}], 8
+    vm_take_frame {EXCEPTION_FRAME}
+    mov rsp, gs:[{TO_EXCEPTION}]
     iretq
 .p2align 4
 vm_stub_service:
     // The library OS's addresses begin with 7e00; anything else is a program's breakpoint.
     cmp dword ptr [rsp + 4], 0x7e00
     jne 2f
-    jmp rax
-2:  mov dword ptr gs:[{VECTOR}], 3
-    // The frame is copied to where exceptions have theirs.
-    .irp offset, 0, 8, 16, 24, 32
-    push qword ptr [rsp + \offset]
-    pop qword ptr gs:[{EXCEPTION_FRAME} + \offset]
-    .endr
+    jmp r11
+2:  cmp byte ptr gs:[{EXCEPTED}], 0
+    jne vm_stub_return
+    mov byte ptr gs:[{EXCEPTED}], 1
+    mov dword ptr gs:[{VECTOR}], 3
+    vm_take_frame {EXCEPTION_FRAME}
     mov rsp, gs:[{TO_EXCEPTION}]
     iretq
 .p2align 5
@@ -191,21 +212,38 @@ vm_stub_exceptions:
     .else
     push 0
     .endif
-    mov dword ptr gs:[{VECTOR}], vm_vector
-    mov rsp, gs:[{TO_EXCEPTION}]
-    iretq
+    push vm_vector
+    jmp vm_stub_exception
     .set vm_vector, vm_vector + 1
 .endr
+.p2align 4
+vm_stub_exception:
+    cmp byte ptr gs:[{EXCEPTED}], 0
+    lea rsp, [rsp + 16]
+    jne vm_stub_return
+    lea rsp, [rsp - 16]
+    mov byte ptr gs:[{EXCEPTED}], 1
+    pop qword ptr gs:[{VECTOR}]
+    pop qword ptr gs:[{ERROR}]
+    vm_take_frame {EXCEPTION_FRAME}
+    mov rsp, gs:[{TO_EXCEPTION}]
+    iretq
 .p2align 5
 vm_stub_interrupts:
 .set vm_vector, {FIRST_VECTOR}
 .rept {INTERRUPTS}
     .p2align 5
-    mov dword ptr gs:[{VECTOR}], vm_vector
-    mov rsp, gs:[{TO_INTERRUPT}]
-    iretq
+    cmp byte ptr gs:[{INTERRUPTED}], 0
+    jne vm_stub_return
+    mov byte ptr gs:[{INTERRUPTED}], vm_vector
+    jmp vm_stub_interrupt
     .set vm_vector, vm_vector + 1
 .endr
+.p2align 4
+vm_stub_interrupt:
+    vm_take_frame {INTERRUPT_FRAME}
+    mov rsp, gs:[{TO_INTERRUPT}]
+    iretq
 .p2align 4
 vm_stub_flush:
     push rax
@@ -320,13 +358,17 @@ vm_upcall:
     TO_INTERRUPT = const upcall(Upcall::Interrupt),
     ADDRESS = const offset_of!(Block, address),
     VECTOR = const offset_of!(Block, vector),
+    ERROR = const offset_of!(Block, error),
+    FAULTING = const offset_of!(Block, faulting),
+    EXCEPTED = const offset_of!(Block, excepted),
+    INTERRUPTED = const offset_of!(Block, interrupted),
     FLUSHES = const offset_of!(Block, flushes),
     CONTROLLER = const crate::memory::layout::CONTROLLER,
     FIRST_VECTOR = const vector::FIRST,
     INTERRUPTS = const vector::LAST - vector::FIRST + 1,
-    PAGE_FAULT_FRAME = const frame_of(offset_of!(Stacks, page_fault)),
-    INTERRUPT_FRAME = const frame_of(offset_of!(Stacks, interrupt)),
-    EXCEPTION_FRAME = const frame_of(offset_of!(Stacks, exception)),
+    PAGE_FAULT_FRAME = const offset_of!(Block, page_fault_frame),
+    INTERRUPT_FRAME = const offset_of!(Block, interrupt_frame),
+    EXCEPTION_FRAME = const offset_of!(Block, exception_frame),
     PAGE_FAULT = const PAGE_FAULT,
     INTERRUPT = const INTERRUPT,
     EXCEPTION = const EXCEPTION,
@@ -402,10 +444,7 @@ extern "C" fn judge(saved: &mut Saved) {
 }
 
 fn page_fault(block: &Block, saved: &Saved, frame: &mut Frame) {
-    let (address, error) = (block.address.load(Relaxed), block.stacks.page_fault.error());
-    if block.faulting.swap(true, Relaxed) {
-        broken(block, saved, frame);
-    }
+    let (address, error) = (block.address.load(Relaxed), block.error.load(Relaxed));
     let place = entry::place(&block.head, text(), frame.rip);
     let resolved = match place {
         Place::Library | Place::Exit => broken(block, saved, frame),
@@ -432,10 +471,9 @@ fn page_fault(block: &Block, saved: &Saved, frame: &mut Frame) {
 }
 
 fn interrupt(block: &Block, saved: &Saved, frame: &mut Frame) {
-    if block.vector.load(Relaxed) == u32::from(vector::TIMER) {
+    if block.interrupted.load(Relaxed) == vector::TIMER {
         block.alarm_ns.store(0, Relaxed);
     }
-    block.interrupted.store(true, Relaxed);
     block.head.kicked.store(1, SeqCst);
     block.arrived.fetch_add(1, SeqCst);
     if frame.cs & 3 == 0 {
@@ -457,7 +495,8 @@ fn interrupt(block: &Block, saved: &Saved, frame: &mut Frame) {
 fn exception(block: &Block, saved: &Saved, frame: &mut Frame) {
     const DEBUG: u32 = 1;
     const INVALID_OPCODE: u32 = 6;
-    let vector = block.vector.load(Relaxed);
+    let (vector, error) = (block.vector.load(Relaxed) as u32, block.error.load(Relaxed));
+    block.excepted.store(false, Relaxed);
     let rip = match entry::place(&block.head, text(), frame.rip) {
         Place::Application(rip) => rip,
         // A program that steps itself: the trap flag was loaded, or not yet cleared. The step that ends at
@@ -478,7 +517,7 @@ fn exception(block: &Block, saved: &Saved, frame: &mut Frame) {
         block.patchable.store(false, Relaxed);
         saved.give_up(block, rip + 2, entry::TRAPPED);
     }
-    let error = if has_error(vector) { block.stacks.exception.error() as u32 } else { 0 };
+    let error = if has_error(vector) { error as u32 } else { 0 };
     let exception = Exception { vector: vector as u8, error, address: 0, beyond_file: false };
     // SAFETY: this CPU's own cell, and its library OS is not running.
     unsafe { *block.exception.get() = exception };

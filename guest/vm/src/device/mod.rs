@@ -1,63 +1,198 @@
 //! Granted objects: the device half of the machine.
+//!
+//! Memory objects are our own; files and connections are the VMM's, by `errand` and `socket`. No call here
+//! waits, except transfers between files and the library OS's own memory.
 
+pub mod errand;
+mod file;
 mod memory;
+mod socket;
+mod start;
 mod table;
+mod user;
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use abi::boot::{MountKind, Tree};
 use abi::exit::Exit;
-use abi::network::{Address, Shutdown, SocketOption};
+use abi::network::{Address, Protocol, Shutdown, SocketOption};
 use abi::request::{Reply, Request};
 use abi::{Code, Handle};
 use machine::{Backing, Device, Event, PAGE, Sink, Source, Started, Transfer};
 
 use crate::boot::serial;
+use crate::cpu::{self, clock, controller, ring};
 use crate::memory::EINVAL;
 use crate::memory::space::Shown;
 use crate::vm::Vm;
 
+use errand::Then;
+use file::File;
 use memory::Memory;
+use socket::{Connection, Flow};
 use table::Granted;
 
+pub use start::run;
+
+const EIO: Code = Code(5);
 const ENODEV: Code = Code(19);
-const ENOSYS: Code = Code(38);
+const ENOTSOCK: Code = Code(88);
+
+/// How long a CPU looks for an answer before it halts: to be woken takes longer than most answers.
+pub const LOOK_NS: u64 = 50_000;
+
+/// What arrives with an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrives {
+    /// Nothing, or a directory.
+    Nothing,
+    /// A file; whether its pages are kept.
+    File { kept: bool },
+    Socket(Flow),
+}
 
 /// Interrupts of devices have come.
-pub fn interrupted() {}
+pub fn interrupted() {
+    errand::acknowledge();
+    socket::acknowledge();
+}
 
 /// Adds what has happened.
-pub fn collect(_events: &mut Vec<Event>) {}
+pub fn collect(events: &mut Vec<Event>) {
+    errand::collect(events);
+    socket::collect(events);
+}
 
-/// The CPU is about to sleep until a device interrupts.
-pub fn await_events() {}
+/// Wants an interrupt for whatever happens next; false if something has happened.
+pub fn await_events() -> bool {
+    let (errands, sockets) = (errand::await_next(), socket::await_next());
+    errands && sockets
+}
+
+/// Whether something has happened.
+pub fn is_ready() -> bool {
+    errand::is_ready() || socket::is_ready()
+}
+
+/// Whether something may happen any moment.
+pub fn is_brisk() -> bool {
+    errand::is_brisk() || socket::is_brisk()
+}
+
+/// Nobody sleeps: interrupts would only disturb.
+pub fn look_away() {
+    errand::look_away();
+    socket::look_away();
+}
+
+/// Waits a moment for a device, on behalf of who cannot go on without it; `quiet` wants an interrupt, and
+/// tells whether it will come.
+pub fn pause(quiet: impl FnOnce() -> bool) {
+    let until_ns = clock::monotonic() + LOOK_NS;
+    if !quiet() {
+        return;
+    }
+    let block = cpu::current();
+    while clock::monotonic() < until_ns {
+        core::hint::spin_loop();
+        if block.interrupted.load(core::sync::atomic::Ordering::Relaxed) != 0 {
+            break;
+        }
+    }
+    ring::halt();
+    // The mark of a kick stays for who can heed it.
+    interrupted();
+    controller::acknowledge(block);
+}
 
 /// Ends the guest, saying how.
 pub fn last_word(exit: Exit) -> ! {
+    errand::last_word(&exit);
     serial::write(alloc::format!("eyot: {exit:?}\r\n").as_bytes());
-    crate::cpu::ring::reset()
-}
-
-#[cfg(not(feature = "conformance"))]
-pub fn run() -> ! {
-    crate::boot::fatal("no service was given")
+    ring::reset()
 }
 
 /// What a mapping is to show.
 pub fn shown(backing: Backing) -> Result<Shown, Code> {
-    match backing {
-        Backing::Anonymous => Ok(Shown::Nothing),
-        Backing::File { handle, offset, shared } => match table::get(handle)? {
-            Granted::Memory(memory) => {
-                Ok(Shown::Object { object: memory.object.clone(), page: offset / PAGE, shared })
-            }
-            Granted::Console => Err(ENODEV),
-        },
+    let Backing::File { handle, offset, shared } = backing else { return Ok(Shown::Nothing) };
+    let object = match table::get(handle)? {
+        Granted::Memory(memory) => memory.object.clone(),
+        Granted::File(file) => file.object(|| match ask(Request::HandleAttributes { handle })? {
+            Reply::Attributes(attributes) => Ok(attributes.size),
+            _ => Err(EIO),
+        })?,
+        Granted::Connection(_) => return Err(ENODEV),
+    };
+    Ok(Shown::Object { object, page: offset / PAGE, shared })
+}
+
+/// Asks, and waits for the answer.
+fn ask(request: Request<'_>) -> Result<Reply, Code> {
+    let answer = Arc::new(spin::Once::new());
+    let given = answer.clone();
+    errand::request(&request, Arrives::Nothing, Then::Tell(alloc::boxed::Box::new(move |reply| {
+        given.call_once(|| reply);
+    })))?;
+    loop {
+        if let Some(reply) = answer.get() {
+            return reply.clone();
+        }
+        errand::serve();
+    }
+}
+
+/// Puts what the VMM holds for us into the table.
+fn arrived(reply: Reply, arrives: Arrives) -> Result<Reply, Code> {
+    let (handle, granted) = match (&reply, arrives) {
+        (Reply::Opened { handle, attributes }, Arrives::File { kept }) if handle.descriptor() != u32::MAX => {
+            (*handle, Granted::File(Arc::new(File::new(handle.descriptor(), attributes, kept))))
+        }
+        (Reply::Socket { handle, .. }, Arrives::Socket(flow)) => {
+            (*handle, Granted::Connection(Connection::open(handle.descriptor(), flow)))
+        }
+        _ => return Ok(reply),
+    };
+    if table::enter(handle.descriptor(), granted) { Ok(reply) } else { Err(EIO) }
+}
+
+/// What a request may bring.
+fn arrives(request: &Request<'_>) -> Arrives {
+    match request {
+        Request::Open { at, .. } | Request::Create { at, .. } => Arrives::File { kept: is_kept(at.tree) },
+        Request::Listen { .. } => Arrives::Socket(Flow::Connections),
+        Request::Datagram { .. } => Arrives::Socket(Flow::Packets { named: true }),
+        Request::Connect { protocol: Protocol::Tcp, .. } => Arrives::Socket(Flow::Bytes),
+        Request::Connect { protocol: Protocol::Udp, .. } => Arrives::Socket(Flow::Packets { named: false }),
+        _ => Arrives::Nothing,
+    }
+}
+
+/// Whether files of a tree cannot be written by anybody we should hear of.
+fn is_kept(tree: Tree) -> bool {
+    start::mounts().iter().any(|mount| mount.tree == tree && mount.kind != MountKind::Writable)
+}
+
+fn connection(handle: Handle) -> Result<Arc<Connection>, Code> {
+    match table::get(handle)? {
+        Granted::Connection(connection) => Ok(connection),
+        _ => Err(ENOTSOCK),
     }
 }
 
 impl Device for Vm {
     fn request(&self, request: Request<'_>) -> Started {
-        Started::Ready(answer(request))
+        if let Some(result) = here(&request) {
+            return Started::Ready(result);
+        }
+        let ticket = errand::ticket();
+        let silent = matches!(request, Request::Forget { .. } | Request::Say { .. });
+        let then = if silent { Then::Drop } else { Then::Answer(ticket) };
+        match errand::request(&request, arrives(&request), then) {
+            Err(code) => Started::Ready(Err(code)),
+            Ok(()) if silent => Started::Ready(Ok(Reply::Done)),
+            Ok(()) => Started::Later(ticket),
+        }
     }
 
     fn read(&self, handle: Handle, offset: Option<u64>, to: Sink<'_>) -> Result<Transfer, Code> {
@@ -66,7 +201,8 @@ impl Device for Vm {
         }
         match table::get(handle)? {
             Granted::Memory(memory) => memory.read(offset, to).map(Transfer::Done),
-            Granted::Console => Ok(Transfer::NotReady),
+            Granted::File(file) => file.read(offset, to),
+            Granted::Connection(connection) => connection.receive(to, false).map(|(transfer, _)| transfer),
         }
     }
 
@@ -76,61 +212,84 @@ impl Device for Vm {
         }
         match table::get(handle)? {
             Granted::Memory(memory) => memory.write(offset, from).map(Transfer::Done),
-            Granted::Console => Err(ENOSYS),
+            Granted::File(file) => file.write(offset, from),
+            Granted::Connection(connection) => connection.send(from, false),
         }
     }
 
-    fn receive(&self, _: Handle, _: Sink<'_>, _: bool) -> Result<(Transfer, Option<Address>), Code> {
-        Err(ENOSYS)
+    fn receive(&self, handle: Handle, to: Sink<'_>, peek: bool) -> Result<(Transfer, Option<Address>), Code> {
+        if let Sink::User(ranges) = &to {
+            memory::check(ranges)?;
+        }
+        connection(handle)?.receive(to, peek)
     }
 
-    fn send(&self, _: Handle, _: Source<'_>, _: bool) -> Result<Transfer, Code> {
-        Err(ENOSYS)
+    fn send(&self, handle: Handle, from: Source<'_>, more: bool) -> Result<Transfer, Code> {
+        if let Source::User(ranges) = &from {
+            memory::check(ranges)?;
+        }
+        connection(handle)?.send(from, more)
     }
 
-    fn accept(&self, _: Handle) -> Result<Option<(Handle, Address)>, Code> {
-        Err(ENOSYS)
+    fn accept(&self, handle: Handle) -> Result<Option<(Handle, Address)>, Code> {
+        let Some((number, peer)) = connection(handle)?.accept() else { return Ok(None) };
+        let accepted = Granted::Connection(Connection::open(number, Flow::Bytes));
+        if table::enter(number, accepted) { Ok(Some((Handle::new(number, 0), peer))) } else { Err(EIO) }
     }
 
-    fn shutdown(&self, _: Handle, _: Shutdown) -> Result<(), Code> {
-        Err(ENOSYS)
+    fn shutdown(&self, handle: Handle, how: Shutdown) -> Result<(), Code> {
+        connection(handle)?.shutdown(how);
+        Ok(())
     }
 
-    fn set_option(&self, _: Handle, _: SocketOption) -> Result<(), Code> {
-        Err(ENOSYS)
+    fn set_option(&self, handle: Handle, option: SocketOption) -> Result<(), Code> {
+        connection(handle)?;
+        errand::set_option(handle.descriptor(), option);
+        Ok(())
     }
 
     fn watch(&self, handle: Handle) -> Result<(), Code> {
-        table::get(handle).map(drop)
+        if let Granted::Connection(connection) = table::get(handle)? {
+            connection.watch(handle);
+        }
+        Ok(())
     }
 
     fn close(&self, handle: Handle) {
-        table::forget(handle);
+        if let Some(Granted::Connection(connection)) = table::forget(handle) {
+            connection.close();
+        }
+        if handle.object() != 0 {
+            let forget = Request::Forget { object: handle.object() };
+            // It is short.
+            let _ = errand::request(&forget, Arrives::Nothing, Then::Drop);
+        }
     }
 }
 
-fn answer(request: Request<'_>) -> Result<Reply, Code> {
-    let memory = |handle| match table::get(handle)? {
-        Granted::Memory(memory) => Ok(memory),
-        Granted::Console => Err(EINVAL),
+/// The answer to a request that nobody else has to be asked.
+fn here(request: &Request<'_>) -> Option<Result<Reply, Code>> {
+    let memory = |handle: Handle| match table::get(handle) {
+        Ok(Granted::Memory(memory)) => Some(memory),
+        _ => None,
     };
-    match request {
+    match *request {
         Request::MakeMemory { length } => {
             let memory = Memory::new(length);
             let attributes = memory.attributes();
-            let handle = table::keep(Granted::Memory(alloc::sync::Arc::new(memory)));
-            Ok(Reply::Opened { handle, attributes })
+            Some(Ok(Reply::Opened { handle: table::keep(memory), attributes }))
         }
-        Request::HandleAttributes { handle } => Ok(Reply::Attributes(memory(handle)?.attributes())),
+        Request::HandleAttributes { handle } => Some(Ok(Reply::Attributes(memory(handle)?.attributes()))),
         Request::HandleChange { handle, change } => {
             memory(handle)?.change(&change);
-            Ok(Reply::Done)
+            Some(Ok(Reply::Done))
         }
         Request::Allocate { handle, mode, offset, length } => {
-            memory(handle)?.allocate(mode, offset, length).map(|()| Reply::Done)
+            Some(memory(handle)?.allocate(mode, offset, length).map(|()| Reply::Done))
         }
-        Request::Seek { handle, offset, hole } => memory(handle)?.seek(offset, hole).map(Reply::Number),
-        Request::Synchronise { handle, .. } => memory(handle).map(|_| Reply::Done),
-        _ => Err(ENOSYS),
+        Request::Seek { handle, offset, hole } => Some(memory(handle)?.seek(offset, hole).map(Reply::Number)),
+        Request::Synchronise { handle, .. } => memory(handle).map(|_| Ok(Reply::Done)),
+        _ if !errand::is_there() => Some(Err(EINVAL)),
+        _ => None,
     }
 }

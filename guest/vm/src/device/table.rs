@@ -1,4 +1,4 @@
-//! What was granted, by handle.
+//! What was granted, by the descriptor half of its handle: the VMM's numbers, and from [`OWN`] on our own.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -6,49 +6,77 @@ use alloc::vec::Vec;
 use abi::{Code, Handle};
 use spin::RwLock;
 
+use super::file::File;
 use super::memory::Memory;
+use super::socket::Connection;
+
+/// Memory objects have numbers from here on.
+const OWN: u32 = 1 << 30;
+
+const EBADF: Code = Code(9);
 
 /// A granted object.
 #[derive(Clone)]
 pub enum Granted {
     Memory(Arc<Memory>),
-    Console,
+    File(Arc<File>),
+    Connection(Arc<Connection>),
 }
 
 struct Table {
-    slots: Vec<Option<Granted>>,
-    free: Vec<usize>,
+    granted: Vec<Option<Granted>>,
+    own: Vec<Option<Granted>>,
+    free: Vec<u32>,
 }
 
-static TABLE: RwLock<Table> = RwLock::new(Table { slots: Vec::new(), free: Vec::new() });
+static TABLE: RwLock<Table> = RwLock::new(Table { granted: Vec::new(), own: Vec::new(), free: Vec::new() });
 
-const EBADF: Code = Code(9);
-
-/// Keeps an object.
-pub fn keep(object: Granted) -> Handle {
+/// Keeps a memory object.
+pub fn keep(memory: Memory) -> Handle {
     let mut table = TABLE.write();
-    let index = match table.free.pop() {
-        Some(index) => index,
-        None => {
-            table.slots.push(None);
-            table.slots.len() - 1
-        }
-    };
-    table.slots[index] = Some(object);
-    Handle(index as u64 + 1)
+    let index = table.free.pop().unwrap_or_else(|| {
+        table.own.push(None);
+        table.own.len() as u32 - 1
+    });
+    table.own[index as usize] = Some(Granted::Memory(Arc::new(memory)));
+    Handle::new(OWN + index, 0)
+}
+
+/// Enters what has come under a number of the VMM's; false if the number cannot be.
+pub fn enter(descriptor: u32, granted: Granted) -> bool {
+    const MOST: u32 = 1 << 20;
+    if descriptor >= MOST {
+        return false;
+    }
+    let mut table = TABLE.write();
+    let index = descriptor as usize;
+    if table.granted.len() <= index {
+        table.granted.resize(index + 1, None);
+    }
+    table.granted[index] = Some(granted);
+    true
 }
 
 pub fn get(handle: Handle) -> Result<Granted, Code> {
     let table = TABLE.read();
-    let slot = table.slots.get((handle.0 as usize).wrapping_sub(1));
+    let descriptor = handle.descriptor();
+    let slot = match descriptor.checked_sub(OWN) {
+        Some(index) => table.own.get(index as usize),
+        None => table.granted.get(descriptor as usize),
+    };
     slot.and_then(Option::as_ref).cloned().ok_or(EBADF)
 }
 
 /// Lets go of an object.
 pub fn forget(handle: Handle) -> Option<Granted> {
     let mut table = TABLE.write();
-    let index = (handle.0 as usize).wrapping_sub(1);
-    let object = table.slots.get_mut(index)?.take()?;
-    table.free.push(index);
-    Some(object)
+    let descriptor = handle.descriptor();
+    match descriptor.checked_sub(OWN) {
+        Some(index) => {
+            let object = table.own.get_mut(index as usize)?.take()?;
+            table.free.push(index);
+            Some(object)
+        }
+        None => table.granted.get_mut(descriptor as usize)?.take(),
+    }
 }

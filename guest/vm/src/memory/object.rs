@@ -13,6 +13,9 @@ use spin::Mutex;
 
 use super::frame::Page;
 
+/// How many pages are fetched together: a power of two.
+const AROUND: u64 = 16;
+
 /// Why a page cannot be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Absent {
@@ -25,8 +28,8 @@ pub enum Absent {
 
 /// Where content comes from that is not in memory yet.
 pub trait Content: Send + Sync {
-    /// The page with this number; whole pages, zero behind the end.
-    fn page(&self, index: u64) -> Result<Page, Absent>;
+    /// Pages from this number on, at least one and at most `count`; whole pages, zero behind the end.
+    fn pages(&self, first: u64, count: usize) -> Result<Vec<Page>, Absent>;
 }
 
 /// An object of pages.
@@ -79,9 +82,20 @@ impl Object {
             return Ok(page);
         }
         let Some(content) = &self.content else { return Err(Absent::Beyond) };
-        // It may wait for a device, so not under the lock.
-        let page = content.page(index)?;
-        Ok(self.state.lock().pages.entry(index).or_insert(page).clone())
+        // It may wait for a device, so not under the lock. What lies around is wanted soon, mostly.
+        let first = index & !(AROUND - 1);
+        let count = AROUND.min(self.length().div_ceil(PAGE).saturating_sub(first)).max(index - first + 1);
+        let pages = content.pages(first, count as usize)?;
+        self.insert(first, pages);
+        self.present(index).ok_or(Absent::Beyond)
+    }
+
+    /// Adds pages from this number on; those that are there already stay.
+    pub fn insert(&self, first: u64, pages: Vec<Page>) {
+        let mut state = self.state.lock();
+        for (index, page) in (first..).zip(pages) {
+            state.pages.entry(index).or_insert(page);
+        }
     }
 
     /// A page, if it is there.

@@ -7,9 +7,7 @@ use super::{check, program};
 
 /// Whether /dev/kvm is there, and whether it is the processor's or emulated by software.
 pub fn kvm() -> Check {
-    let information = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let flags = information.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
-    let hardware = flags.split_whitespace().any(|flag| matches!(flag, "vmx" | "svm"));
+    let hardware = crate::engine::is_hardware();
     let device = std::path::Path::new("/dev/kvm");
     let usable = access(device, Access::READ_OK | Access::WRITE_OK).is_ok();
     let (found, remedy) = match (device.exists(), usable, hardware) {

@@ -5,6 +5,8 @@ use rustix::io::Errno;
 /// A command that cannot be planned.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
+    #[error(transparent)]
+    Engine(#[from] crate::engine::EngineError),
     #[error("the program's name is empty; write eyot do PROGRAM")]
     NoProgram,
     #[error("the root {path} cannot be used: {error}; --root takes a directory with a system in it")]

@@ -19,7 +19,8 @@ use rustix::fs::{Mode, OFlags};
 use crate::caller::Caller;
 use crate::grant::Destinations;
 use crate::identity::Identity;
-use crate::sandbox::{Image, View};
+use crate::engine::Engine;
+use crate::sandbox::View;
 use crate::serve::{Granted, Object, Port};
 use crate::stream::Streams;
 use crate::tree::{GrantedTree, open_named};
@@ -37,7 +38,7 @@ const MASKED_ELSEWHERE: &[&str] = &["run", "tmp", "proc", "sys", "dev"];
 
 /// A checked plan with everything it takes.
 pub struct Plan {
-    pub image: Image,
+    pub engine: Engine,
     pub caller: Caller,
     pub boot: Boot,
     pub trees: Vec<GrantedTree>,
@@ -54,11 +55,13 @@ pub struct Plan {
 
 impl Plan {
     /// Checks and opens everything.
-    pub fn resolve(spec: Spec) -> Result<Self, PlanError> {
+    /// Another image than the built-in one is for tests.
+    pub fn resolve(spec: Spec, image: Option<&'static [u8]>) -> Result<Self, PlanError> {
         let caller = Caller::current();
         if spec.program.is_empty() {
             return Err(PlanError::NoProgram);
         }
+        let engine = Engine::resolve(spec.engine, image)?;
         crate::sandbox::raise_descriptors();
         let root = tree::root(&spec)?;
         let user = user::resolve(spec.user.as_ref(), caller, &root)?;
@@ -102,7 +105,7 @@ impl Plan {
             seed: seed()?,
         };
         Ok(Self {
-            image: Image::built_in(),
+            engine,
             caller,
             boot,
             views: trees.views(),

@@ -15,7 +15,7 @@ const FIRST: u32 = abi::pico::descriptor::CONTROL;
 
 /// Everything the child needs, out of the way of the guest's numbers and closed by execution.
 pub struct Table {
-    pub image: OwnedFd,
+    pub image: Option<OwnedFd>,
     /// Where the child reports a failure.
     pub failure: OwnedFd,
     null: OwnedFd,
@@ -26,7 +26,7 @@ pub struct Table {
 impl Table {
     /// Duplicates everything above the guest's numbers.
     pub fn gather(
-        image: &OwnedFd,
+        image: Option<&OwnedFd>,
         failure: &OwnedFd,
         stderr: &OwnedFd,
         granted: &[BorrowedFd],
@@ -34,7 +34,7 @@ impl Table {
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
         let aside = |descriptor: BorrowedFd| fcntl_dupfd_cloexec(descriptor, ABOVE);
         Ok(Self {
-            image: aside(image.as_fd())?,
+            image: image.map(|image| aside(image.as_fd())).transpose()?,
             failure: aside(failure.as_fd())?,
             null: aside(null.as_fd())?,
             stderr: aside(stderr.as_fd())?,
@@ -42,8 +42,8 @@ impl Table {
         })
     }
 
-    /// Puts the granted descriptors at their numbers, in the child, and marks all others to be closed.
-    pub fn arrange(&self) -> Result<(), Errno> {
+    /// Puts the granted descriptors at their numbers, in the child; the first number behind them.
+    pub fn arrange(&self) -> Result<u32, Errno> {
         for number in 0..FIRST {
             let standard = if number == 2 { &self.stderr } else { &self.null };
             raw::place(standard.as_fd(), number)?;
@@ -53,6 +53,6 @@ impl Table {
             raw::place(descriptor.as_fd(), next)?;
             next += 1;
         }
-        raw::close_from(next)
+        Ok(next)
     }
 }

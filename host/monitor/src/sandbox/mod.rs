@@ -18,5 +18,5 @@ mod wall;
 
 pub use image::Image;
 pub use limit::raise_descriptors;
-pub use spawn::{Guest, Launch, SpawnError, rehearse, spawn};
+pub use spawn::{Guest, Launch, Program, SpawnError, rehearse, spawn};
 pub use view::{Part, View};

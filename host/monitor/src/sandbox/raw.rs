@@ -72,6 +72,13 @@ pub fn close_from(first: u32) -> Result<(), Errno> {
         .map(drop)
 }
 
+/// Closes all descriptors from `first` on, in a forked child that drops nothing of what it inherited.
+pub fn close_all_from(first: u32) -> Result<(), Errno> {
+    // SAFETY: close_range touches no memory; that the objects owning these numbers are not used any more is
+    // for the forked child.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) }).map(drop)
+}
+
 /// Closes all descriptors but these, in a forked child that drops nothing of what it inherited.
 pub fn close_others(kept: &[BorrowedFd]) -> Result<(), Errno> {
     let mut numbers: Vec<u32> = kept.iter().map(|each| each.as_raw_fd() as u32).collect();

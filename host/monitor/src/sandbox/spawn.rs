@@ -16,9 +16,18 @@ use super::{Image, limit, wall};
 use crate::caller::Caller;
 use crate::signal::Signals;
 
+/// What a guest's process runs, behind the wall.
+#[derive(Clone, Copy)]
+pub enum Program<'a> {
+    /// This image, executed.
+    Image(Image),
+    /// This, in the forked process: it has nothing but the granted descriptors. Its status ends it.
+    Inside(&'a dyn Fn() -> u8),
+}
+
 /// What a guest's process is made from.
 pub struct Launch<'a> {
-    pub image: Image,
+    pub program: Program<'a>,
     pub caller: Caller,
     pub view: &'a View,
     /// A number that no other island has now: its monitor's.
@@ -92,14 +101,16 @@ impl SpawnError {
 /// Makes the guest's process. It runs the image when this returns.
 pub fn spawn(launch: Launch) -> Result<Guest, SpawnError> {
     let at = |step| move |errno| SpawnError { step, errno };
-    let image = launch
-        .image
-        .file()
-        .map_err(|error| at(Step::Execute)(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
+    let image = match launch.program {
+        Program::Image(image) => Some(image.file().map_err(|error| {
+            at(Step::Execute)(Errno::from_io_error(&error).unwrap_or(Errno::IO))
+        })?),
+        Program::Inside(_) => None,
+    };
     let (report, failure) = pipe_with(PipeFlags::CLOEXEC).map_err(at(Step::Fork))?;
     let (words, stderr) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(at(Step::Fork))?;
     let table =
-        Table::gather(&image, &failure, &stderr, launch.descriptors).map_err(at(Step::Descriptors))?;
+        Table::gather(image.as_ref(), &failure, &stderr, launch.descriptors).map_err(at(Step::Descriptors))?;
     drop((failure, stderr));
     match raw::fork(launch.view.namespaces()).map_err(at(Step::Fork))? {
         Forked::Child => {
@@ -141,8 +152,21 @@ fn child(launch: &Launch, table: &Table) -> Result<std::convert::Infallible, Spa
     wall::tie().map_err(at(Step::Tie))?;
     orphaned(table.failure.as_fd()).map_err(at(Step::Tie))?;
     wall::restrict(*view != View::Nothing).map_err(at(Step::Restrict))?;
-    table.arrange().map_err(at(Step::Descriptors))?;
-    Err(at(Step::Execute)(raw::execute(table.image.as_fd(), launch.name)))
+    let next = table.arrange().map_err(at(Step::Descriptors))?;
+    match (launch.program, &table.image) {
+        (Program::Inside(run), _) => {
+            // The name is shown only.
+            let _ = rustix::thread::set_name(launch.name);
+            // This tells the monitor as well that nothing failed.
+            raw::close_all_from(next).map_err(at(Step::Descriptors))?;
+            raw::exit(run().into())
+        }
+        (Program::Image(_), Some(image)) => {
+            raw::close_from(next).map_err(at(Step::Descriptors))?;
+            Err(at(Step::Execute)(raw::execute(image.as_fd(), launch.name)))
+        }
+        (Program::Image(_), None) => Err(at(Step::Execute)(Errno::NOENT)),
+    }
 }
 
 /// Makes the name spaces of a view and enters it, and nothing more.

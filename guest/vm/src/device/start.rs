@@ -1,0 +1,104 @@
+//! Finding the devices, and starting the library OS.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use abi::Handle;
+use abi::boot::{Boot, Mount, Stream};
+use abi::vm::Start;
+use spin::Once;
+
+use super::file::File;
+use super::socket::{Connection, Flow};
+use super::table::{self, Granted};
+use super::{errand, socket};
+use crate::boot;
+use crate::cpu::block::FIRST;
+use crate::cpu::{controller, trap::vector};
+use crate::virtio::memory_mapped::MemoryMapped;
+use crate::virtio::{Device, Transport, Unusable, kind};
+use crate::vm::Vm;
+
+static MOUNTS: Once<Vec<Mount>> = Once::new();
+
+/// What is mounted.
+pub fn mounts() -> &'static [Mount] {
+    MOUNTS.get().map_or(&[], Vec::as_slice)
+}
+
+/// Starts the library OS.
+#[cfg_attr(feature = "conformance", allow(dead_code, reason = "the checks run in its stead"))]
+pub fn run(start: Option<Start>) -> ! {
+    let Some(Start { boot, .. }) = start else { boot::fatal("no service was given") };
+    find();
+    MOUNTS.call_once(|| boot.mounts.clone());
+    grant(&boot);
+    let machine = Arc::new(Vm::new(boot.seed));
+    libos::boot(machine, boot, libos::HostClock::default())
+}
+
+/// Finds the devices that the command line names (Linux's admin-guide/kernel-parameters).
+fn find() {
+    let words = boot::command_line().split(|byte| *byte == b' ');
+    for word in words.filter_map(|word| word.strip_prefix(b"virtio_mmio.device=")) {
+        let Some((length, address, line)) = core::str::from_utf8(word).ok().and_then(described) else {
+            boot::fatal("a device on the command line is malformed");
+        };
+        match MemoryMapped::find(address, length) {
+            Ok(Some(transport)) => {
+                if let Err(Unusable(why)) = take(transport, line) {
+                    boot::fatal(why);
+                }
+            }
+            Ok(None) => {}
+            Err(Unusable(why)) => boot::fatal(why),
+        }
+    }
+}
+
+/// `LENGTH@ADDRESS:LINE`, the length with a unit.
+fn described(word: &str) -> Option<(u64, u64, u32)> {
+    let (length, rest) = word.split_once('@')?;
+    let (address, rest) = rest.split_once(':')?;
+    let line = rest.split(':').next()?;
+    let (digits, unit) = match length.strip_suffix(['K', 'k']) {
+        Some(digits) => (digits, 1024),
+        None => (length, 1),
+    };
+    Some((number(digits)?.checked_mul(unit)?, number(address)?, number(line)? as u32))
+}
+
+fn number(word: &str) -> Option<u64> {
+    match word.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).ok(),
+        None => word.parse().ok(),
+    }
+}
+
+/// Sets a device up, if it is one that we use.
+fn take(transport: alloc::boxed::Box<dyn Transport>, line: u32) -> Result<(), Unusable> {
+    let begin = match transport.kind() {
+        kind::FILE => errand::begin,
+        kind::SOCKET => socket::begin,
+        _ => return Ok(()),
+    };
+    controller::route(line, vector::DEVICE, &FIRST, false);
+    begin(Device::begin(transport, 0)?)
+}
+
+/// Enters what is granted from the start.
+fn grant(boot: &Boot) {
+    let trace = boot.trace.map(Stream::File);
+    for stream in boot.streams.into_iter().chain(trace) {
+        let (handle, granted): (Handle, Granted) = match stream {
+            Stream::Null => continue,
+            Stream::File(handle) => (handle, Granted::File(Arc::new(File::stream(handle.descriptor())))),
+            Stream::Pipe(handle) | Stream::Terminal(handle) => {
+                (handle, Granted::Connection(Connection::open(handle.descriptor(), Flow::Bytes)))
+            }
+        };
+        if table::get(handle).is_err() && !table::enter(handle.descriptor(), granted) {
+            boot::fatal("a granted stream has an impossible number");
+        }
+    }
+}

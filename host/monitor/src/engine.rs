@@ -1,0 +1,63 @@
+//! What an island runs on: chosen and opened while the plan is made.
+
+use std::os::fd::OwnedFd;
+
+use api::spec;
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
+
+use crate::sandbox::Image;
+
+static VM: &[u8] = include_bytes!(env!("EYOT_VM_IMAGE"));
+
+const KVM: &str = "/dev/kvm";
+
+/// What will run the island.
+pub enum Engine {
+    /// A confined process that executes this image.
+    Pico(Image),
+    /// A confined process that is a virtual machine, and this kernel in it.
+    Kvm { kernel: &'static [u8], device: OwnedFd },
+}
+
+/// Why an engine cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    #[error("there is no KVM on this machine (no {KVM}): use --engine pico or qemu")]
+    NoKvm,
+    #[error("you may not open {KVM}: add yourself to the group that owns it, or use --engine pico")]
+    Forbidden,
+    #[error("{KVM} cannot be opened: {0}")]
+    Unusable(Errno),
+}
+
+impl Engine {
+    /// The wanted engine with the built-in images, or another image in its stead.
+    pub fn resolve(wanted: spec::Engine, image: Option<&'static [u8]>) -> Result<Self, EngineError> {
+        match wanted {
+            spec::Engine::Kvm => Ok(Self::Kvm { kernel: image.unwrap_or(VM), device: kvm()? }),
+            spec::Engine::Auto if is_hardware() && image.is_none() => match kvm() {
+                Ok(device) => Ok(Self::Kvm { kernel: VM, device }),
+                Err(_) => Ok(Self::Pico(Image::built_in())),
+            },
+            spec::Engine::Auto | spec::Engine::Pico | spec::Engine::Qemu => {
+                Ok(Self::Pico(image.map_or_else(Image::built_in, Image::new)))
+            }
+        }
+    }
+}
+
+fn kvm() -> Result<OwnedFd, EngineError> {
+    open(KVM, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(|error| match error {
+        Errno::NOENT | Errno::NODEV | Errno::NXIO => EngineError::NoKvm,
+        Errno::ACCESS | Errno::PERM => EngineError::Forbidden,
+        error => EngineError::Unusable(error),
+    })
+}
+
+/// Whether the processor virtualises: without, KVM is emulated and slower than a process.
+pub fn is_hardware() -> bool {
+    let information = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let flags = information.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
+    flags.split_whitespace().any(|flag| matches!(flag, "vmx" | "svm"))
+}
