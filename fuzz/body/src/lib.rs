@@ -7,6 +7,7 @@
 mod elf;
 mod extended_state;
 mod gate;
+mod image;
 mod message;
 pub mod mutation;
 mod name;
@@ -35,6 +36,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "control", body: socket::control, seeds: socket::controls },
     Target { name: "extended_state", body: extended_state::replace, seeds: extended_state::areas },
     Target { name: "words", body: words::read, seeds: words::words },
+    Target { name: "image", body: image::read, seeds: image::images },
 ];
 
 /// The body of a target.
