@@ -10,5 +10,9 @@ fn main() -> ExitCode {
     if monitor::called() {
         return monitor::main();
     }
-    cli::main(&cli::Monitor { become_monitor: monitor::become_monitor, examine: monitor::examine })
+    cli::main(&cli::Monitor {
+        become_monitor: monitor::become_monitor,
+        kernel: monitor::KERNEL,
+        examine: monitor::examine,
+    })
 }

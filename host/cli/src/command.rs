@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{Monitor, completions, doctor, perform};
+use crate::{Monitor, build, completions, doctor, perform};
 
 /// Runs programs on islands.
 ///
@@ -33,6 +33,7 @@ Exit status: the program's own; 128+signal; 125 our error, 126 cannot run, 127 n
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     Do(Box<perform::Arguments>),
+    Build(build::Arguments),
     Doctor(doctor::Arguments),
     #[command(hide = true)]
     Completions(completions::Arguments),
@@ -43,6 +44,7 @@ impl Verb {
     pub fn carry_out(self, monitor: &Monitor) -> Result<ExitCode> {
         match self {
             Self::Do(arguments) => perform::perform(*arguments, monitor),
+            Self::Build(arguments) => build::build(arguments, monitor),
             Self::Doctor(arguments) => doctor::doctor(&arguments, monitor),
             Self::Completions(arguments) => Ok(completions::print(&arguments)),
         }

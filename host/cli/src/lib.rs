@@ -4,6 +4,7 @@
 //! The command knows nothing of how islands are run: the root package hands it a [`Monitor`].
 #![forbid(unsafe_code)]
 
+mod build;
 mod command;
 mod completions;
 mod doctor;
@@ -26,6 +27,8 @@ const FAILED: u8 = 125;
 pub struct Monitor {
     /// Turns this process into the monitor of an island. Returns only if that fails.
     pub become_monitor: fn(&Spec) -> std::io::Error,
+    /// The kernel of virtual machines.
+    pub kernel: &'static [u8],
     /// Says what this machine can do.
     pub examine: fn() -> Report,
 }

@@ -8,7 +8,8 @@ use rustix::io::Errno;
 
 use crate::sandbox::Image;
 
-static VM: &[u8] = include_bytes!(env!("EYOT_VM_IMAGE"));
+/// The kernel of virtual machines.
+pub static KERNEL: &[u8] = include_bytes!(env!("EYOT_VM_IMAGE"));
 
 const KVM: &str = "/dev/kvm";
 
@@ -35,9 +36,9 @@ impl Engine {
     /// The wanted engine with the built-in images, or another image in its stead.
     pub fn resolve(wanted: spec::Engine, image: Option<&'static [u8]>) -> Result<Self, EngineError> {
         match wanted {
-            spec::Engine::Kvm => Ok(Self::Kvm { kernel: image.unwrap_or(VM), device: kvm()? }),
+            spec::Engine::Kvm => Ok(Self::Kvm { kernel: image.unwrap_or(KERNEL), device: kvm()? }),
             spec::Engine::Auto if is_hardware() && image.is_none() => match kvm() {
-                Ok(device) => Ok(Self::Kvm { kernel: VM, device }),
+                Ok(device) => Ok(Self::Kvm { kernel: KERNEL, device }),
                 Err(_) => Ok(Self::Pico(Image::built_in())),
             },
             spec::Engine::Auto | spec::Engine::Pico | spec::Engine::Qemu => {

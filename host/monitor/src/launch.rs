@@ -112,7 +112,7 @@ fn kvm(
     ];
     let granted_numbers = descriptor::FIRST_FREE..descriptor::FIRST_FREE + granted.len() as u32;
     let run = || {
-        vmm::run(&vmm::Settings {
+        vmm::run(&vmm::RunSettings {
             kernel,
             control: descriptor::CONTROL,
             start: descriptor::BOOT,

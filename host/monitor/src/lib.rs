@@ -34,6 +34,7 @@ use std::process::ExitCode;
 use api::spec::Spec;
 
 pub use doctor::examine;
+pub use engine::KERNEL;
 // For tests and fuzzing.
 #[doc(hidden)]
 pub use sandbox::filter;

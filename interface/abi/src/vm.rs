@@ -54,6 +54,14 @@ impl Direct {
     }
 }
 
+/// A kernel that was joined with a service has these bytes in its first page, followed by the physical
+/// address and the length of the service (u64 each; zero in a kernel alone). The service is the length of
+/// an encoded [`Start`] (u64), the [`Start`], and from the next page on its files as an EROFS image, which
+/// is tree 0.
+pub const SERVICE_MARK: [u8; 8] = *b"EYOTSERV";
+/// Bytes of the length.
+pub const SERVICE_HEADER: usize = 8;
+
 /// What the VMM passes as a module, encoded.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Start {

@@ -46,6 +46,12 @@ vm_multiboot:
     .short 0, 0
     .long 8
 vm_multiboot_end:
+    // Where a service is loaded that was joined with the kernel (abi::vm::SERVICE_MARK).
+    .balign 8
+.globl vm_service
+vm_service:
+    .ascii "EYOTSERV"
+    .quad 0, 0
 .popsection
 
 .pushsection .note.pvh, "a", @note

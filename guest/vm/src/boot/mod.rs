@@ -14,7 +14,7 @@ use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use abi::message::decode;
-use abi::vm::Start;
+use abi::vm::{SERVICE_HEADER, Start};
 use information::{Information, Range};
 use machine::PAGE;
 use spin::Once;
@@ -22,6 +22,10 @@ use spin::Once;
 use crate::cpu::block::{FIRST, UPCALLS};
 use crate::cpu::{self, clock, trap};
 use crate::memory::{frame, map};
+
+unsafe extern "C" {
+    static vm_service: u8;
+}
 
 /// The stack of the start.
 #[repr(C, align(16))]
@@ -60,6 +64,26 @@ pub fn command_line() -> &'static [u8] {
 /// What was loaded besides the kernel.
 pub fn modules() -> impl Iterator<Item = &'static [u8]> {
     INFORMATION.get().into_iter().flat_map(|information| information.modules.iter()).map(bytes)
+}
+
+/// The service that was joined with the kernel: what to start, and its files.
+pub fn service() -> Option<(&'static [u8], &'static [u8])> {
+    let range = service_range();
+    let bytes = bytes(range);
+    let (head, rest) = bytes.split_first_chunk::<SERVICE_HEADER>()?;
+    let length = u64::from_le_bytes(*head) as usize;
+    let files = (SERVICE_HEADER + length).next_multiple_of(PAGE as usize) - SERVICE_HEADER;
+    Some((rest.get(..length)?, rest.get(files..)?))
+}
+
+/// Where it is loaded; empty if there is none.
+fn service_range() -> Range {
+    // SAFETY: two words behind a mark of eight bytes, which nobody writes; they lie below 4 GiB.
+    unsafe {
+        let words = frame::direct(&raw const vm_service as u64).cast::<u64>();
+        let (start, length) = (words.add(1).read_volatile(), words.add(2).read_volatile());
+        Range { start, end: start + length }
+    }
 }
 
 /// Memory that was in use when we came, and stays so.
@@ -107,7 +131,8 @@ fn take_memory(information: &Information) -> Option<()> {
     let end = information.memory.iter().map(|range| range.end).max()?;
     let (_, image_end) = map::data();
     let image = Range { start: CONVENTIONAL_END, end: map::physical(image_end).next_multiple_of(PAGE) };
-    let used = || information.in_use().chain([image, Range { start: 0, end: CONVENTIONAL_END }]);
+    let conventional = Range { start: 0, end: CONVENTIONAL_END };
+    let used = || information.in_use().chain([image, conventional, service_range()]);
     let bookkeeping = frame::bookkeeping(end);
     let mut kept = Range::default();
     for_free(information, used, |range| {
@@ -155,14 +180,17 @@ fn for_free<U: Iterator<Item = Range>>(
 
 /// On the first CPU's own stack.
 extern "C" fn settled() -> ! {
-    let start = modules().next().map(|module| match decode::<Start>(module) {
+    let told = service().map(|(start, _)| start).or_else(|| modules().next());
+    let start = told.map(|told| match decode::<Start>(told) {
         Ok(start) => start,
         Err(_) => fatal("the start information is malformed"),
     });
     let told = start.as_ref();
-    TOLD.store(told.map_or(0, |start| start.boot.cpus.into()), Relaxed);
+    if service().is_none() {
+        TOLD.store(told.map_or(0, |start| start.boot.cpus.into()), Relaxed);
+    }
     // The clock may be measured by the controller's timer, which is set up afterwards.
-    clock::begin(told.and_then(|start| start.kilohertz), told.map(|start| start.realtime_ns));
+    clock::begin(told.and_then(|start| start.kilohertz), told.map(|start| start.realtime_ns).filter(|time_ns| *time_ns != 0));
     cpu::start::settle(cpu::current());
     crate::run(start)
 }

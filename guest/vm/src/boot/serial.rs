@@ -6,15 +6,42 @@ use crate::cpu::port;
 
 const DATA: u16 = 0x3f8;
 const STATUS: u16 = DATA + 5;
+const ENABLE: u16 = DATA + 1;
+const MODEM: u16 = DATA + 4;
 const ROOM: u8 = 0x20;
+const RECEIVED: u8 = 1;
+/// Where its interrupts arrive.
+pub const LINE: u32 = 4;
 /// A line that takes no byte within so many looks is not there.
 const PATIENCE: u32 = 100_000;
 
-static LINE: Mutex<()> = Mutex::new(());
+static WRITING: Mutex<()> = Mutex::new(());
+
+/// Lets received bytes interrupt.
+pub fn begin() {
+    // SAFETY: the serial line's registers: interrupts for received data, and the line to the controller.
+    unsafe {
+        port::write_byte(ENABLE, 1);
+        port::write_byte(MODEM, 0xb);
+    }
+}
+
+/// Whether a byte has been received. Where there is no line, all bits read as set.
+pub fn is_ready() -> bool {
+    // SAFETY: the serial line's registers.
+    let status = unsafe { port::read_byte(STATUS) };
+    status != 0xff && status & RECEIVED != 0
+}
+
+/// A received byte.
+pub fn read() -> Option<u8> {
+    // SAFETY: the serial line's registers.
+    is_ready().then(|| unsafe { port::read_byte(DATA) })
+}
 
 /// Writes bytes.
 pub fn write(bytes: &[u8]) {
-    let _line = LINE.lock();
+    let _line = WRITING.lock();
     for &byte in bytes {
         // SAFETY: the serial line's registers.
         unsafe {

@@ -19,6 +19,7 @@ const ENXIO: Code = Code(6);
 /// An open object with a position of its own.
 pub struct Memory {
     pub object: Arc<Object>,
+    attributes: Attributes,
     position: Mutex<u64>,
 }
 
@@ -40,20 +41,20 @@ enum Way {
 }
 
 impl Memory {
+    /// Memory of this length, all zeroes.
     pub fn new(length: u64) -> Self {
-        Self { object: Arc::new(Object::memory(length)), position: Mutex::new(0) }
+        let attributes = Attributes { mode: REGULAR, links: 1, ..Attributes::default() };
+        Self::of(Arc::new(Object::memory(length)), attributes)
+    }
+
+    /// An object with these attributes.
+    pub fn of(object: Arc<Object>, attributes: Attributes) -> Self {
+        Self { object, attributes, position: Mutex::new(0) }
     }
 
     pub fn attributes(&self) -> Attributes {
         let size = self.object.length();
-        Attributes {
-            mode: REGULAR,
-            links: 1,
-            size,
-            block_size: PAGE as u32,
-            blocks: size.div_ceil(512),
-            ..Attributes::default()
-        }
+        Attributes { size, block_size: PAGE as u32, blocks: size.div_ceil(512), ..self.attributes }
     }
 
     pub fn change(&self, change: &Change) {

@@ -4,11 +4,14 @@
 //! waits, except transfers between files and the library OS's own memory.
 
 pub mod errand;
+mod console;
+mod entropy;
 mod file;
 mod memory;
 mod socket;
 mod start;
 mod table;
+mod tree;
 mod user;
 
 use alloc::sync::Arc;
@@ -62,6 +65,7 @@ pub fn interrupted() {
 pub fn collect(events: &mut Vec<Event>) {
     errand::collect(events);
     socket::collect(events);
+    console::collect(events);
 }
 
 /// Wants an interrupt for whatever happens next; false if something has happened.
@@ -122,7 +126,7 @@ pub fn shown(backing: Backing) -> Result<Shown, Code> {
             Reply::Attributes(attributes) => Ok(attributes.size),
             _ => Err(EIO),
         })?,
-        Granted::Connection(_) => return Err(ENODEV),
+        Granted::Connection(_) | Granted::Console(_) => return Err(ENODEV),
     };
     Ok(Shown::Object { object, page: offset / PAGE, shared })
 }
@@ -203,6 +207,7 @@ impl Device for Vm {
             Granted::Memory(memory) => memory.read(offset, to).map(Transfer::Done),
             Granted::File(file) => file.read(offset, to),
             Granted::Connection(connection) => connection.receive(to, false).map(|(transfer, _)| transfer),
+            Granted::Console(console) => console.read(to),
         }
     }
 
@@ -214,6 +219,7 @@ impl Device for Vm {
             Granted::Memory(memory) => memory.write(offset, from).map(Transfer::Done),
             Granted::File(file) => file.write(offset, from),
             Granted::Connection(connection) => connection.send(from, false),
+            Granted::Console(console) => console.write(from),
         }
     }
 
@@ -249,8 +255,10 @@ impl Device for Vm {
     }
 
     fn watch(&self, handle: Handle) -> Result<(), Code> {
-        if let Granted::Connection(connection) = table::get(handle)? {
-            connection.watch(handle);
+        match table::get(handle)? {
+            Granted::Connection(connection) => connection.watch(handle),
+            Granted::Console(console) => console.watch(handle),
+            Granted::Memory(_) | Granted::File(_) => {}
         }
         Ok(())
     }
@@ -289,7 +297,8 @@ fn here(request: &Request<'_>) -> Option<Result<Reply, Code>> {
         }
         Request::Seek { handle, offset, hole } => Some(memory(handle)?.seek(offset, hole).map(Reply::Number)),
         Request::Synchronise { handle, .. } => memory(handle).map(|_| Ok(Reply::Done)),
-        _ if !errand::is_there() => Some(Err(EINVAL)),
-        _ => None,
+        Request::Forget { .. } | Request::Say { .. } if !errand::is_there() => Some(Ok(Reply::Done)),
+        _ if errand::is_there() => None,
+        _ => Some(tree::answer(request).unwrap_or(Err(EINVAL))),
     }
 }

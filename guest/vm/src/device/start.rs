@@ -11,10 +11,11 @@ use spin::Once;
 use super::file::File;
 use super::socket::{Connection, Flow};
 use super::table::{self, Granted};
-use super::{errand, socket};
-use crate::boot;
+use super::{console, entropy, errand, socket, tree};
+use crate::boot::{self, serial};
 use crate::cpu::block::FIRST;
 use crate::cpu::{controller, trap::vector};
+use crate::memory::frame;
 use crate::virtio::memory_mapped::MemoryMapped;
 use crate::virtio::{Device, Transport, Unusable, kind};
 use crate::vm::Vm;
@@ -29,12 +30,28 @@ pub fn mounts() -> &'static [Mount] {
 /// Starts the library OS.
 #[cfg_attr(feature = "conformance", allow(dead_code, reason = "the checks run in its stead"))]
 pub fn run(start: Option<Start>) -> ! {
-    let Some(Start { boot, .. }) = start else { boot::fatal("no service was given") };
+    let Some(Start { mut boot, .. }) = start else { boot::fatal("no service was given") };
+    if let Some((_, files)) = boot::service() {
+        if tree::begin(files).is_err() {
+            boot::fatal("the service's files are damaged");
+        }
+        complete(&mut boot);
+    }
     find();
     MOUNTS.call_once(|| boot.mounts.clone());
     grant(&boot);
     let machine = Arc::new(Vm::new(boot.seed));
     libos::boot(machine, boot, libos::HostClock::default())
+}
+
+/// What only the machine can know of a service that was joined with the kernel.
+fn complete(boot: &mut Boot) {
+    boot.cpus = boot::processors().len().min(64) as u16;
+    boot.memory = frame::free_bytes();
+    boot.scratch = boot.memory / 2;
+    boot.seed = entropy::seed();
+    serial::begin();
+    controller::route(serial::LINE, vector::DEVICE, &FIRST, false);
 }
 
 /// Finds the devices that the command line names (Linux's admin-guide/kernel-parameters).
@@ -93,6 +110,9 @@ fn grant(boot: &Boot) {
         let (handle, granted): (Handle, Granted) = match stream {
             Stream::Null => continue,
             Stream::File(handle) => (handle, Granted::File(Arc::new(File::stream(handle.descriptor())))),
+            Stream::Pipe(handle) | Stream::Terminal(handle) if !errand::is_there() => {
+                (handle, Granted::Console(console::the()))
+            }
             Stream::Pipe(handle) | Stream::Terminal(handle) => {
                 (handle, Granted::Connection(Connection::open(handle.descriptor(), Flow::Bytes)))
             }

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use abi::{Code, Handle};
 use spin::RwLock;
 
+use super::console::Console;
 use super::file::File;
 use super::memory::Memory;
 use super::socket::Connection;
@@ -21,6 +22,7 @@ pub enum Granted {
     Memory(Arc<Memory>),
     File(Arc<File>),
     Connection(Arc<Connection>),
+    Console(Arc<Console>),
 }
 
 struct Table {

@@ -1,0 +1,74 @@
+//! The console of a machine without our monitor: its serial line.
+//!
+//! Bytes out are written at once, with a carriage return before each new line, as terminals at the other
+//! end of a line expect.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use abi::{Code, Handle};
+use machine::{Event, Readiness, Sink, Source, Transfer};
+use spin::Mutex;
+
+use super::user;
+use crate::boot::serial;
+use crate::memory::EFAULT;
+
+/// Bytes written at once, at most.
+const MOST: usize = 4096;
+
+#[derive(Default)]
+pub struct Console {
+    watched: Mutex<Option<Handle>>,
+}
+
+/// The console, once it is granted.
+static CONSOLE: spin::Once<Arc<Console>> = spin::Once::new();
+
+pub fn the() -> Arc<Console> {
+    CONSOLE.call_once(|| Arc::new(Console::default())).clone()
+}
+
+impl Console {
+    pub fn watch(&self, handle: Handle) {
+        *self.watched.lock() = Some(handle);
+    }
+
+    pub fn write(&self, from: Source<'_>) -> Result<Transfer, Code> {
+        let from = user::Source::new(from);
+        let length = from.length().min(MOST);
+        let mut bytes = Vec::with_capacity(length);
+        from.take(0, length, &mut bytes).map_err(|_| EFAULT)?;
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            match line.strip_suffix(b"\n") {
+                Some(line) => {
+                    serial::write(line);
+                    serial::write(b"\r\n");
+                }
+                None => serial::write(line),
+            }
+        }
+        Ok(Transfer::Done(length))
+    }
+
+    pub fn read(&self, to: Sink<'_>) -> Result<Transfer, Code> {
+        let mut to = user::Sink::new(to);
+        let mut done = 0;
+        while to.room() > 0
+            && let Some(byte) = serial::read()
+        {
+            done += to.put(&[if byte == b'\r' { b'\n' } else { byte }]).map_err(|_| EFAULT)?;
+        }
+        Ok(if done > 0 || to.room() == 0 { Transfer::Done(done) } else { Transfer::NotReady })
+    }
+}
+
+/// Reports what has been typed.
+pub fn collect(events: &mut Vec<Event>) {
+    if let Some(console) = CONSOLE.get()
+        && let Some(handle) = *console.watched.lock()
+        && serial::is_ready()
+    {
+        events.push(Event::Ready { handle, readiness: Readiness::READ });
+    }
+}

@@ -1,0 +1,27 @@
+//! What can go wrong while an image is made.
+
+use std::path::PathBuf;
+
+/// An image cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{path}: {error}")]
+    File { path: PathBuf, error: std::io::Error },
+    #[error("{program}: not found in {root} (PATH is {path})")]
+    NoProgram { program: String, root: PathBuf, path: String },
+    #[error("{path}: needs {library}, which is nowhere in {root}")]
+    NoLibrary { path: PathBuf, library: String, root: PathBuf },
+    #[error("{path}: its links lead in a circle")]
+    Circle { path: PathBuf },
+    #[error("the files cannot be written as an image: {0}")]
+    Tree(#[from] erofs::write::Problem),
+    #[error("this eyot was built without a kernel for virtual machines")]
+    NoKernel,
+    #[error("the start information cannot be encoded")]
+    Start,
+}
+
+/// Names the file that an error is about.
+pub fn about(path: &std::path::Path) -> impl Fn(std::io::Error) -> Error + '_ {
+    move |error| Error::File { path: path.to_owned(), error }
+}
