@@ -86,6 +86,11 @@ fn service_range() -> Range {
     }
 }
 
+/// Where the configuration space of PCI's first bus is mapped, physically.
+pub fn configuration_space() -> Option<u64> {
+    firmware::configuration_space(INFORMATION.get()?)
+}
+
 /// Memory that was in use when we came, and stays so.
 fn bytes(range: Range) -> &'static [u8] {
     // SAFETY: such ranges are kept from the frames (`take_memory`), and directly mapped.

@@ -17,7 +17,7 @@ use crate::cpu::block::FIRST;
 use crate::cpu::{controller, trap::vector};
 use crate::memory::frame;
 use crate::virtio::memory_mapped::MemoryMapped;
-use crate::virtio::{Device, Transport, Unusable, kind};
+use crate::virtio::{Device, Transport, Unusable, kind, pci};
 use crate::vm::Vm;
 
 static MOUNTS: Once<Vec<Mount>> = Once::new();
@@ -36,6 +36,7 @@ pub fn run(start: Option<Start>) -> ! {
             boot::fatal("the service's files are damaged");
         }
         complete(&mut boot);
+        find_on_pci();
     }
     find();
     MOUNTS.call_once(|| boot.mounts.clone());
@@ -63,13 +64,27 @@ fn find() {
         };
         match MemoryMapped::find(address, length) {
             Ok(Some(transport)) => {
-                if let Err(Unusable(why)) = take(transport, line) {
+                if let Err(Unusable(why)) = take(transport, Some(line)) {
                     boot::fatal(why);
                 }
             }
             Ok(None) => {}
             Err(Unusable(why)) => boot::fatal(why),
         }
+    }
+}
+
+/// Finds the devices on PCI.
+fn find_on_pci() {
+    match pci::find() {
+        Ok(found) => {
+            for transport in found {
+                if let Err(Unusable(why)) = take(transport, None) {
+                    boot::fatal(why);
+                }
+            }
+        }
+        Err(Unusable(why)) => boot::fatal(why),
     }
 }
 
@@ -93,13 +108,15 @@ fn number(word: &str) -> Option<u64> {
 }
 
 /// Sets a device up, if it is one that we use.
-fn take(transport: alloc::boxed::Box<dyn Transport>, line: u32) -> Result<(), Unusable> {
+fn take(transport: alloc::boxed::Box<dyn Transport>, line: Option<u32>) -> Result<(), Unusable> {
     let begin = match transport.kind() {
         kind::FILE => errand::begin,
         kind::SOCKET => socket::begin,
         _ => return Ok(()),
     };
-    controller::route(line, vector::DEVICE, &FIRST, false);
+    if let Some(line) = line {
+        controller::route(line, vector::DEVICE, &FIRST, false);
+    }
     begin(Device::begin(transport, 0)?)
 }
 

@@ -129,7 +129,7 @@ impl Transport for MemoryMapped {
     }
 
     fn doorbell(&self, queue: u16) -> Doorbell {
-        Doorbell { register: self.registers + NOTIFY, value: queue.into() }
+        Doorbell { register: self.registers + NOTIFY, value: queue, narrow: false }
     }
 
     fn configuration(&self, offset: u16) -> u8 {

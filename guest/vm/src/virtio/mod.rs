@@ -1,6 +1,7 @@
 //! virtio: devices, however they are reached (virtio 1.2).
 
 pub mod memory_mapped;
+pub mod pci;
 pub mod queue;
 
 use alloc::boxed::Box;
@@ -10,6 +11,7 @@ use queue::{Doorbell, Queue, Rings};
 
 /// Device types (5).
 pub mod kind {
+    pub const NETWORK: u32 = 1;
     pub const SOCKET: u32 = 19;
     pub const FILE: u32 = 26;
 }

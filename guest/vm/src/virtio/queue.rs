@@ -45,13 +45,21 @@ impl Part {
 #[derive(Clone, Copy, Debug)]
 pub struct Doorbell {
     pub register: u64,
-    pub value: u32,
+    pub value: u16,
+    /// The register has 16 bits, not 32.
+    pub narrow: bool,
 }
 
 impl Doorbell {
     fn ring(self) {
         // SAFETY: the register is mapped for ever, by `memory::map::device`.
-        unsafe { (self.register as *mut u32).write_volatile(self.value) };
+        unsafe {
+            if self.narrow {
+                (self.register as *mut u16).write_volatile(self.value);
+            } else {
+                (self.register as *mut u32).write_volatile(self.value.into());
+            }
+        }
     }
 }
 

@@ -1,0 +1,318 @@
+//! virtio over PCI: finding the devices, and the modern interface (virtio 1.2, 4.1; PCI 3.0, 6).
+//!
+//! Firmware has given the devices their addresses. Interrupts are messages (MSI-X), one vector for all, so
+//! there is nothing to acknowledge and no line to share.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use spin::Mutex;
+
+use super::queue::{Doorbell, Rings};
+use super::{Transport, Unusable};
+use crate::boot;
+use crate::cpu::block::FIRST;
+use crate::cpu::{port, trap::vector};
+use crate::memory::map;
+
+const ADDRESS: u16 = 0xcf8;
+const DATA: u16 = 0xcfc;
+const ENABLED: u32 = 1 << 31;
+
+const VENDOR: u32 = 0x1af4;
+/// Device numbers of modern devices begin here; those of transitional ones are below.
+const MODERN: u32 = 0x1040;
+
+const COMMAND: u32 = 4;
+const MEMORY_AND_MASTER: u32 = 6;
+const HEADER: u32 = 0xc;
+const BARS: u32 = 0x10;
+const SUBSYSTEM: u32 = 0x2c;
+const CAPABILITIES: u32 = 0x34;
+const VENDOR_CAPABILITY: u8 = 9;
+const MSIX: u8 = 0x11;
+const MSIX_ENABLED: u32 = 1 << 31;
+const MSIX_MASKED: u32 = 1 << 30;
+
+/// Where interrupt messages go (SDM vol. 3, 12.11).
+const MESSAGES: u64 = 0xfee0_0000;
+const NO_VECTOR: u16 = 0xffff;
+
+/// Offsets in the common configuration.
+mod common {
+    pub const FEATURES_PART: u64 = 0;
+    pub const FEATURES: u64 = 4;
+    pub const ACCEPTED_PART: u64 = 8;
+    pub const ACCEPTED: u64 = 12;
+    pub const CHANGE_VECTOR: u64 = 16;
+    pub const STATUS: u64 = 20;
+    pub const QUEUE: u64 = 22;
+    pub const QUEUE_LENGTH: u64 = 24;
+    pub const QUEUE_VECTOR: u64 = 26;
+    pub const QUEUE_READY: u64 = 28;
+    pub const QUEUE_DOORBELL: u64 = 30;
+    pub const QUEUE_DESCRIPTORS: u64 = 32;
+    pub const QUEUE_AVAILABLE: u64 = 40;
+    pub const QUEUE_USED: u64 = 48;
+}
+
+/// A function: bus, device and function number, as configuration addresses have them.
+#[derive(Clone, Copy)]
+struct Function(u32);
+
+static PORTS: Mutex<()> = Mutex::new(());
+
+/// The memory-mapped configuration space of bus 0 and those behind it, if firmware tells of one.
+fn space() -> Option<u64> {
+    static SPACE: spin::Once<Option<u64>> = spin::Once::new();
+    *SPACE.call_once(|| {
+        const LENGTH: u64 = 1 << 20;
+        let base = boot::configuration_space()?;
+        map::device(base, LENGTH).ok()
+    })
+}
+
+impl Function {
+    fn read(self, offset: u32) -> u32 {
+        if let Some(space) = space() {
+            let at = space + u64::from(self.0) * 16 + u64::from(offset);
+            // SAFETY: bus 0's configuration space is mapped for ever.
+            return unsafe { (at as *const u32).read_volatile() };
+        }
+        let _ports = PORTS.lock();
+        // SAFETY: selecting a configuration register and reading it.
+        unsafe {
+            port::write_long(ADDRESS, ENABLED | self.0 | offset);
+            port::read_long(DATA)
+        }
+    }
+
+    fn write(self, offset: u32, value: u32) {
+        if let Some(space) = space() {
+            let at = space + u64::from(self.0) * 16 + u64::from(offset);
+            // SAFETY: as in `read`.
+            unsafe { (at as *mut u32).write_volatile(value) };
+            return;
+        }
+        let _ports = PORTS.lock();
+        // SAFETY: selecting a configuration register and writing it.
+        unsafe {
+            port::write_long(ADDRESS, ENABLED | self.0 | offset);
+            port::write_long(DATA, value);
+        }
+    }
+
+    fn byte(self, offset: u32) -> u8 {
+        (self.read(offset & !3) >> ((offset & 3) * 8)) as u8
+    }
+
+    /// The address behind a base address register.
+    fn base(self, number: u8) -> Option<u64> {
+        if number > 5 {
+            return None;
+        }
+        let offset = BARS + u32::from(number) * 4;
+        let low = self.read(offset);
+        let is_port = low & 1 != 0;
+        let is_wide = low & 6 == 4;
+        let high = if is_wide && number < 5 { self.read(offset + 4) } else { 0 };
+        let address = u64::from(low & !15) | u64::from(high) << 32;
+        (!is_port && address != 0).then_some(address)
+    }
+
+    /// Its capabilities, by kind.
+    fn capabilities(self) -> Vec<(u8, u32)> {
+        const MOST: usize = 48;
+        let mut found = Vec::new();
+        let mut at = u32::from(self.byte(CAPABILITIES)) & !3;
+        while at >= 0x40 && found.len() < MOST {
+            let head = self.read(at);
+            found.push((head as u8, at));
+            at = head >> 8 & 0xfc;
+        }
+        found
+    }
+}
+
+/// A device's registers.
+pub struct Pci {
+    kind: u32,
+    common: u64,
+    configuration: u64,
+    notify: u64,
+    multiplier: u32,
+}
+
+/// The virtio devices on the first bus.
+pub fn find() -> Result<Vec<Box<dyn Transport>>, Unusable> {
+    let mut found: Vec<Box<dyn Transport>> = Vec::new();
+    for device in 0..32 {
+        for function in 0..8 {
+            let function_at = Function(device << 11 | function << 8);
+            let identity = function_at.read(0);
+            if identity & 0xffff != VENDOR {
+                if function == 0 && identity == u32::MAX {
+                    break;
+                }
+            } else if let Some(device) = Pci::new(function_at, identity >> 16)? {
+                found.push(Box::new(device));
+            }
+            let many = function_at.read(HEADER) & 0x80_0000 != 0;
+            if function == 0 && !many {
+                break;
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Where a part of a device's registers is.
+fn part(function: Function, capability: u32) -> Option<u64> {
+    let base = function.base(function.byte(capability + 4))?;
+    let (offset, length) = (function.read(capability + 8), function.read(capability + 12));
+    map::device(base + u64::from(offset), u64::from(length).max(1)).ok()
+}
+
+impl Pci {
+    fn new(function: Function, number: u32) -> Result<Option<Self>, Unusable> {
+        let kind = if number >= MODERN { number - MODERN } else { function.read(SUBSYSTEM) >> 16 };
+        let [mut common, mut notify, mut configuration, mut multiplier] = [0; 4];
+        let capabilities = function.capabilities();
+        for &(_, at) in capabilities.iter().filter(|(kind, _)| *kind == VENDOR_CAPABILITY) {
+            let place = match function.byte(at + 3) {
+                1 => &mut common,
+                2 => {
+                    multiplier = u64::from(function.read(at + 16));
+                    &mut notify
+                }
+                4 => &mut configuration,
+                _ => continue,
+            };
+            if *place == 0 {
+                *place = part(function, at).unwrap_or(0);
+            }
+        }
+        if common == 0 || notify == 0 {
+            return Err(Unusable("a PCI device has only the legacy interface; take disable-legacy=on"));
+        }
+        function.write(COMMAND, function.read(COMMAND) | MEMORY_AND_MASTER);
+        let messages = capabilities.iter().find(|(kind, _)| *kind == MSIX);
+        let Some(&(_, messages)) = messages else { return Err(Unusable("a PCI device lacks MSI-X")) };
+        take_messages(function, messages).ok_or(Unusable("a PCI device's interrupts cannot be set"))?;
+        Ok(Some(Self { kind, common, configuration, notify, multiplier: multiplier as u32 }))
+    }
+
+    fn byte(&self, offset: u64) -> *mut u8 {
+        (self.common + offset) as *mut u8
+    }
+
+    fn set_half(&self, offset: u64, value: u16) {
+        // SAFETY: a register of the device's, which is mapped for ever.
+        unsafe { self.byte(offset).cast::<u16>().write_volatile(value) };
+    }
+
+    fn half(&self, offset: u64) -> u16 {
+        // SAFETY: as in `set_half`.
+        unsafe { self.byte(offset).cast::<u16>().read_volatile() }
+    }
+
+    fn set_word(&self, offset: u64, value: u32) {
+        // SAFETY: as in `set_half`.
+        unsafe { self.byte(offset).cast::<u32>().write_volatile(value) };
+    }
+
+    fn word(&self, offset: u64) -> u32 {
+        // SAFETY: as in `set_half`.
+        unsafe { self.byte(offset).cast::<u32>().read_volatile() }
+    }
+
+    fn set_long(&self, offset: u64, value: u64) {
+        self.set_word(offset, value as u32);
+        self.set_word(offset + 4, (value >> 32) as u32);
+    }
+}
+
+/// Sends the device's first interrupt message to the first CPU, and switches messages on.
+fn take_messages(function: Function, capability: u32) -> Option<()> {
+    let place = function.read(capability + 4);
+    let base = function.base((place & 7) as u8)?;
+    let table = map::device(base + u64::from(place & !7), 16).ok()?;
+    let controller = u64::from(FIRST.controller.load(core::sync::atomic::Ordering::Relaxed));
+    let message = [MESSAGES | controller << 12, u64::from(vector::DEVICE)];
+    // SAFETY: the first entry of the device's table, which is mapped for ever: address, data, not masked.
+    unsafe {
+        (table as *mut u32).write_volatile(message[0] as u32);
+        ((table + 4) as *mut u32).write_volatile(0);
+        ((table + 8) as *mut u32).write_volatile(message[1] as u32);
+        ((table + 12) as *mut u32).write_volatile(0);
+    }
+    function.write(capability, function.read(capability) & !MSIX_MASKED | MSIX_ENABLED);
+    Some(())
+}
+
+impl Transport for Pci {
+    fn kind(&self) -> u32 {
+        self.kind
+    }
+
+    fn status(&self) -> u8 {
+        // SAFETY: as in `set_half`.
+        unsafe { self.byte(common::STATUS).read_volatile() }
+    }
+
+    fn set_status(&self, status: u8) {
+        // SAFETY: as in `set_half`.
+        unsafe { self.byte(common::STATUS).write_volatile(status) };
+    }
+
+    fn features(&self) -> u64 {
+        let part = |part: u32| {
+            self.set_word(common::FEATURES_PART, part);
+            u64::from(self.word(common::FEATURES))
+        };
+        part(0) | part(1) << 32
+    }
+
+    fn accept(&self, features: u64) {
+        for part in 0..2 {
+            self.set_word(common::ACCEPTED_PART, part);
+            self.set_word(common::ACCEPTED, (features >> (32 * part)) as u32);
+        }
+    }
+
+    fn is_modern(&self) -> bool {
+        true
+    }
+
+    fn longest(&self, queue: u16) -> u16 {
+        self.set_half(common::QUEUE, queue);
+        self.half(common::QUEUE_LENGTH)
+    }
+
+    fn set_queue(&self, queue: u16, rings: Rings) {
+        self.set_half(common::CHANGE_VECTOR, NO_VECTOR);
+        self.set_half(common::QUEUE, queue);
+        self.set_half(common::QUEUE_LENGTH, rings.size);
+        self.set_half(common::QUEUE_VECTOR, 0);
+        self.set_long(common::QUEUE_DESCRIPTORS, rings.descriptors);
+        self.set_long(common::QUEUE_AVAILABLE, rings.available);
+        self.set_long(common::QUEUE_USED, rings.used);
+        self.set_half(common::QUEUE_READY, 1);
+    }
+
+    fn doorbell(&self, queue: u16) -> Doorbell {
+        self.set_half(common::QUEUE, queue);
+        let offset = u64::from(self.half(common::QUEUE_DOORBELL)) * u64::from(self.multiplier);
+        Doorbell { register: self.notify + offset, value: queue, narrow: true }
+    }
+
+    fn configuration(&self, offset: u16) -> u8 {
+        if self.configuration == 0 {
+            return 0;
+        }
+        // SAFETY: as in `set_half`.
+        unsafe { ((self.configuration + u64::from(offset)) as *const u8).read_volatile() }
+    }
+
+    fn acknowledge(&self) {}
+}
