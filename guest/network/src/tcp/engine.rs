@@ -97,8 +97,10 @@ pub struct Awake {
     pub translation: Translation,
     pub receive_size: usize,
     pub send_size: usize,
-    /// Bytes that have come and gone since it was woken.
+    /// Bytes that have come since some time not long ago.
     pub received: usize,
+    pub counted_ns: u64,
+    /// Bytes that the peer has acknowledged since it was woken.
     pub acknowledged: usize,
     /// Segments have come out of order, and nothing in order since.
     pub disordered: bool,
@@ -236,6 +238,7 @@ impl Engine {
             receive_size,
             send_size,
             received: 0,
+            counted_ns: now_ns,
             acknowledged: 0,
             disordered: false,
             state: State::Established,

@@ -20,6 +20,8 @@ use crate::output::Way;
 const SPLIT: u32 = 16;
 /// Bytes after which it counts as open.
 const OPEN: usize = 4 << 20;
+/// The shortest time over which received bytes are counted.
+const COUNT_NS: u64 = 20_000_000;
 /// When to look again for a way that there is none of.
 const UNREACHABLE_NS: u64 = 1_000_000_000;
 
@@ -161,7 +163,8 @@ fn process(
         awake.translation.outward(record, &mut reply[ETHERNET..], peer.is_ipv6());
         complete(&mut reply, record, peer.is_ipv6(), Offloads::default());
         core.output.packet(reply, peer, now_ns);
-        awake.disordered |= segment.payload > 0;
+        // Behind a hole, which the peer will fill; what it merely repeats is no hole.
+        awake.disordered |= segment.payload > 0 && before(record.expected, segment.sequence);
     }
     if segment.has(ACK) && !before(segment.acknowledged, record.unacknowledged) {
         record.peer.window = segment.window;
@@ -172,9 +175,14 @@ fn process(
         connection.waiting_ns = now_ns;
     }
     let arrived = awake.view().recv_queue().saturating_sub(unread);
-    awake.received = awake.received.saturating_add(arrived);
     if arrived > 0 {
         awake.disordered = false;
+        // A window's worth within two round trips: the window is what limits it.
+        if now_ns.saturating_sub(awake.counted_ns) > (2 * record.round_trip_ns).max(COUNT_NS) {
+            awake.counted_ns = now_ns;
+            awake.received = 0;
+        }
+        awake.received = awake.received.saturating_add(arrived);
         if awake.received > awake.receive_size && awake.receive_size < connection.settings.receive_limit {
             connection.grow_receive = true;
         }
