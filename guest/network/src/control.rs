@@ -81,6 +81,8 @@ pub struct Control {
     interface: Interface,
     sockets: SocketSet<'static>,
     lease: Option<SocketHandle>,
+    /// Addresses come from routers' advertisements.
+    automatic: bool,
     mtu: usize,
     /// Name servers: the configured ones, and the lease's.
     configured: Vec<IpAddr>,
@@ -94,10 +96,11 @@ impl Control {
     pub fn new(configuration: &Configuration, seed: u64, now_ns: u64) -> Self {
         let mtu = usize::from(configuration.mtu);
         let mut sent = VecDeque::new();
+        let automatic = configuration.version_6 == Version6::Automatic;
         let hardware = HardwareAddress::Ethernet(EthernetAddress(configuration.hardware));
         let mut config = Config::new(hardware);
         config.random_seed = seed;
-        config.slaac = configuration.version_6 == Version6::Automatic;
+        config.slaac = automatic;
         let mut wire = Wire { frame: None, sent: &mut sent, mtu };
         let mut interface = Interface::new(config, &mut wire, instant(now_ns));
         let mut sockets = SocketSet::new(Vec::new());
@@ -125,7 +128,7 @@ impl Control {
         interface.update_ip_addrs(|own| own.extend(addresses));
         let configured = configuration.name_servers.clone();
         let (leased, next_ns) = (Vec::new(), Some(now_ns));
-        Self { interface, sockets, lease, mtu, configured, leased, next_ns, sent }
+        Self { interface, sockets, lease, automatic, mtu, configured, leased, next_ns, sent }
     }
 
     /// Gives the interface a frame.
@@ -151,6 +154,11 @@ impl Control {
         // Never at once again: what is due now and was not done waits for something else.
         let later_ns = now_ns + 1_000_000_000;
         self.next_ns = next_ns.map(|next_ns| if next_ns <= now_ns { later_ns } else { next_ns });
+        if self.automatic {
+            // smoltcp takes no deadline for the earliest one where advertisements come in.
+            let soon_ns = now_ns + 5_000_000_000;
+            self.next_ns = Some(self.next_ns.map_or(soon_ns, |next_ns| next_ns.min(soon_ns)));
+        }
     }
 
     /// Adopts what the server has said, or gives up what it has taken back.
