@@ -186,7 +186,11 @@ fn bulk(name: &str, offloads: Offloads) {
     }
     let seconds = start.elapsed().as_secs_f64();
     let rate = total as f64 / seconds / 1e9;
-    println!("{name}: {rate:.2} GB/s, {} frames, {} bytes per frame", pair.frames, total as u64 / pair.frames);
+    println!(
+        "{name}: {rate:.2} GB/s, {} frames, {} bytes per frame",
+        pair.frames,
+        total as u64 / pair.frames
+    );
 }
 
 fn main() {
@@ -195,5 +199,8 @@ fn main() {
     }
     bulk("no offloads", Offloads::default());
     bulk("checksum", Offloads { checksum: true, ..Offloads::default() });
-    bulk("checksum and segmentation", Offloads { checksum: true, segmentation_4: true, segmentation_6: true });
+    bulk(
+        "checksum and segmentation",
+        Offloads { checksum: true, segmentation_4: true, segmentation_6: true },
+    );
 }

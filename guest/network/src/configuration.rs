@@ -36,9 +36,9 @@ impl Subnet {
     /// The address that means everybody on the same wire.
     pub fn broadcast(&self) -> Option<Ipv4Addr> {
         match self.address {
-            IpAddr::V4(address) if self.prefix < 31 => {
-                Some(Ipv4Addr::from_bits(address.to_bits() | u32::MAX.checked_shr(self.prefix.into()).unwrap_or(0)))
-            }
+            IpAddr::V4(address) if self.prefix < 31 => Some(Ipv4Addr::from_bits(
+                address.to_bits() | u32::MAX.checked_shr(self.prefix.into()).unwrap_or(0),
+            )),
             _ => None,
         }
     }
@@ -50,7 +50,11 @@ pub enum Version4 {
     Absent,
     /// From a server on the wire (DHCP), and kept as long as it renews the lease.
     Dynamic,
-    Static { address: Ipv4Addr, prefix: u8, gateway: Option<Ipv4Addr> },
+    Static {
+        address: Ipv4Addr,
+        prefix: u8,
+        gateway: Option<Ipv4Addr>,
+    },
 }
 
 /// Where IPv6's addresses come from, besides the link-local one.
@@ -59,7 +63,11 @@ pub enum Version6 {
     Absent,
     /// From what routers on the wire advertise (SLAAC).
     Automatic,
-    Static { address: Ipv6Addr, prefix: u8, gateway: Option<Ipv6Addr> },
+    Static {
+        address: Ipv6Addr,
+        prefix: u8,
+        gateway: Option<Ipv6Addr>,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -80,7 +88,10 @@ impl Configuration {
         let unicast = self.hardware[0] & 1 == 0 && self.hardware != [0; 6];
         let version_4 = match self.version_4 {
             Version4::Static { address, prefix, .. } => {
-                !address.is_unspecified() && !address.is_multicast() && !address.is_broadcast() && prefix <= 32
+                !address.is_unspecified()
+                    && !address.is_multicast()
+                    && !address.is_broadcast()
+                    && prefix <= 32
             }
             _ => true,
         };

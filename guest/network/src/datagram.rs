@@ -90,7 +90,13 @@ pub fn longest(destination: IpAddr) -> usize {
 
 /// The packets that carry a datagram, with room for an Ethernet header in front of each: one, or its
 /// fragments.
-pub fn packets(from: SocketAddr, to: SocketAddr, payload: &[u8], mtu: usize, identification: u32) -> Vec<Vec<u8>> {
+pub fn packets(
+    from: SocketAddr,
+    to: SocketAddr,
+    payload: &[u8],
+    mtu: usize,
+    identification: u32,
+) -> Vec<Vec<u8>> {
     let (source, destination) = (from.ip(), to.ip());
     let ip = header_length(to.is_ipv6());
     let mut packet = vec![0; ETHERNET + ip + HEADER + payload.len()];

@@ -35,7 +35,8 @@ impl Assembly {
         let piece = frame.get(packet.start..packet.end)?;
         let end = fragment.offset + piece.len();
         let ragged = fragment.more && piece.len() % 8 != 0;
-        if piece.is_empty() || ragged || end > frame::LONGEST_PACKET - header_length(packet.source.is_ipv6()) {
+        if piece.is_empty() || ragged || end > frame::LONGEST_PACKET - header_length(packet.source.is_ipv6())
+        {
             return None;
         }
         self.partials.retain(|partial| now_ns.saturating_sub(partial.begun_ns) < PATIENCE_NS);
@@ -68,7 +69,8 @@ impl Assembly {
         if pieces.iter().any(|(start, bytes)| *start == fragment.offset && bytes == piece) {
             return None;
         }
-        let overlaps = pieces.iter().any(|(start, bytes)| *start < end && fragment.offset < start + bytes.len());
+        let overlaps =
+            pieces.iter().any(|(start, bytes)| *start < end && fragment.offset < start + bytes.len());
         let past = |(start, bytes): &(usize, Vec<u8>)| start + bytes.len() > end;
         let beyond = partial.length.is_some_and(|length| end > length || !fragment.more)
             || !fragment.more && pieces.iter().any(past);

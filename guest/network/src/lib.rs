@@ -23,7 +23,6 @@ extern crate alloc;
 
 mod configuration;
 mod control;
-mod shared;
 mod datagram;
 mod deadline;
 mod event;
@@ -35,6 +34,7 @@ mod listener;
 mod neighbour;
 mod output;
 mod question;
+mod shared;
 mod slab;
 mod sockets;
 mod stack;

@@ -68,12 +68,14 @@ impl Neighbours {
     fn insert(&mut self, address: IpAddr, now_ns: u64) {
         if self.table.len() >= ENTRIES {
             let idle = |entry: &Neighbour| entry.packets.is_empty() && entry.connections.is_empty();
-            let oldest = self.table.iter().filter(|(_, entry)| idle(entry)).min_by_key(|(_, entry)| entry.since_ns);
+            let oldest =
+                self.table.iter().filter(|(_, entry)| idle(entry)).min_by_key(|(_, entry)| entry.since_ns);
             let Some(oldest) = oldest.map(|(address, _)| *address) else { return };
             self.table.remove(&oldest);
         }
         let (packets, connections) = (Vec::new(), Vec::new());
-        let entry = Neighbour { hardware: None, since_ns: now_ns, ask_ns: None, tries: 0, packets, connections };
+        let entry =
+            Neighbour { hardware: None, since_ns: now_ns, ask_ns: None, tries: 0, packets, connections };
         self.table.insert(address, entry);
     }
 

@@ -48,7 +48,14 @@ impl Question {
             && message[2] & 0x80 == 0
             && word(message, 4) == 1
             && question_end(message).is_some();
-        is_question.then(|| Self { query, port, message: message.to_vec(), asked: 0, server: None, at_ns: now_ns })
+        is_question.then(|| Self {
+            query,
+            port,
+            message: message.to_vec(),
+            asked: 0,
+            server: None,
+            at_ns: now_ns,
+        })
     }
 
     /// The next server to ask and what; `None` when all have been asked often enough.

@@ -96,7 +96,13 @@ impl Stack {
     }
 
     /// Sends bytes of a connection; with `more` the last part may wait for what follows.
-    pub fn send(&mut self, socket: Socket, bytes: &[u8], more: bool, now_ns: u64) -> Result<Option<usize>, Code> {
+    pub fn send(
+        &mut self,
+        socket: Socket,
+        bytes: &[u8],
+        more: bool,
+        now_ns: u64,
+    ) -> Result<Option<usize>, Code> {
         let mut rest = bytes;
         self.send_with(socket, more, now_ns, &mut |room| {
             let count = rest.len().min(room.len());
@@ -115,7 +121,9 @@ impl Stack {
         now_ns: u64,
         write: &mut dyn FnMut(&mut [u8]) -> usize,
     ) -> Result<Option<usize>, Code> {
-        self.with(socket, |core, connection, index| program::send(core, connection, index, more, now_ns, write))
+        self.with(socket, |core, connection, index| {
+            program::send(core, connection, index, more, now_ns, write)
+        })
     }
 
     /// Receives bytes of a connection; `Some(0)` is the end. With `peek` they stay.

@@ -9,13 +9,13 @@ use machine::Readiness;
 
 use crate::configuration::{Configuration, Subnet};
 use crate::control::Control;
-use crate::shared::Core;
 use crate::event::{Event, Notice, code};
 use crate::fragment::Assembly;
 use crate::frame::{self, Content, ETHERNET, ICMP, ICMP_6, Packet, TCP, UDP};
 use crate::link::Link;
 use crate::output::Output;
 use crate::question::Question;
+use crate::shared::Core;
 use crate::slab::{Entry, Slab};
 use crate::tcp::connection::{Connection, Owner, Phase};
 use crate::tcp::engine::Engine;
@@ -172,7 +172,9 @@ impl Stack {
         };
         let owner = self.slab.connection(index).map(|connection| connection.owner);
         let room = match owner {
-            Some(Owner::Listener(listener)) => self.slab.listener(listener).is_some_and(|found| found.has_room()),
+            Some(Owner::Listener(listener)) => {
+                self.slab.listener(listener).is_some_and(|found| found.has_room())
+            }
             _ => false,
         };
         let Some(connection) = self.slab.connection(index) else { return };
@@ -225,7 +227,9 @@ impl Stack {
 
     /// A listener's connection stands.
     fn established(&mut self, index: u32) {
-        let Some(Owner::Listener(listener)) = self.slab.connection(index).map(|found| found.owner) else { return };
+        let Some(Owner::Listener(listener)) = self.slab.connection(index).map(|found| found.owner) else {
+            return;
+        };
         if let Some(found) = self.slab.listener(listener) {
             found.forget(index);
             found.standing.push_back(index);
@@ -269,7 +273,8 @@ impl Stack {
                 }
             }
             Some(Port::Question(number)) => {
-                let answered = self.questions.get(&number).is_some_and(|found| found.is_answered_by(from, payload));
+                let answered =
+                    self.questions.get(&number).is_some_and(|found| found.is_answered_by(from, payload));
                 if answered && let Some(question) = self.questions.remove(&number) {
                     self.ports.remove(&to);
                     self.core.answer(question.query, Ok(payload.to_vec()));
@@ -277,8 +282,11 @@ impl Stack {
             }
             None => {
                 let second = now_ns / 1_000_000_000;
-                self.reports = if self.reports.0 == second { (second, self.reports.1 + 1) } else { (second, 1) };
-                if self.reports.1 <= REPORTS && let Some(report) = icmp::no_such_port(frame, packet) {
+                self.reports =
+                    if self.reports.0 == second { (second, self.reports.1 + 1) } else { (second, 1) };
+                if self.reports.1 <= REPORTS
+                    && let Some(report) = icmp::no_such_port(frame, packet)
+                {
                     self.core.output.packet(report, packet.source, now_ns);
                 }
             }
@@ -409,8 +417,12 @@ impl Stack {
             return;
         }
         let servers = self.core.output.network.name_servers.clone();
-        let due: Vec<u64> =
-            self.questions.iter().filter(|(_, found)| found.at_ns <= now_ns).map(|(number, _)| *number).collect();
+        let due: Vec<u64> = self
+            .questions
+            .iter()
+            .filter(|(_, found)| found.at_ns <= now_ns)
+            .map(|(number, _)| *number)
+            .collect();
         for number in due {
             let Some(question) = self.questions.get_mut(&number) else { continue };
             let (query, port) = (question.query, question.port);

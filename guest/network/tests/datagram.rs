@@ -22,7 +22,10 @@ fn datagrams_arrive_whatever_their_length() {
             assert_eq!(world.ready(1, server), Readiness::READ);
             let mut buffer = vec![0; 70_000];
             let stack = &mut world.sides[1].stack;
-            assert_eq!(stack.receive_from(server, &mut [0; 7], true).unwrap().map(|found| found.0), Some(length));
+            assert_eq!(
+                stack.receive_from(server, &mut [0; 7], true).unwrap().map(|found| found.0),
+                Some(length)
+            );
             let (count, from) = stack.receive_from(server, &mut buffer, false).unwrap().expect("a datagram");
             assert!(buffer[..count] == bytes, "{length} bytes to {to}");
             assert_eq!(stack.receive_from(server, &mut buffer, false), Ok(None));
@@ -30,7 +33,8 @@ fn datagrams_arrive_whatever_their_length() {
             let now_ns = world.now_ns;
             world.sides[1].stack.send_to(server, from, b"heard", now_ns).unwrap();
             world.run(SECOND_NS);
-            let (count, back) = world.sides[0].stack.receive_from(client, &mut buffer, false).unwrap().unwrap();
+            let (count, back) =
+                world.sides[0].stack.receive_from(client, &mut buffer, false).unwrap().unwrap();
             assert_eq!((&buffer[..count], back), (&b"heard"[..], to));
         }
     }
@@ -53,7 +57,8 @@ fn fragments_come_in_any_order_and_more_than_once() {
         world.run(2 * SECOND_NS);
         let mut buffer = vec![0; 30_000];
         world.sides[1].stack.receive_from(server, &mut buffer, false).unwrap().unwrap();
-        let (count, _) = world.sides[1].stack.receive_from(server, &mut buffer, false).unwrap().expect("all of it");
+        let (count, _) =
+            world.sides[1].stack.receive_from(server, &mut buffer, false).unwrap().expect("all of it");
         assert!(buffer[..count] == bytes);
     }
 }

@@ -85,7 +85,12 @@ impl Target {
                 self.connections.extend(self.stack.connect(peer, now_ns));
             }
             (1..4, Some(connection)) => {
-                let _ = self.stack.send(connection, &pattern(dice.below(20_000) as usize), dice.happens(100), now_ns);
+                let _ = self.stack.send(
+                    connection,
+                    &pattern(dice.below(20_000) as usize),
+                    dice.happens(100),
+                    now_ns,
+                );
             }
             (4..8, Some(connection)) => {
                 let peek = dice.happens(100);
@@ -163,7 +168,8 @@ fn segment(dice: &mut Dice, target: &Target) -> Vec<u8> {
     frame[48..50].copy_from_slice(&(dice.below(window + 1) as u16).to_be_bytes());
     let mut at = 54;
     while at < 54 + options {
-        let kinds: [&[u8]; 8] = [&[1], &[2, 4, 5, 0xb4], &[3, 3, 7], &[4, 2], &[2, 4, 0, 1], &[8, 10], &[0], &[5, 10]];
+        let kinds: [&[u8]; 8] =
+            [&[1], &[2, 4, 5, 0xb4], &[3, 3, 7], &[4, 2], &[2, 4, 0, 1], &[8, 10], &[0], &[5, 10]];
         for byte in kinds[dice.below(8) as usize] {
             if at < 54 + options {
                 frame[at] = if dice.happens(20) { dice.next() as u8 } else { *byte };
@@ -265,7 +271,8 @@ fn good_frames_with_a_few_bits_changed() {
             let (to, mut frame) = frames[dice.below(frames.len() as u64) as usize].clone();
             for _ in 0..dice.below(4) {
                 let at = dice.below(frame.len().min(90) as u64) as usize;
-                frame[at] = if dice.happens(500) { dice.next() as u8 } else { frame[at] ^ 1 << dice.below(8) };
+                frame[at] =
+                    if dice.happens(500) { dice.next() as u8 } else { frame[at] ^ 1 << dice.below(8) };
             }
             if dice.happens(200) {
                 frame.truncate(dice.below(frame.len() as u64 + 1) as usize);

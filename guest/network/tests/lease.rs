@@ -81,7 +81,8 @@ impl Wire {
             return self.lease(&frame[42..]);
         }
         if frame[12..14] == [8, 6] && frame[38..42] == [192, 168, 7, 1] && self.address.is_some() {
-            let mut answer = [&OWN[..], &SERVER, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 2], &SERVER, &[192, 168, 7, 1]].concat();
+            let mut answer =
+                [&OWN[..], &SERVER, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 2], &SERVER, &[192, 168, 7, 1]].concat();
             answer.extend_from_slice(&frame[22..32]);
             return Some(answer);
         }
@@ -135,7 +136,8 @@ impl Wire {
 
     /// A router's word: prefix fd77::/64, and itself for some seconds.
     fn advertisement(&self, seconds: u16) -> Vec<u8> {
-        let mut frame = [&[0x33, 0x33, 0, 0, 0, 1][..], &SERVER, &[0x86, 0xdd, 0x60, 0, 0, 0, 0, 48, 58, 255]].concat();
+        let mut frame =
+            [&[0x33, 0x33, 0, 0, 0, 1][..], &SERVER, &[0x86, 0xdd, 0x60, 0, 0, 0, 0, 48, 58, 255]].concat();
         frame.extend([0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9]);
         frame.extend([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
         let mut message = vec![134, 0, 0, 0, 64, 0];
@@ -143,7 +145,8 @@ impl Wire {
         message.extend([0; 8]);
         message.extend([3, 4, 64, 0xc0, 0, 0, 0x0e, 0x10, 0, 0, 0x0e, 0x10, 0, 0, 0, 0]);
         message.extend([0xfd, 0x77, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-        let pseudo: u32 = frame[22..54].chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
+        let pseudo: u32 =
+            frame[22..54].chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
         let checksum = sum(&message, pseudo + 58 + message.len() as u32);
         message[2..4].copy_from_slice(&checksum.to_be_bytes());
         frame.extend(message);
@@ -171,8 +174,13 @@ fn a_lease_is_taken_renewed_and_lost() {
     let connection = wire.stack.connect(([192, 168, 7, 1], 80).into(), wire.now_ns).unwrap();
     wire.address = None;
     wire.run(1000 * SECOND_NS);
-    assert_eq!((wire.stack.addresses(), wire.stack.gateways(), wire.stack.name_servers()), (&[][..], &[][..], &[][..]));
-    assert!(matches!(wire.stack.next_event(), Some(Event::Connected { socket, result: Err(_) }) if socket == connection));
+    assert_eq!(
+        (wire.stack.addresses(), wire.stack.gateways(), wire.stack.name_servers()),
+        (&[][..], &[][..], &[][..])
+    );
+    assert!(
+        matches!(wire.stack.next_event(), Some(Event::Connected { socket, result: Err(_) }) if socket == connection)
+    );
     wire.address = Some([192, 168, 7, 20]);
     wire.run(100 * SECOND_NS);
     assert_eq!(wire.stack.addresses(), [LEASED]);

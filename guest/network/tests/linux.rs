@@ -21,7 +21,8 @@ const INSIDE: &str = "EYOT_TEST_NAMESPACE";
 
 /// Runs a test of this file in a namespace of its own.
 fn in_namespace(test: &str) {
-    let possible = Command::new("unshare").args(["--net", "true"]).status().is_ok_and(|status| status.success());
+    let possible =
+        Command::new("unshare").args(["--net", "true"]).status().is_ok_and(|status| status.success());
     if !possible {
         println!("SKIPPED {test}: no network namespace can be made here");
         return;
@@ -62,8 +63,9 @@ impl Island {
         ip("link set lo up");
         ip("addr add 10.0.0.1/24 dev linux0");
         ip("-6 addr add fd00::1/64 dev linux0 nodad");
-        let wire = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_NONBLOCK, SockProtocol::EthAll)
-            .expect("a packet socket");
+        let wire =
+            socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_NONBLOCK, SockProtocol::EthAll)
+                .expect("a packet socket");
         let address = nix::ifaddrs::getifaddrs()
             .expect("interfaces")
             .filter(|interface| interface.interface_name == "eyot0")
@@ -199,7 +201,8 @@ fn serve(offloads: bool) {
         // Many, short ones.
         island.while_running(
             move || {
-                let streams: Vec<_> = (0..300).map(|_| TcpStream::connect(address).expect("connected")).collect();
+                let streams: Vec<_> =
+                    (0..300).map(|_| TcpStream::connect(address).expect("connected")).collect();
                 streams.into_iter().for_each(|stream| round_trip(stream, pattern(3000)));
             },
             |island, _| echo.act(island, listener),
@@ -208,7 +211,8 @@ fn serve(offloads: bool) {
             move || {
                 let closed = Address::new(address.ip(), 81);
                 let reset = TcpStream::connect(closed).expect_err("nobody listens").kind();
-                let probe = UdpSocket::bind(if address.is_ipv4() { "10.0.0.1:0" } else { "[fd00::1]:0" }).unwrap();
+                let probe =
+                    UdpSocket::bind(if address.is_ipv4() { "10.0.0.1:0" } else { "[fd00::1]:0" }).unwrap();
                 probe.connect(closed).unwrap();
                 probe.send(b"?").unwrap();
                 (reset, probe.recv(&mut [0; 9]).expect_err("nobody is there").kind())
@@ -324,7 +328,9 @@ fn inside_talks_in_datagrams_and_quiet_connections() {
             },
             |island, _| {
                 let mut buffer = vec![0; 66_000];
-                while let Some((count, from)) = island.stack.receive_from(datagram, &mut buffer, false).unwrap() {
+                while let Some((count, from)) =
+                    island.stack.receive_from(datagram, &mut buffer, false).unwrap()
+                {
                     let now_ns = island.now_ns();
                     island.stack.send_to(datagram, from, &buffer[..count], now_ns).unwrap();
                 }

@@ -42,7 +42,8 @@ fn sleep_is_sound_on_a_bad_wire() {
         let mut dice = Dice(seed);
         for round in 0..40 {
             let bytes = pattern(1 + dice.below(20_000) as usize);
-            let (from, sender, receiver) = if round % 2 == 0 { (0, client, server) } else { (1, server, client) };
+            let (from, sender, receiver) =
+                if round % 2 == 0 { (0, client, server) } else { (1, server, client) };
             world.transfer(from, sender, receiver, &bytes, 1000 * SECOND_NS);
             world.run(dice.below(3 * SECOND_NS));
         }

@@ -176,8 +176,14 @@ pub struct Connection {
 impl Connection {
     pub fn new(flow: Flow, phase: Phase, owner: Owner, sequence: u32, now_ns: u64) -> Self {
         let peer = Peer { maximum: 536, scale: None, selective: false, window: 0 };
-        let record =
-            Record { peer, next: sequence, unacknowledged: sequence, expected: 0, window: 0, round_trip_ns: 0 };
+        let record = Record {
+            peer,
+            next: sequence,
+            unacknowledged: sequence,
+            expected: 0,
+            window: 0,
+            round_trip_ns: 0,
+        };
         Self {
             flow,
             phase,

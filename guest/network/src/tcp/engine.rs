@@ -251,8 +251,13 @@ impl Engine {
     fn shake_hands(&mut self, awake: &mut Awake, flow: Flow, record: &Record, now_ns: u64) {
         // The peer's part, seen from it.
         let back = Flow { local: flow.peer, peer: flow.local };
-        let segment = |flags, sequence, acknowledged, window| {
-            Bare { flow: back, flags, sequence, acknowledged, window, announcement: None }
+        let segment = |flags, sequence, acknowledged, window| Bare {
+            flow: back,
+            flags,
+            sequence,
+            acknowledged,
+            window,
+            announcement: None,
         };
         let earlier_ns = now_ns.saturating_sub(record.round_trip_ns);
         let mut reply = Vec::new();

@@ -7,8 +7,8 @@ use abi::Code;
 use super::connection::{Connection, Owner, Phase, SCALE};
 use super::segment::{ACK, Announcement, Flow, KIND, RESET, SYN, Segment, before};
 use super::traffic::{Progress, finish};
-use crate::shared::Core;
 use crate::event::code;
+use crate::shared::Core;
 
 const SECOND_NS: u64 = 1_000_000_000;
 /// Tries of a SYN, and of its answer; the pause doubles each time (Linux's defaults).

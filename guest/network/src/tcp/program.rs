@@ -8,8 +8,8 @@ use super::connection::{Connection, Owner, Phase};
 use super::engine::Engine;
 use super::rest;
 use super::traffic::finish;
-use crate::shared::Core;
 use crate::event::code;
+use crate::shared::Core;
 
 const MILLISECOND_NS: u64 = 1_000_000;
 const SECOND_NS: u64 = 1000 * MILLISECOND_NS;

@@ -12,9 +12,9 @@ use super::engine::Engine;
 use super::segment::{ACK, FIN, RESET, SYN, Segment, before};
 use super::traffic::{Progress, finish, keep_unread};
 use super::{handshake, traffic};
-use crate::shared::Core;
 use crate::deadline::NEVER;
 use crate::event::code;
+use crate::shared::Core;
 
 const MILLISECOND_NS: u64 = 1_000_000;
 const SECOND_NS: u64 = 1000 * MILLISECOND_NS;
@@ -132,7 +132,11 @@ pub fn schedule(core: &mut Core, connection: &mut Connection, index: u32, now_ns
 /// Since when the peer has done nothing about what waits. A program that sets a limit means progress
 /// (TCP_USER_TIMEOUT); else any sign of life will do.
 fn silent_since_ns(connection: &Connection, user_timeout_ns: Option<u64>) -> u64 {
-    if user_timeout_ns.is_some() { connection.waiting_ns } else { connection.waiting_ns.max(connection.heard_ns) }
+    if user_timeout_ns.is_some() {
+        connection.waiting_ns
+    } else {
+        connection.waiting_ns.max(connection.heard_ns)
+    }
 }
 
 fn doze_ns(core: &Core) -> u64 {
@@ -168,7 +172,8 @@ pub fn due(core: &mut Core, connection: &mut Connection, index: u32, now_ns: u64
             }
             if core.engine.next_ns(awake, now_ns).is_some() {
                 core.touch(connection, index);
-            } else if connection.is_quiet() && now_ns >= connection.used_ns.max(connection.heard_ns) + doze_ns(core)
+            } else if connection.is_quiet()
+                && now_ns >= connection.used_ns.max(connection.heard_ns) + doze_ns(core)
             {
                 core.retire(connection, Phase::Asleep);
             } else if connection.is_quiet() {

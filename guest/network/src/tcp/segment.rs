@@ -65,7 +65,8 @@ impl Segment {
             return None;
         }
         let flags = bytes[13] & 0x3f;
-        let announcement = if flags & SYN == 0 { Announcement::default() } else { options(&bytes[HEADER..length])? };
+        let announcement =
+            if flags & SYN == 0 { Announcement::default() } else { options(&bytes[HEADER..length])? };
         let (source_port, destination_port) = (word(bytes, 0), word(bytes, 2));
         if source_port == 0 || destination_port == 0 {
             return None;
@@ -115,7 +116,9 @@ fn options(mut bytes: &[u8]) -> Option<Announcement> {
                 let length = usize::from(*rest.first()?);
                 let data = bytes.get(2..length)?;
                 match (kind, data) {
-                    (2, &[high, low]) => found.maximum = Some(u16::from_be_bytes([high, low])).filter(|size| *size > 0),
+                    (2, &[high, low]) => {
+                        found.maximum = Some(u16::from_be_bytes([high, low])).filter(|size| *size > 0)
+                    }
                     (3, &[scale]) => found.scale = Some(scale.min(14)),
                     (4, []) => found.selective = true,
                     _ => {}

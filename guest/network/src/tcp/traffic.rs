@@ -6,15 +6,13 @@ use smoltcp::socket::tcp::State;
 
 use super::connection::{Connection, Owner, Phase, Record};
 use super::engine::Awake;
-use super::segment::{
-    ACK, ACKNOWLEDGED, CHECKSUM, FIN, KIND, RESET, SYN, Segment, before,
-};
+use super::segment::{ACK, ACKNOWLEDGED, CHECKSUM, FIN, KIND, RESET, SYN, Segment, before};
 use super::{handshake, rest};
-use crate::shared::Core;
 use crate::event::code;
 use crate::frame::{self, ETHERNET, Packet, header_length, put_double, put_word};
 use crate::link::{Checksum, Link, Offloads, Segmentation, Work};
 use crate::output::Way;
+use crate::shared::Core;
 
 /// Acknowledgements that one is taken for, at most, while the congestion window opens.
 const SPLIT: u32 = 16;
@@ -225,7 +223,13 @@ fn split(
 }
 
 /// Notes what has changed at a connection's socket.
-pub fn settle(core: &mut Core, connection: &mut Connection, index: u32, cause: Option<&Segment>, now_ns: u64) {
+pub fn settle(
+    core: &mut Core,
+    connection: &mut Connection,
+    index: u32,
+    cause: Option<&Segment>,
+    now_ns: u64,
+) {
     let Phase::Awake(awake) = &mut connection.phase else { return };
     let (state, earlier) = (awake.view().state(), awake.state);
     awake.state = state;

@@ -86,32 +86,36 @@ pub fn device(mut frame: Vec<u8>, work: Work) -> Vec<Vec<u8>> {
     let whole = frame.len() - start;
     let first = u32::from_be_bytes(frame[start + 4..start + 8].try_into().unwrap());
     let count = payload.len().div_ceil(size);
-    payload.chunks(size).enumerate().map(|(number, part)| {
-        let mut segment = [&frame[..headers], part].concat();
-        let sequence = first.wrapping_add((number * size) as u32);
-        segment[start + 4..start + 8].copy_from_slice(&sequence.to_be_bytes());
-        if number + 1 < count {
-            segment[start + 13] &= !(1 | 8);
-        }
-        if cut.version_6 {
-            let length = (segment.len() - 54) as u16;
-            segment[18..20].copy_from_slice(&length.to_be_bytes());
-        } else {
-            let length = (segment.len() - 14) as u16;
-            segment[16..18].copy_from_slice(&length.to_be_bytes());
-            segment[24..26].fill(0);
-            let sum = !fold(add(0, &segment[14..34]));
-            segment[24..26].copy_from_slice(&sum.to_be_bytes());
-        }
-        // The pseudo header's sum was that of the long segment.
-        let at = start + usize::from(checksum.offset);
-        let partial = u32::from(u16::from_be_bytes(segment[at..at + 2].try_into().unwrap()));
-        let corrected = partial + (0xffff - whole as u32 % 0xffff) + (segment.len() - start) as u32;
-        segment[at..at + 2].copy_from_slice(&fold(corrected).to_be_bytes());
-        let sum = !fold(add(0, &segment[start..]));
-        segment[at..at + 2].copy_from_slice(&sum.to_be_bytes());
-        segment
-    }).collect()
+    payload
+        .chunks(size)
+        .enumerate()
+        .map(|(number, part)| {
+            let mut segment = [&frame[..headers], part].concat();
+            let sequence = first.wrapping_add((number * size) as u32);
+            segment[start + 4..start + 8].copy_from_slice(&sequence.to_be_bytes());
+            if number + 1 < count {
+                segment[start + 13] &= !(1 | 8);
+            }
+            if cut.version_6 {
+                let length = (segment.len() - 54) as u16;
+                segment[18..20].copy_from_slice(&length.to_be_bytes());
+            } else {
+                let length = (segment.len() - 14) as u16;
+                segment[16..18].copy_from_slice(&length.to_be_bytes());
+                segment[24..26].fill(0);
+                let sum = !fold(add(0, &segment[14..34]));
+                segment[24..26].copy_from_slice(&sum.to_be_bytes());
+            }
+            // The pseudo header's sum was that of the long segment.
+            let at = start + usize::from(checksum.offset);
+            let partial = u32::from(u16::from_be_bytes(segment[at..at + 2].try_into().unwrap()));
+            let corrected = partial + (0xffff - whole as u32 % 0xffff) + (segment.len() - start) as u32;
+            segment[at..at + 2].copy_from_slice(&fold(corrected).to_be_bytes());
+            let sum = !fold(add(0, &segment[start..]));
+            segment[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+            segment
+        })
+        .collect()
 }
 
 /// How bad the wire is, in thousandths.
