@@ -6,6 +6,7 @@
 
 mod elf;
 mod extended_state;
+mod frames;
 mod gate;
 mod image;
 mod message;
@@ -28,6 +29,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "script", body: elf::script, seeds: elf::lines },
     Target { name: "to_monitor", body: message::to_monitor, seeds: message::requests },
     Target { name: "to_guest", body: message::to_guest, seeds: message::replies },
+    Target { name: "frames", body: frames::receive, seeds: frames::visits },
     Target { name: "gate", body: gate::plan, seeds: gate::sites },
     Target { name: "question", body: name::question, seeds: name::questions },
     Target { name: "failure", body: name::failure, seeds: name::questions },

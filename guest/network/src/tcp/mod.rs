@@ -1,0 +1,9 @@
+//! Connections: found by their flow, driven one by one.
+
+pub mod connection;
+pub mod engine;
+pub mod handshake;
+pub mod program;
+pub mod rest;
+pub mod segment;
+pub mod traffic;

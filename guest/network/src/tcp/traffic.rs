@@ -1,0 +1,339 @@
+//! Segments of connections that stand, in both directions.
+
+use abi::Code;
+use machine::Readiness;
+use smoltcp::socket::tcp::State;
+
+use super::connection::{Connection, Owner, Phase, Record};
+use super::engine::Awake;
+use super::segment::{ACK, ACKNOWLEDGED, CHECKSUM, FIN, KIND, RESET, SYN, Segment, before};
+use super::{handshake, rest};
+use crate::event::code;
+use crate::frame::{self, ETHERNET, Packet, header_length, put_double, put_word};
+use crate::link::{Checksum, Link, Offloads, Segmentation, Work};
+use crate::output::Way;
+use crate::shared::Core;
+
+/// Acknowledgements that one is taken for, at most, while the congestion window opens.
+const SPLIT: u32 = 16;
+/// Bytes after which it counts as open.
+const OPEN: usize = 4 << 20;
+/// The shortest time over which received bytes are counted.
+const COUNT_NS: u64 = 20_000_000;
+/// When to look again for a way that there is none of.
+const UNREACHABLE_NS: u64 = 1_000_000_000;
+
+/// What a segment has brought about, besides what is noted at the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    None,
+    /// The handshake that a listener has waited for is complete.
+    Established,
+    /// The segment begins a new connection in place of this one.
+    Again,
+}
+
+/// The connection is over.
+pub fn finish(core: &mut Core, connection: &mut Connection, index: u32, error: Option<Code>) {
+    if let Phase::Closed = connection.phase {
+        return;
+    }
+    let opening = matches!(connection.phase, Phase::Opening);
+    keep_unread(connection);
+    core.retire(connection, Phase::Closed);
+    core.flows.remove(&connection.flow);
+    let news = Readiness::all() - if error.is_some() { Readiness::empty() } else { Readiness::ERROR };
+    if opening {
+        connection.connected = Some(Err(error.unwrap_or(code::TIMED_OUT)));
+        core.announce(connection, index);
+    } else {
+        connection.error = error;
+        core.tell(connection, index, news);
+    }
+}
+
+/// Saves what has been received and not been read.
+pub fn keep_unread(connection: &mut Connection) {
+    if let Phase::Awake(awake) = &mut connection.phase {
+        let socket = awake.socket();
+        while socket.recv_queue() > 0 {
+            let taken = socket.recv(|bytes| {
+                connection.leftover.extend(bytes.iter());
+                (bytes.len(), bytes.len())
+            });
+            if !matches!(taken, Ok(1..)) {
+                break;
+            }
+        }
+    }
+}
+
+/// Takes a segment for a connection.
+pub fn receive(
+    core: &mut Core,
+    connection: &mut Connection,
+    index: u32,
+    (frame, packet, segment): (&mut [u8], &Packet, &Segment),
+    room: bool,
+    now_ns: u64,
+) -> Progress {
+    let mut progress = Progress::None;
+    match connection.phase {
+        Phase::Opening => handshake::opening(core, connection, index, segment, now_ns),
+        Phase::Answering => {
+            progress = handshake::answering(core, connection, index, segment, room, now_ns);
+            let more = segment.payload > 0 || segment.has(FIN);
+            if progress == Progress::Established && more {
+                wake_for(core, connection, index, (frame, packet, segment), now_ns);
+            }
+        }
+        Phase::Asleep => wake_for(core, connection, index, (frame, packet, segment), now_ns),
+        Phase::Awake(_) => process(core, connection, index, (frame, packet, segment), now_ns),
+        Phase::Lingering => progress = rest::lingering(core, connection, segment, now_ns),
+        Phase::Closed => {}
+    }
+    progress
+}
+
+/// Answers a segment from the record, or wakes the connection for it.
+fn wake_for(
+    core: &mut Core,
+    connection: &mut Connection,
+    index: u32,
+    (frame, packet, segment): (&mut [u8], &Packet, &Segment),
+    now_ns: u64,
+) {
+    let Record { expected, next, .. } = connection.record;
+    if segment.has(RESET) {
+        if segment.sequence == expected {
+            finish(core, connection, index, Some(code::RESET));
+        } else if (segment.sequence.wrapping_sub(expected) as usize) < connection.record.room() {
+            // It may be a guess (RFC 5961).
+            core.send(connection.bare(ACK), now_ns);
+        }
+        return;
+    }
+    if segment.has(SYN) {
+        core.send(connection.bare(ACK), now_ns);
+        return;
+    }
+    if !segment.has(ACK) {
+        return;
+    }
+    connection.heard_ns = now_ns;
+    connection.tries = 0;
+    if segment.flags & KIND == ACK && segment.payload <= 1 && segment.sequence == expected.wrapping_sub(1) {
+        // The peer asks whether anybody is there.
+        core.send(connection.bare(ACK), now_ns);
+    } else if segment.payload > 0 || segment.has(FIN) {
+        rest::wake(core, connection, now_ns);
+        process(core, connection, index, (frame, packet, segment), now_ns);
+    } else if segment.sequence == expected && segment.acknowledged == next {
+        connection.record.peer.window = segment.window;
+    }
+}
+
+/// Gives a segment to the connection's socket.
+fn process(
+    core: &mut Core,
+    connection: &mut Connection,
+    index: u32,
+    (frame, packet, segment): (&mut [u8], &Packet, &Segment),
+    now_ns: u64,
+) {
+    let Phase::Awake(awake) = &mut connection.phase else { return };
+    let record = &mut connection.record;
+    let unread = awake.view().recv_queue();
+    let at = packet.start + ACKNOWLEDGED;
+    let mut fresh = 0;
+    if segment.has(ACK) {
+        let acknowledged = segment.acknowledged.wrapping_sub(record.unacknowledged);
+        if acknowledged <= record.next.wrapping_sub(record.unacknowledged) {
+            fresh = acknowledged;
+        }
+        split(core, awake, record, (frame, packet, segment), fresh, now_ns);
+        put_double(frame, at, awake.translation.inside(segment.acknowledged));
+    }
+    core.engine.receive(awake, &frame[ETHERNET..packet.end], now_ns, &mut core.reply);
+    if !core.reply.is_empty() {
+        let mut reply = core::mem::take(&mut core.reply);
+        let peer = connection.flow.peer.ip();
+        awake.translation.outward(record, &mut reply[ETHERNET..], peer.is_ipv6());
+        complete(&mut reply, record, peer.is_ipv6(), Offloads::default());
+        core.output.packet(reply, peer, now_ns);
+        // Behind a hole, which the peer will fill; what it merely repeats is no hole.
+        awake.disordered |= segment.payload > 0 && before(record.expected, segment.sequence);
+    }
+    if segment.has(ACK) && !before(segment.acknowledged, record.unacknowledged) {
+        record.peer.window = segment.window;
+    }
+    if fresh > 0 {
+        record.unacknowledged = segment.acknowledged;
+        awake.acknowledged = awake.acknowledged.saturating_add(fresh as usize);
+        connection.waiting_ns = now_ns;
+    }
+    let arrived = awake.view().recv_queue().saturating_sub(unread);
+    if arrived > 0 {
+        awake.disordered = false;
+        // A window's worth within two round trips: the window is what limits it.
+        if now_ns.saturating_sub(awake.counted_ns) > (2 * record.round_trip_ns).max(COUNT_NS) {
+            awake.counted_ns = now_ns;
+            awake.received = 0;
+        }
+        awake.received = awake.received.saturating_add(arrived);
+        if awake.received > awake.receive_size && awake.receive_size < connection.settings.receive_limit {
+            connection.grow_receive = true;
+        }
+    }
+    connection.heard_ns = now_ns;
+    connection.tries = 0;
+    if arrived > 0 && connection.owner == Owner::Nobody {
+        return rest::abort(core, connection, index, now_ns);
+    }
+    if arrived > 0 {
+        core.tell(connection, index, Readiness::READ);
+    }
+    settle(core, connection, index, Some(segment), now_ns);
+    core.touch(connection, index);
+}
+
+/// smoltcp opens its congestion window by a segment for each acknowledgement. One that stands for many
+/// segments, because the peer's or our own device has joined them, is taken apart for it (RFC 3465).
+fn split(
+    core: &mut Core,
+    awake: &mut Awake,
+    record: &Record,
+    (frame, packet, segment): (&mut [u8], &Packet, &Segment),
+    fresh: u32,
+    now_ns: u64,
+) {
+    let maximum = u32::from(record.peer.maximum);
+    let plain = segment.flags & KIND == ACK && segment.payload == 0;
+    if !plain || fresh <= maximum || awake.acknowledged > OPEN {
+        return;
+    }
+    let step = maximum.max(fresh / SPLIT);
+    let mut part = step;
+    while part < fresh {
+        let acknowledged = record.unacknowledged.wrapping_add(part);
+        put_double(frame, packet.start + ACKNOWLEDGED, awake.translation.inside(acknowledged));
+        core.engine.receive(awake, &frame[ETHERNET..packet.end], now_ns, &mut core.reply);
+        part += step;
+    }
+}
+
+/// Notes what has changed at a connection's socket.
+pub fn settle(
+    core: &mut Core,
+    connection: &mut Connection,
+    index: u32,
+    cause: Option<&Segment>,
+    now_ns: u64,
+) {
+    let Phase::Awake(awake) = &mut connection.phase else { return };
+    let (state, earlier) = (awake.view().state(), awake.state);
+    awake.state = state;
+    let free = awake.send_size - awake.view().send_queue();
+    let relieved = connection.crowded && !connection.grow_send && free >= awake.send_size / 3;
+    let ended = matches!(state, State::CloseWait | State::Closing | State::LastAck | State::TimeWait);
+    if ended && !connection.peer_ended {
+        connection.peer_ended = true;
+        if let Some(segment) = cause {
+            connection.fin = segment.sequence.wrapping_add(segment.length());
+        }
+        let over = if connection.ended { Readiness::HANGUP } else { Readiness::empty() };
+        core.tell(connection, index, Readiness::READ | Readiness::READ_END | over);
+    }
+    if relieved {
+        connection.crowded = false;
+        core.tell(connection, index, Readiness::WRITE);
+    }
+    match state {
+        State::TimeWait => rest::linger(core, connection, index, now_ns),
+        State::Closed => {
+            let error = match earlier {
+                State::LastAck if cause.is_some_and(|segment| !segment.has(RESET)) => None,
+                State::CloseWait => Some(code::PIPE),
+                _ => Some(code::RESET),
+            };
+            finish(core, connection, index, error);
+        }
+        _ => {}
+    }
+}
+
+/// Does what the device does not do with a frame, and says what it has to.
+fn complete(frame: &mut [u8], record: &Record, version_6: bool, offloads: Offloads) -> Work {
+    let ip = header_length(version_6);
+    let (header, transport) = frame[ETHERNET..].split_at_mut(ip);
+    let headers = usize::from(transport[12] >> 4) * 4;
+    let payload = transport.len() - headers;
+    let (source, destination) = frame::addresses(header, version_6);
+    put_word(transport, CHECKSUM, 0);
+    if !offloads.checksum {
+        let sum = frame::sum(source, destination, frame::TCP, transport);
+        put_word(transport, CHECKSUM, sum);
+        return Work::default();
+    }
+    let sum = frame::pseudo_sum(source, destination, frame::TCP, transport.len());
+    put_word(transport, CHECKSUM, sum);
+    let checksum = Checksum { start: (ETHERNET + ip) as u16, offset: CHECKSUM as u16 };
+    let size = record.peer.maximum;
+    let headers = (ETHERNET + ip + headers) as u16;
+    let segmentation = Segmentation { version_6, size, headers };
+    Work { checksum: Some(checksum), segmentation: (payload > usize::from(size)).then_some(segmentation) }
+}
+
+/// Sends what a connection has to send; `false` if the link has no room for it.
+pub fn flush(
+    core: &mut Core,
+    connection: &mut Connection,
+    index: u32,
+    link: &mut impl Link,
+    now_ns: u64,
+) -> bool {
+    if connection.hold_ns > now_ns {
+        rest::schedule(core, connection, index, now_ns);
+        return true;
+    }
+    connection.hold_ns = 0;
+    let peer = connection.flow.peer.ip();
+    let version_6 = peer.is_ipv6();
+    let Phase::Awake(awake) = &mut connection.phase else { return true };
+    let hardware = match core.output.way(peer, now_ns) {
+        Way::To(hardware) => hardware,
+        Way::Asking(next) => {
+            connection.stuck = true;
+            core.output.wait(next, index);
+            core.deadlines.set(&mut connection.deadline, now_ns + UNREACHABLE_NS, index);
+            return true;
+        }
+        Way::None => {
+            core.deadlines.set(&mut connection.deadline, now_ns + UNREACHABLE_NS, index);
+            return true;
+        }
+    };
+    let kind = if version_6 { frame::IPV6 } else { frame::IPV4 };
+    let (own, offloads) = (core.output.hardware, core.engine.offloads);
+    let translation = awake.translation;
+    let record = &mut connection.record;
+    let mut room = link.has_room();
+    while room {
+        let sent = core.engine.send(awake, now_ns, |length, write| {
+            link.transmit(ETHERNET + length, &mut |buffer| {
+                frame::write_ethernet(buffer, hardware, own, kind);
+                write(&mut buffer[ETHERNET..]);
+                translation.outward(record, &mut buffer[ETHERNET..], version_6);
+                complete(buffer, record, version_6, offloads)
+            });
+        });
+        if !sent {
+            break;
+        }
+        room = link.has_room();
+    }
+    settle(core, connection, index, None, now_ns);
+    rest::grow(core, connection, index, now_ns);
+    rest::schedule(core, connection, index, now_ns);
+    room
+}
