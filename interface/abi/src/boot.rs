@@ -81,10 +81,13 @@ pub enum Stream {
     Terminal(Handle),
 }
 
+/// No port has this number.
+pub const EVERY_PORT: u16 = 0;
+
 /// A port that the monitor has bound, and that listens once the program does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Published {
     pub protocol: Protocol,
-    /// The port inside the island.
+    /// The port inside the island; [`EVERY_PORT`]: each, because the island has addresses of its own.
     pub port: u16,
 }

@@ -29,7 +29,7 @@ mod socket;
 
 use alloc::vec::Vec;
 
-use abi::boot::{Boot, Published};
+use abi::boot::{Boot, EVERY_PORT, Published};
 use abi::network::Protocol;
 
 use address::Address;
@@ -60,7 +60,8 @@ impl Network {
     }
 
     fn is_published(&self, protocol: Protocol, port: u16) -> bool {
-        self.published.contains(&Published { protocol, port })
+        let every = Published { protocol, port: EVERY_PORT };
+        self.published.iter().any(|published| *published == every || *published == Published { protocol, port })
     }
 
     /// Whether an address of the island's that nobody has here may be meant as the machine's own: its

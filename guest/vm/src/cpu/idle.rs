@@ -100,7 +100,14 @@ pub fn wait(block: &Block, patience: Patience, collect: bool, events: &mut Vec<E
     let quiet = !collect || linger(block) && device::await_events();
     block.idle.store(IDLE, SeqCst);
     if quiet && block.head.kicked.load(SeqCst) == 0 {
-        if let Patience::Until(time_ns) = patience {
+        // Devices may have something due as well, which the collecting CPU sees to.
+        let due_ns = if collect { device::due_ns() } else { None };
+        let until_ns = match (patience, due_ns) {
+            (Patience::Until(time_ns), Some(due_ns)) => Some(time_ns.min(due_ns)),
+            (Patience::Until(time_ns), None) => Some(time_ns),
+            (_, due_ns) => due_ns,
+        };
+        if let Some(time_ns) = until_ns {
             let now_ns = clock::monotonic();
             if time_ns > now_ns {
                 set_alarm(block, now_ns, time_ns);

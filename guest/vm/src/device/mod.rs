@@ -4,9 +4,11 @@
 //! waits, except transfers between files and the library OS's own memory.
 
 pub mod errand;
+mod card;
 mod console;
 mod entropy;
 mod file;
+mod internet;
 mod memory;
 mod socket;
 mod start;
@@ -59,24 +61,26 @@ pub enum Arrives {
 pub fn interrupted() {
     errand::acknowledge();
     socket::acknowledge();
+    internet::acknowledge();
 }
 
 /// Adds what has happened.
 pub fn collect(events: &mut Vec<Event>) {
     errand::collect(events);
     socket::collect(events);
+    internet::collect(events);
     console::collect(events);
 }
 
 /// Wants an interrupt for whatever happens next; false if something has happened.
 pub fn await_events() -> bool {
-    let (errands, sockets) = (errand::await_next(), socket::await_next());
-    errands && sockets
+    let quiet = [errand::await_next(), socket::await_next(), internet::await_next()];
+    !quiet.contains(&false)
 }
 
 /// Whether something has happened.
 pub fn is_ready() -> bool {
-    errand::is_ready() || socket::is_ready()
+    errand::is_ready() || socket::is_ready() || internet::is_ready()
 }
 
 /// Whether something may happen any moment.
@@ -84,10 +88,16 @@ pub fn is_brisk() -> bool {
     errand::is_brisk() || socket::is_brisk()
 }
 
+/// When something is due without any device, if nothing happens before.
+pub fn due_ns() -> Option<u64> {
+    internet::due_ns()
+}
+
 /// Nobody sleeps: interrupts would only disturb.
 pub fn look_away() {
     errand::look_away();
     socket::look_away();
+    internet::look_away();
 }
 
 /// Waits a moment for a device, on behalf of who cannot go on without it; `quiet` wants an interrupt, and
@@ -126,7 +136,7 @@ pub fn shown(backing: Backing) -> Result<Shown, Code> {
             Reply::Attributes(attributes) => Ok(attributes.size),
             _ => Err(EIO),
         })?,
-        Granted::Connection(_) | Granted::Console(_) => return Err(ENODEV),
+        Granted::Connection(_) | Granted::Console(_) | Granted::Internet(_) => return Err(ENODEV),
     };
     Ok(Shown::Object { object, page: offset / PAGE, shared })
 }
@@ -165,9 +175,9 @@ fn arrives(request: &Request<'_>) -> Arrives {
     match request {
         Request::Open { at, .. } | Request::Create { at, .. } => Arrives::File { kept: is_kept(at.tree) },
         Request::Listen { .. } => Arrives::Socket(Flow::Connections),
-        Request::Datagram { .. } => Arrives::Socket(Flow::Packets { named: true }),
+        Request::Datagram { .. } => Arrives::Socket(Flow::Packets),
         Request::Connect { protocol: Protocol::Tcp, .. } => Arrives::Socket(Flow::Bytes),
-        Request::Connect { protocol: Protocol::Udp, .. } => Arrives::Socket(Flow::Packets { named: false }),
+        Request::Connect { protocol: Protocol::Udp, .. } => Arrives::Socket(Flow::Packets),
         _ => Arrives::Nothing,
     }
 }
@@ -186,6 +196,9 @@ fn connection(handle: Handle) -> Result<Arc<Connection>, Code> {
 
 impl Device for Vm {
     fn request(&self, request: Request<'_>) -> Started {
+        if let Some(started) = internet::request(&request) {
+            return started;
+        }
         if let Some(result) = here(&request) {
             return Started::Ready(result);
         }
@@ -206,8 +219,9 @@ impl Device for Vm {
         match table::get(handle)? {
             Granted::Memory(memory) => memory.read(offset, to).map(Transfer::Done),
             Granted::File(file) => file.read(offset, to),
-            Granted::Connection(connection) => connection.receive(to, false).map(|(transfer, _)| transfer),
+            Granted::Connection(connection) => connection.receive(to, false),
             Granted::Console(console) => console.read(to),
+            Granted::Internet(socket) => socket.receive(to, false),
         }
     }
 
@@ -220,6 +234,7 @@ impl Device for Vm {
             Granted::File(file) => file.write(offset, from),
             Granted::Connection(connection) => connection.send(from, false),
             Granted::Console(console) => console.write(from),
+            Granted::Internet(socket) => socket.send(from, false),
         }
     }
 
@@ -227,28 +242,47 @@ impl Device for Vm {
         if let Sink::User(ranges) = &to {
             memory::check(ranges)?;
         }
-        connection(handle)?.receive(to, peek)
+        let transfer = match table::get(handle)? {
+            Granted::Internet(socket) => socket.receive(to, peek),
+            Granted::Connection(connection) => connection.receive(to, peek),
+            _ => Err(ENOTSOCK),
+        };
+        Ok((transfer?, None))
     }
 
     fn send(&self, handle: Handle, from: Source<'_>, more: bool) -> Result<Transfer, Code> {
         if let Source::User(ranges) = &from {
             memory::check(ranges)?;
         }
-        connection(handle)?.send(from, more)
+        match table::get(handle)? {
+            Granted::Internet(socket) => socket.send(from, more),
+            Granted::Connection(connection) => connection.send(from, more),
+            _ => Err(ENOTSOCK),
+        }
     }
 
     fn accept(&self, handle: Handle) -> Result<Option<(Handle, Address)>, Code> {
+        if let Granted::Internet(socket) = table::get(handle)? {
+            return socket.accept();
+        }
         let Some((number, peer)) = connection(handle)?.accept() else { return Ok(None) };
         let accepted = Granted::Connection(Connection::open(number, Flow::Bytes));
         if table::enter(number, accepted) { Ok(Some((Handle::new(number, 0), peer))) } else { Err(EIO) }
     }
 
     fn shutdown(&self, handle: Handle, how: Shutdown) -> Result<(), Code> {
-        connection(handle)?.shutdown(how);
+        match table::get(handle)? {
+            Granted::Internet(socket) => return socket.shutdown(how),
+            Granted::Connection(connection) => connection.shutdown(how),
+            _ => return Err(ENOTSOCK),
+        }
         Ok(())
     }
 
     fn set_option(&self, handle: Handle, option: SocketOption) -> Result<(), Code> {
+        if let Granted::Internet(socket) = table::get(handle)? {
+            return socket.set_option(option);
+        }
         connection(handle)?;
         errand::set_option(handle.descriptor(), option);
         Ok(())
@@ -258,14 +292,17 @@ impl Device for Vm {
         match table::get(handle)? {
             Granted::Connection(connection) => connection.watch(handle),
             Granted::Console(console) => console.watch(handle),
+            Granted::Internet(socket) => socket.watch(handle)?,
             Granted::Memory(_) | Granted::File(_) => {}
         }
         Ok(())
     }
 
     fn close(&self, handle: Handle) {
-        if let Some(Granted::Connection(connection)) = table::forget(handle) {
-            connection.close();
+        match table::forget(handle) {
+            Some(Granted::Connection(connection)) => connection.close(),
+            Some(Granted::Internet(socket)) => socket.close(),
+            _ => {}
         }
         if handle.object() != 0 {
             let forget = Request::Forget { object: handle.object() };
@@ -285,7 +322,8 @@ fn here(request: &Request<'_>) -> Option<Result<Reply, Code>> {
         Request::MakeMemory { length } => {
             let memory = Memory::new(length);
             let attributes = memory.attributes();
-            Some(Ok(Reply::Opened { handle: table::keep(memory), attributes }))
+            let handle = table::keep(Granted::Memory(Arc::new(memory)));
+            Some(Ok(Reply::Opened { handle, attributes }))
         }
         Request::HandleAttributes { handle } => Some(Ok(Reply::Attributes(memory(handle)?.attributes()))),
         Request::HandleChange { handle, change } => {

@@ -45,8 +45,8 @@ const EMSGSIZE: Code = Code(90);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
     Bytes,
-    /// Packets, each with its length; with a header that names the peer, or without.
-    Packets { named: bool },
+    /// Packets, each with its length.
+    Packets,
     /// Nothing: connections come.
     Connections,
 }
@@ -411,10 +411,10 @@ impl Connection {
         self.state.lock().accepted.pop_front()
     }
 
-    pub fn receive(&self, to: Sink<'_>, peek: bool) -> Result<(Transfer, Option<Address>), Code> {
+    pub fn receive(&self, to: Sink<'_>, peek: bool) -> Result<Transfer, Code> {
         match self.flow {
-            Flow::Packets { named } => self.receive_packet(to, peek, named),
-            _ => Ok((self.receive_bytes(to, peek)?, None)),
+            Flow::Packets => self.receive_packet(to, peek),
+            _ => self.receive_bytes(to, peek),
         }
     }
 
@@ -439,28 +439,13 @@ impl Connection {
         state.finish(self.number, done, peek)
     }
 
-    fn receive_packet(
-        &self,
-        to: Sink<'_>,
-        peek: bool,
-        named: bool,
-    ) -> Result<(Transfer, Option<Address>), Code> {
+    fn receive_packet(&self, to: Sink<'_>, peek: bool) -> Result<Transfer, Code> {
         let mut to = user::Sink::new(to);
         let mut state = self.state.lock();
-        let Some(packet) = state.packet() else {
-            return Ok((state.nothing(&to)?, None));
-        };
-        let (peer, data) = if named {
-            let Some((peer, data)) = split_datagram(&packet) else {
-                vm::broken(format_args!("the VMM sent a datagram from nowhere"));
-            };
-            (Some(peer), data)
-        } else {
-            (None, &packet[..])
-        };
-        to.put(data).map_err(|_| EFAULT)?;
+        let Some(packet) = state.packet() else { return state.nothing(&to) };
+        to.put(&packet).map_err(|_| EFAULT)?;
         state.finish(self.number, 4 + packet.len(), peek)?;
-        Ok((Transfer::Done(data.len()), peer))
+        Ok(Transfer::Done(packet.len()))
     }
 
     pub fn send(&self, from: Source<'_>, more: bool) -> Result<Transfer, Code> {
@@ -472,7 +457,7 @@ impl Connection {
         if state.no_more_to_send {
             return Err(EPIPE);
         }
-        let whole = matches!(self.flow, Flow::Packets { .. });
+        let whole = self.flow == Flow::Packets;
         let frame = if whole { 4 } else { 0 };
         if whole && from.length() + frame > CREDIT as usize / 2 {
             return Err(EMSGSIZE);

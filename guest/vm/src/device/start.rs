@@ -1,17 +1,19 @@
 //! Finding the devices, and starting the library OS.
 
 use alloc::sync::Arc;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use abi::Handle;
-use abi::boot::{Boot, Mount, Stream};
+use abi::boot::{Boot, EVERY_PORT, Mount, Published, Stream};
+use abi::network::Protocol;
 use abi::vm::Start;
 use spin::Once;
 
 use super::file::File;
 use super::socket::{Connection, Flow};
 use super::table::{self, Granted};
-use super::{console, entropy, errand, socket, tree};
+use super::{card, console, entropy, internet, errand, socket, tree};
 use crate::boot::{self, serial};
 use crate::cpu::block::FIRST;
 use crate::cpu::{controller, trap::vector};
@@ -51,6 +53,9 @@ fn complete(boot: &mut Boot) {
     boot.memory = frame::free_bytes();
     boot.scratch = boot.memory / 2;
     boot.seed = entropy::seed();
+    boot.outgoing = true;
+    let every = |protocol| Published { protocol, port: EVERY_PORT };
+    boot.published = vec![every(Protocol::Tcp), every(Protocol::Udp)];
     serial::begin();
     controller::route(serial::LINE, vector::DEVICE, &FIRST, false);
 }
@@ -109,15 +114,17 @@ fn number(word: &str) -> Option<u64> {
 
 /// Sets a device up, if it is one that we use.
 fn take(transport: alloc::boxed::Box<dyn Transport>, line: Option<u32>) -> Result<(), Unusable> {
-    let begin = match transport.kind() {
+    let begin: fn(Device) -> Result<(), Unusable> = match transport.kind() {
         kind::FILE => errand::begin,
         kind::SOCKET => socket::begin,
+        kind::NETWORK if boot::service().is_some() => |device| internet::begin(device, entropy::seed()),
         _ => return Ok(()),
     };
+    let wanted = if transport.kind() == kind::NETWORK { card::WANTED } else { 0 };
     if let Some(line) = line {
         controller::route(line, vector::DEVICE, &FIRST, false);
     }
-    begin(Device::begin(transport, 0)?)
+    begin(Device::begin(transport, wanted)?)
 }
 
 /// Enters what is granted from the start.

@@ -8,10 +8,11 @@ use spin::RwLock;
 
 use super::console::Console;
 use super::file::File;
+use super::internet::Internet;
 use super::memory::Memory;
 use super::socket::Connection;
 
-/// Memory objects have numbers from here on.
+/// Objects of our own have numbers from here on.
 const OWN: u32 = 1 << 30;
 
 const EBADF: Code = Code(9);
@@ -23,6 +24,7 @@ pub enum Granted {
     File(Arc<File>),
     Connection(Arc<Connection>),
     Console(Arc<Console>),
+    Internet(Arc<Internet>),
 }
 
 struct Table {
@@ -33,14 +35,14 @@ struct Table {
 
 static TABLE: RwLock<Table> = RwLock::new(Table { granted: Vec::new(), own: Vec::new(), free: Vec::new() });
 
-/// Keeps a memory object.
-pub fn keep(memory: Memory) -> Handle {
+/// Keeps an object of our own.
+pub fn keep(object: Granted) -> Handle {
     let mut table = TABLE.write();
     let index = table.free.pop().unwrap_or_else(|| {
         table.own.push(None);
         table.own.len() as u32 - 1
     });
-    table.own[index as usize] = Some(Granted::Memory(Arc::new(memory)));
+    table.own[index as usize] = Some(object);
     Handle::new(OWN + index, 0)
 }
 

@@ -19,7 +19,7 @@ use machine::PAGE;
 use spin::{Mutex, Once};
 
 use super::memory::Memory;
-use super::table;
+use super::table::{self, Granted};
 use crate::memory::frame::Page;
 use crate::memory::map::physical;
 use crate::memory::object::{Absent, Content, Object};
@@ -166,7 +166,7 @@ fn open(files: &Files, at: At<'_>, access: Access) -> Result<Reply, Code> {
             let object = objects.entry(inode.number).or_insert_with(|| {
                 Arc::new(Object::file(inode.size, Box::new(Pages(inode))))
             });
-            let handle = table::keep(Memory::of(object.clone(), attributes));
+            let handle = table::keep(Granted::Memory(Arc::new(Memory::of(object.clone(), attributes))));
             Ok(Reply::Opened { handle, attributes })
         }
         _ => Err(ENXIO),

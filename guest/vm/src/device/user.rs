@@ -74,27 +74,33 @@ impl<'a> Source<'a> {
 
     /// Appends bytes from a place on.
     pub fn take(&self, start: usize, length: usize, to: &mut Vec<u8>) -> Result<(), Fault> {
-        match &self.0 {
-            machine::Source::Kernel(bytes) => to.extend_from_slice(&bytes[start..start + length]),
-            machine::Source::User(ranges) => {
-                let mut at = to.len();
-                to.resize(at + length, 0);
-                let (mut skip, mut rest) = (start as u64, length as u64);
-                for range in *ranges {
-                    if skip >= range.length {
-                        skip -= range.length;
-                        continue;
-                    }
-                    let count = (range.length - skip).min(rest);
-                    user_memory::copy_in(USER_END, range.address + skip, &mut to[at..at + count as usize])?;
-                    at += count as usize;
-                    rest -= count;
-                    skip = 0;
-                    if rest == 0 {
-                        break;
-                    }
-                }
+        let at = to.len();
+        to.resize(at + length, 0);
+        self.copy(start, &mut to[at..])
+    }
+
+    /// Copies bytes from a place on; there are as many.
+    pub fn copy(&self, start: usize, to: &mut [u8]) -> Result<(), Fault> {
+        let ranges = match &self.0 {
+            machine::Source::Kernel(bytes) => {
+                to.copy_from_slice(&bytes[start..start + to.len()]);
+                return Ok(());
             }
+            machine::Source::User(ranges) => *ranges,
+        };
+        let (mut at, mut skip) = (0, start as u64);
+        for range in ranges {
+            if at == to.len() {
+                break;
+            }
+            if skip >= range.length {
+                skip -= range.length;
+                continue;
+            }
+            let count = (range.length - skip).min((to.len() - at) as u64) as usize;
+            user_memory::copy_in(USER_END, range.address + skip, &mut to[at..at + count])?;
+            at += count;
+            skip = 0;
         }
         Ok(())
     }

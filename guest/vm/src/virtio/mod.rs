@@ -96,6 +96,10 @@ impl Device {
         self.features & feature == feature
     }
 
+    pub fn is_modern(&self) -> bool {
+        self.transport.is_modern()
+    }
+
     pub fn configuration<const N: usize>(&self, offset: u16) -> [u8; N] {
         core::array::from_fn(|at| self.transport.configuration(offset + at as u16))
     }

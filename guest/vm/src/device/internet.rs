@@ -1,0 +1,377 @@
+//! TCP/IP of our own over a network card, for machines without our monitor.
+//!
+//! The stack is one, under one lock; whoever uses it sends what that made necessary. Its addresses come from
+//! the command line (`ip=ADDRESS/PREFIX[,GATEWAY[,NAMESERVER]]`) or from a server on the wire.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::net::{IpAddr, Ipv4Addr};
+
+use abi::network::{Address, DATAGRAM_HEADER, Protocol, Shutdown, SocketOption, datagram_header, split_datagram};
+use abi::request::{Reply, Request};
+use abi::{Code, Handle};
+use machine::{Event, Sink, Source, Started, Ticket, Transfer};
+use network::{Configuration, Query, Socket, Stack, Version4, Version6};
+use spin::{Mutex, Once};
+
+use super::card::Card;
+use super::table::{self, Granted};
+use super::{errand, user};
+use crate::boot;
+use crate::cpu::clock;
+use crate::memory::EFAULT;
+use crate::virtio::{Device, Unusable};
+
+/// Bytes of the longest datagram, with the header that names its peer.
+const DATAGRAM_MOST: usize = DATAGRAM_HEADER + 65_535;
+const MTU: u16 = 1500;
+
+const EMSGSIZE: Code = Code(90);
+const EINVAL: Code = Code(22);
+
+struct Network {
+    stack: Stack,
+    card: Card,
+    /// Handles of sockets that are watched.
+    watched: BTreeMap<u64, Handle>,
+    /// Connections and questions that have no answer yet.
+    connecting: BTreeMap<u64, Ticket>,
+    asking: BTreeMap<u64, Ticket>,
+    /// When the stack is to be looked at, if nothing comes before.
+    due_ns: Option<u64>,
+    events: Vec<Event>,
+}
+
+static NETWORK: Once<Mutex<Network>> = Once::new();
+
+/// What kind of socket a handle names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Listener,
+    Stream,
+    /// Packets carry a header that names the peer.
+    Datagrams,
+    /// Packets from and to one peer.
+    Connected,
+}
+
+/// A socket.
+pub struct Internet {
+    socket: Socket,
+    kind: Kind,
+}
+
+/// Takes a card over.
+pub fn begin(device: Device, seed: [u8; 32]) -> Result<(), Unusable> {
+    let card = Card::new(device)?;
+    let (version_4, name_servers) = addresses();
+    let configuration = Configuration {
+        hardware: card.hardware(),
+        mtu: MTU,
+        offloads: card.offloads(),
+        version_4,
+        version_6: Version6::Automatic,
+        name_servers,
+    };
+    let stack = Stack::new(&configuration, seed, clock::monotonic());
+    let stack = stack.map_err(|_| Unusable("its network is configured in an impossible way"))?;
+    let network = Network {
+        stack,
+        card,
+        watched: BTreeMap::new(),
+        connecting: BTreeMap::new(),
+        asking: BTreeMap::new(),
+        due_ns: None,
+        events: Vec::new(),
+    };
+    NETWORK.call_once(|| Mutex::new(network)).lock().go_on();
+    Ok(())
+}
+
+/// What the command line says of our address.
+fn addresses() -> (Version4, Vec<IpAddr>) {
+    let mut words = boot::command_line().split(|byte| *byte == b' ');
+    let told = words.find_map(|word| word.strip_prefix(b"ip=")).and_then(|word| core::str::from_utf8(word).ok());
+    let Some(told) = told.filter(|told| *told != "dhcp") else { return (Version4::Dynamic, Vec::new()) };
+    let mut parts = told.split(',');
+    let address = parts.next().and_then(|part| part.split_once('/'));
+    let Some((Ok(address), Ok(prefix))) =
+        address.map(|(address, prefix)| (address.parse::<Ipv4Addr>(), prefix.parse::<u8>()))
+    else {
+        boot::fatal("ip= on the command line is not ADDRESS/PREFIX[,GATEWAY[,NAMESERVER]] or dhcp");
+    };
+    let gateway = parts.next().and_then(|part| part.parse().ok());
+    (Version4::Static { address, prefix, gateway }, parts.filter_map(|part| part.parse().ok()).collect())
+}
+
+impl Network {
+    /// Takes what has arrived, does what is due, and sends what there is to send.
+    fn go_on(&mut self) {
+        let now_ns = clock::monotonic();
+        let Self { stack, card, .. } = self;
+        card.receive(&mut |frame, verified| stack.deliver(frame, verified, now_ns));
+        self.send(now_ns);
+    }
+
+    fn send(&mut self, now_ns: u64) {
+        self.due_ns = self.stack.poll(now_ns, &mut self.card);
+        self.card.tell();
+        while let Some(event) = self.stack.next_event() {
+            self.event(event);
+        }
+    }
+
+    fn event(&mut self, event: network::Event) {
+        match event {
+            network::Event::Ready { socket, readiness } => {
+                if let Some(handle) = self.watched.get(&socket.0) {
+                    self.events.push(Event::Ready { handle: *handle, readiness });
+                }
+            }
+            network::Event::Connected { socket, result } => {
+                let Some(ticket) = self.connecting.remove(&socket.0) else { return };
+                let result = result.and_then(|()| grant(&mut self.stack, socket, Kind::Stream));
+                self.events.push(Event::Completed { ticket, result });
+            }
+            network::Event::Resolved { query, result } => {
+                let Some(ticket) = self.asking.remove(&query.0) else { return };
+                self.events.push(Event::Completed { ticket, result: result.map(Reply::Bytes) });
+            }
+        }
+    }
+}
+
+/// Enters a socket into the table.
+fn grant(stack: &mut Stack, socket: Socket, kind: Kind) -> Result<Reply, Code> {
+    let (local, peer) = stack.names(socket)?;
+    let handle = table::keep(Granted::Internet(Arc::new(Internet { socket, kind })));
+    Ok(Reply::Socket { handle, local, peer })
+}
+
+/// Answers a request that is about the network, if there is one.
+pub fn request(request: &Request<'_>) -> Option<Started> {
+    let network = NETWORK.get()?;
+    let mut network = network.lock();
+    let now_ns = clock::monotonic();
+    let ready = |result| Some(Started::Ready(result));
+    match *request {
+        Request::Listen { port, backlog } => {
+            let listening = network.stack.listen(port, backlog);
+            ready(listening.and_then(|socket| grant(&mut network.stack, socket, Kind::Listener)))
+        }
+        Request::Datagram { port } => {
+            let bound = network.stack.bind(port);
+            ready(bound.and_then(|socket| grant(&mut network.stack, socket, Kind::Datagrams)))
+        }
+        Request::Connect { protocol: Protocol::Udp, destination } => {
+            let bound = network.stack.bind(0).and_then(|socket| {
+                network.stack.connect_datagram(socket, Some(destination))?;
+                grant(&mut network.stack, socket, Kind::Connected)
+            });
+            ready(bound)
+        }
+        Request::Connect { protocol: Protocol::Tcp, destination } => {
+            match network.stack.connect(destination, now_ns) {
+                Ok(socket) => {
+                    let ticket = errand::ticket();
+                    network.connecting.insert(socket.0, ticket);
+                    network.send(now_ns);
+                    Some(Started::Later(ticket))
+                }
+                Err(code) => ready(Err(code)),
+            }
+        }
+        Request::Resolve { message } => match network.stack.resolve(message, now_ns) {
+            Ok(Query(number)) => {
+                let ticket = errand::ticket();
+                network.asking.insert(number, ticket);
+                network.send(now_ns);
+                Some(Started::Later(ticket))
+            }
+            Err(code) => ready(Err(code)),
+        },
+        _ => None,
+    }
+}
+
+fn network() -> spin::MutexGuard<'static, Network> {
+    NETWORK.get().expect("invariant: sockets exist only with a card").lock()
+}
+
+impl Internet {
+    pub fn watch(&self, handle: Handle) -> Result<(), Code> {
+        let mut network = network();
+        network.watched.insert(self.socket.0, handle);
+        let readiness = network.stack.readiness(self.socket)?;
+        if !readiness.is_empty() {
+            network.events.push(Event::Ready { handle, readiness });
+        }
+        Ok(())
+    }
+
+    pub fn receive(&self, to: Sink<'_>, peek: bool) -> Result<Transfer, Code> {
+        let mut to = user::Sink::new(to);
+        let mut network = network();
+        let now_ns = clock::monotonic();
+        let received = match self.kind {
+            Kind::Listener => return Err(EINVAL),
+            Kind::Stream if to.room() == 0 => return Ok(Transfer::Done(0)),
+            Kind::Stream if peek => {
+                let mut bytes = vec![0; to.room().min(64 << 10) as usize];
+                let count = network.stack.receive(self.socket, &mut bytes, true, now_ns)?;
+                count.map(|count| to.put(&bytes[..count])).transpose().map_err(|_| EFAULT)?
+            }
+            Kind::Stream => {
+                let mut fault = false;
+                let count = network.stack.receive_with(self.socket, now_ns, &mut |bytes| match to.put(bytes) {
+                    Ok(count) => count,
+                    Err(_) => {
+                        fault = true;
+                        0
+                    }
+                })?;
+                match count {
+                    Some(0) if fault => return Err(EFAULT),
+                    count => count,
+                }
+            }
+            Kind::Datagrams | Kind::Connected => {
+                let mut bytes = vec![0; DATAGRAM_MOST];
+                let header = if self.kind == Kind::Datagrams { DATAGRAM_HEADER } else { 0 };
+                let received = network.stack.receive_from(self.socket, &mut bytes[header..], peek)?;
+                match received {
+                    Some((length, from)) => {
+                        bytes[..header].copy_from_slice(&datagram_header(from)[..header]);
+                        to.put(&bytes[..header + length]).map_err(|_| EFAULT)?;
+                        Some(header + length)
+                    }
+                    None => None,
+                }
+            }
+        };
+        if !peek {
+            // What was read makes room that the peer should know of.
+            network.send(now_ns);
+        }
+        Ok(received.map_or(Transfer::NotReady, Transfer::Done))
+    }
+
+    pub fn send(&self, from: Source<'_>, more: bool) -> Result<Transfer, Code> {
+        let from = user::Source::new(from);
+        let mut network = network();
+        let now_ns = clock::monotonic();
+        let sent = match self.kind {
+            Kind::Listener => return Err(EINVAL),
+            Kind::Stream => {
+                let (mut taken, mut fault) = (0, false);
+                let total = from.length();
+                let sent = network.stack.send_with(self.socket, more, now_ns, &mut |room| {
+                    let count = room.len().min(total - taken);
+                    if from.copy(taken, &mut room[..count]).is_err() {
+                        fault = true;
+                        return 0;
+                    }
+                    taken += count;
+                    count
+                })?;
+                match sent {
+                    Some(0) | None if fault => return Err(EFAULT),
+                    Some(0) if total > 0 => None,
+                    sent => sent,
+                }
+            }
+            Kind::Datagrams | Kind::Connected => {
+                if from.length() > DATAGRAM_MOST {
+                    return Err(EMSGSIZE);
+                }
+                let mut bytes = vec![0; from.length()];
+                from.copy(0, &mut bytes).map_err(|_| EFAULT)?;
+                let length = bytes.len();
+                let sent = if self.kind == Kind::Connected {
+                    let (_, peer) = network.stack.names(self.socket)?;
+                    network.stack.send_to(self.socket, peer.ok_or(EINVAL)?, &bytes, now_ns)?
+                } else {
+                    let (to, data) = split_datagram(&bytes).ok_or(EINVAL)?;
+                    network.stack.send_to(self.socket, to, data, now_ns)?
+                };
+                sent.map(|_| length)
+            }
+        };
+        network.send(now_ns);
+        Ok(sent.map_or(Transfer::NotReady, Transfer::Done))
+    }
+
+    pub fn accept(&self) -> Result<Option<(Handle, Address)>, Code> {
+        let mut network = network();
+        let Some((socket, peer)) = network.stack.accept(self.socket)? else { return Ok(None) };
+        let accepted = Internet { socket, kind: Kind::Stream };
+        Ok(Some((table::keep(Granted::Internet(Arc::new(accepted))), peer)))
+    }
+
+    pub fn shutdown(&self, how: Shutdown) -> Result<(), Code> {
+        let mut network = network();
+        let now_ns = clock::monotonic();
+        network.stack.shutdown(self.socket, how, now_ns)?;
+        network.send(now_ns);
+        Ok(())
+    }
+
+    pub fn set_option(&self, option: SocketOption) -> Result<(), Code> {
+        let mut network = network();
+        let now_ns = clock::monotonic();
+        network.stack.set_option(self.socket, option, now_ns)?;
+        network.send(now_ns);
+        Ok(())
+    }
+
+    pub fn close(&self) {
+        let mut network = network();
+        let now_ns = clock::monotonic();
+        network.watched.remove(&self.socket.0);
+        network.stack.close(self.socket, now_ns);
+        network.send(now_ns);
+    }
+}
+
+/// Adds what has happened.
+pub fn collect(events: &mut Vec<Event>) {
+    let Some(network) = NETWORK.get() else { return };
+    let mut network = network.lock();
+    let due = network.due_ns.is_some_and(|due_ns| due_ns <= clock::monotonic());
+    if due || network.card.is_ready() {
+        network.go_on();
+    }
+    events.append(&mut network.events);
+}
+
+/// When something is due, if nothing happens before.
+pub fn due_ns() -> Option<u64> {
+    NETWORK.get().and_then(|network| network.lock().due_ns)
+}
+
+pub fn is_ready() -> bool {
+    NETWORK.get().is_some_and(|network| network.lock().card.is_ready())
+}
+
+/// Wants an interrupt for what arrives next; false if something has.
+pub fn await_next() -> bool {
+    let Some(network) = NETWORK.get() else { return true };
+    let mut network = network.lock();
+    network.card.reclaim();
+    network.card.await_next() && network.events.is_empty()
+}
+
+pub fn look_away() {
+    if let Some(network) = NETWORK.get() {
+        network.lock().card.look_away();
+    }
+}
+
+pub fn acknowledge() {
+    if let Some(network) = NETWORK.get() {
+        network.lock().card.acknowledge();
+    }
+}
+
