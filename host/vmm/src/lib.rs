@@ -7,11 +7,22 @@
 //! judged; nothing a guest does ends in a panic.
 
 mod boot;
+mod bus;
+mod channel;
 mod cpu;
+mod descriptor;
+mod device;
 mod error;
+mod host;
 mod image;
 mod machine;
 mod memory;
+mod outside;
+mod pool;
+mod run;
+mod serve;
+mod transport;
 
 pub use error::Error;
 pub use machine::{End, Machine, Settings};
+pub use run::{RunSettings, run};

@@ -1,0 +1,1 @@
+//! The file device, with a driver of a few lines.

@@ -1,0 +1,1 @@
+//! The socket device, with a driver of a few lines.
