@@ -21,6 +21,8 @@ mod outside;
 mod pool;
 mod run;
 mod serve;
+#[cfg(test)]
+mod testing;
 mod transport;
 
 pub use error::Error;
