@@ -11,9 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use abi::MESSAGE_MAX;
 use abi::message::{MessageError, ToGuest, ToMonitor, decode, encode};
 use rustix::io::Errno;
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg, send,
-};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg, send};
 
 /// Our end.
 pub struct Channel {

@@ -68,7 +68,12 @@ impl Outside {
     /// Hears of a bell.
     pub fn hear(&self, bell: &EventFd, number: u32) -> Result<(), Errno> {
         // Nobody reads the counter: every ring is a change.
-        epoll::add(&self.epoll, host::counter(bell), Whom::Bell(number).data(), EventFlags::IN | EventFlags::ET)
+        epoll::add(
+            &self.epoll,
+            host::counter(bell),
+            Whom::Bell(number).data(),
+            EventFlags::IN | EventFlags::ET,
+        )
     }
 
     /// Is told of every change of a connection's readiness.

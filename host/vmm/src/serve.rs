@@ -67,12 +67,7 @@ pub struct Loop {
 }
 
 impl Loop {
-    pub fn new(
-        outside: Outside,
-        file: Plugged<File>,
-        socket: Plugged<Socket>,
-        ends: Receiver<End>,
-    ) -> Self {
+    pub fn new(outside: Outside, file: Plugged<File>, socket: Plugged<Socket>, ends: Receiver<End>) -> Self {
         Self { outside, file, socket, ends, events: Vec::with_capacity(EVENTS), farewell: None }
     }
 
@@ -103,9 +98,9 @@ impl Loop {
     /// Does everything that can be done now; whether that was anything.
     pub fn turn(&mut self) -> bool {
         // What is asked of files was asked after what was sent before it.
-        let mut done = self.file.port.look();
-        done |= self.socket.port.look();
-        done |= self.socket.process(&mut self.outside);
+        self.file.port.look();
+        self.socket.port.look();
+        let mut done = self.socket.process(&mut self.outside);
         done |= self.file.process(&mut self.outside);
         self.socket.device.release(&mut self.outside);
         self.say_farewell();

@@ -93,7 +93,8 @@ impl Driver {
             let zeros = vec![0; RINGS as usize];
             self.memory.write_slice(&zeros, GuestAddress(at)).unwrap();
             self.write(0x38, size.into());
-            for (register, value) in [(0x80, queue.descriptors), (0x90, queue.available), (0xa0, queue.used)] {
+            for (register, value) in [(0x80, queue.descriptors), (0x90, queue.available), (0xa0, queue.used)]
+            {
                 self.write(register, value as u32);
                 self.write(register + 4, (value >> 32) as u32);
             }
@@ -225,7 +226,8 @@ impl Rig {
         file.attach(&file_port);
         let socket = Socket::new();
         let socket_port = plugged(socket.description());
-        let drivers = (Driver::new(&file_port, &memory, 1 << 20, 2), Driver::new(&socket_port, &memory, 16 << 20, 3));
+        let drivers =
+            (Driver::new(&file_port, &memory, 1 << 20, 2), Driver::new(&socket_port, &memory, 16 << 20, 3));
         let (ends, receiver) = channel();
         let (file, socket) = (Plugged::new(file, file_port), Plugged::new(socket, socket_port));
         let turns = Loop::new(outside, file, socket, receiver);
@@ -258,7 +260,8 @@ impl Rig {
     pub fn heard(&mut self) -> Vec<u8> {
         let mut buffer = vec![0; abi::MESSAGE_MAX];
         let socket = self.monitor.try_clone().unwrap();
-        let length = self.until(|_| recv(&socket, &mut buffer[..], RecvFlags::DONTWAIT).ok().map(|(length, _)| length));
+        let length = self
+            .until(|_| recv(&socket, &mut buffer[..], RecvFlags::DONTWAIT).ok().map(|(length, _)| length));
         buffer.truncate(length);
         buffer
     }
@@ -291,4 +294,10 @@ impl Random {
     pub fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
+}
+
+/// A pipe whose ends do not wait.
+pub fn pipe() -> (OwnedFd, OwnedFd) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    (reader.into(), writer.into())
 }

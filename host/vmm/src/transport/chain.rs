@@ -77,7 +77,9 @@ impl Parts {
     pub fn read(&self, to: &mut [u8]) -> usize {
         self.copy(to.len(), |part, done| {
             // SAFETY: the part is mapped, `copy` keeps within both.
-            unsafe { part.iov_base.cast::<u8>().copy_to_nonoverlapping(to[done..].as_mut_ptr(), part.iov_len) }
+            unsafe {
+                part.iov_base.cast::<u8>().copy_to_nonoverlapping(to[done..].as_mut_ptr(), part.iov_len)
+            }
         })
     }
 
@@ -85,7 +87,9 @@ impl Parts {
     pub fn write(&self, from: &[u8]) -> usize {
         self.copy(from.len(), |part, done| {
             // SAFETY: as in `read`.
-            unsafe { part.iov_base.cast::<u8>().copy_from_nonoverlapping(from[done..].as_ptr(), part.iov_len) }
+            unsafe {
+                part.iov_base.cast::<u8>().copy_from_nonoverlapping(from[done..].as_ptr(), part.iov_len)
+            }
         })
     }
 
@@ -131,7 +135,8 @@ impl Chain {
             if descriptor.len() == 0 {
                 continue;
             }
-            let slice = memory.get_slice(descriptor.addr(), descriptor.len() as usize).map_err(|_| Malformed)?;
+            let slice =
+                memory.get_slice(descriptor.addr(), descriptor.len() as usize).map_err(|_| Malformed)?;
             to.push(&slice);
             if !descriptor.is_write_only() && !writable.list.is_empty() {
                 return Err(Malformed);

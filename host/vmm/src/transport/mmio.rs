@@ -181,7 +181,8 @@ impl Port {
 
 fn set_queue(state: &mut State, offset: u64, value: u32) {
     let number = state.registers.queue as usize;
-    let (Some(layout), Some(ring)) = (state.registers.layouts.get_mut(number), state.rings.get_mut(number)) else {
+    let (Some(layout), Some(ring)) = (state.registers.layouts.get_mut(number), state.rings.get_mut(number))
+    else {
         return;
     };
     if offset == 0x44 && value == 0 {

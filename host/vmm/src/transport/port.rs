@@ -62,7 +62,11 @@ impl Ticket {
 }
 
 impl Port {
-    pub fn new(description: Description, memory: &Arc<Memory>, call: &Arc<EventFd>) -> std::io::Result<Arc<Self>> {
+    pub fn new(
+        description: Description,
+        memory: &Arc<Memory>,
+        call: &Arc<EventFd>,
+    ) -> std::io::Result<Arc<Self>> {
         let counter = || EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK);
         let rings = description.queues.iter().map(|most| Ring::new(*most, memory)).collect();
         let doorbells = description.queues.iter().map(|_| counter()).collect::<Result<_, _>>()?;
@@ -117,16 +121,12 @@ impl Port {
     }
 
     /// Notes what is available in all queues.
-    pub fn look(&self) -> bool {
-        let mut state = self.lock();
-        if !state.active {
-            return false;
+    pub fn look(&self) {
+        let state = &mut *self.lock();
+        if state.active {
+            let looked = state.rings.iter_mut().try_for_each(Ring::look);
+            self.settle(state, looked.map(|()| false));
         }
-        let mut any = Ok(false);
-        for ring in &mut state.rings {
-            any = any.and_then(|any| Ok(ring.look()? | any));
-        }
-        if any.is_err() { self.settle(&mut state, any) } else { any.unwrap_or(false) }
     }
 
     /// Runs the device on everything that is available, or was at the last look.

@@ -69,7 +69,8 @@ impl Ring {
             && self.queue.try_set_avail_ring_address(address(layout.available)).is_ok()
             && self.queue.try_set_used_ring_address(address(layout.used)).is_ok();
         self.queue.set_ready(true);
-        let ends = [layout.descriptors, layout.available, layout.used].map(|start| start.checked_add(1 << 20));
+        let ends =
+            [layout.descriptors, layout.available, layout.used].map(|start| start.checked_add(1 << 20));
         if !laid || ends.contains(&None) || layout.available == 0 || !self.queue.is_valid(&*self.memory) {
             self.queue.set_ready(false);
             return;
@@ -93,14 +94,12 @@ impl Ring {
     }
 
     /// Notes what is available now: [`Ring::pop`] takes no more than that until the next look.
-    pub fn look(&mut self) -> Result<bool, Broken> {
-        if !self.is_ready() {
-            return Ok(false);
+    pub fn look(&mut self) -> Result<(), Broken> {
+        if self.is_ready() {
+            let index = self.queue.avail_idx(&*self.memory, Ordering::Acquire);
+            self.seen = Some(self.check(index)?.0);
         }
-        let index = self.queue.avail_idx(&*self.memory, Ordering::Acquire);
-        let index = self.check(index)?.0;
-        self.seen = Some(index);
-        Ok(index != self.queue.next_avail())
+        Ok(())
     }
 
     /// The next chain. One that is malformed is used at once, with nothing in it.

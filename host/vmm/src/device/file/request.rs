@@ -117,7 +117,12 @@ fn operation(header: &[u8; fuse::IN], mut from: Parts, to: &Parts) -> Result<Ope
             }
             from.truncate(size);
             let room = room.min(to.length().saturating_sub(fuse::OUT + fuse::IOCTL_OUT));
-            Ok(Operation::Control { handle: word(&own, 0), command: half(&own, 12), data: from.to_vec(), room })
+            Ok(Operation::Control {
+                handle: word(&own, 0),
+                command: half(&own, 12),
+                data: from.to_vec(),
+                room,
+            })
         }
         _ => Err(Errno::NOSYS),
     }

@@ -141,10 +141,12 @@ fn data_moves_straight() {
 fn the_monitor_answers_with_descriptors() {
     let mut rig = Rig::new(vec![]);
     let request = Request::MakeMemory { length: 5 };
-    let asked = rig.file.push(ERRANDS, &[&control(0, command::REQUEST, &encode(&request).unwrap(), 200)], &[300]);
+    let asked =
+        rig.file.push(ERRANDS, &[&control(0, command::REQUEST, &encode(&request).unwrap(), 200)], &[300]);
     // Another one meanwhile, which is answered first.
     let connect = Request::Connect { protocol: Protocol::Tcp, destination: ([1, 2, 3, 4], 5).into() };
-    let other = rig.file.push(ERRANDS, &[&control(0, command::REQUEST, &encode(&connect).unwrap(), 200)], &[300]);
+    let other =
+        rig.file.push(ERRANDS, &[&control(0, command::REQUEST, &encode(&connect).unwrap(), 200)], &[300]);
     let heard = rig.heard();
     let ToMonitor::Request { ticket: first, request } = decode(&heard).unwrap() else { panic!() };
     assert!(matches!(request, Request::MakeMemory { length: 5 }));
@@ -154,13 +156,17 @@ fn the_monitor_answers_with_descriptors() {
     let reply = Reply::Socket { handle: Handle::new(u32::MAX, 8), local, peer: None };
     rig.say(&ToGuest::Reply { ticket: second, result: Ok(reply) }, Some(&near));
     let (error, body) = rig.take(other, &[300]);
-    let Ok(Ok(Reply::Socket { handle, .. })) = decode::<Result<Reply, Code>>(&body[fuse::IOCTL_OUT..]) else { panic!() };
+    let Ok(Ok(Reply::Socket { handle, .. })) = decode::<Result<Reply, Code>>(&body[fuse::IOCTL_OUT..]) else {
+        panic!()
+    };
     assert_eq!((error, handle.object()), (0, 8));
     assert_eq!(rig.turns.outside.table.get(handle.descriptor().into()).unwrap().kind, Kind::Socket);
     let reply = Reply::Opened { handle: Handle::new(u32::MAX, 7), attributes: Attributes::default() };
     rig.say(&ToGuest::Reply { ticket: first, result: Ok(reply) }, Some(&file(b"hello").into()));
     let body = rig.take(asked, &[300]).1;
-    let Ok(Ok(Reply::Opened { handle, .. })) = decode::<Result<Reply, Code>>(&body[fuse::IOCTL_OUT..]) else { panic!() };
+    let Ok(Ok(Reply::Opened { handle, .. })) = decode::<Result<Reply, Code>>(&body[fuse::IOCTL_OUT..]) else {
+        panic!()
+    };
     let own = [handle.descriptor().into(), 0, 10, 0, 0];
     assert_eq!(rig.ask(&[&input(fuse::READ, &own, &[])], &[26]).1, b"hello");
     // Options reach sockets only.
@@ -182,7 +188,10 @@ fn what_does_not_fit_is_given_back() {
     rig.say(&ToGuest::Reply { ticket, result: Ok(reply) }, Some(&file(b"").into()));
     assert_eq!(rig.take(asked, &[300]).0, -7);
     let heard = rig.heard();
-    assert!(matches!(decode(&heard), Ok(ToMonitor::Request { ticket: 0, request: Request::Forget { object: 7 } })));
+    assert!(matches!(
+        decode(&heard),
+        Ok(ToMonitor::Request { ticket: 0, request: Request::Forget { object: 7 } })
+    ));
     assert!(rig.turns.outside.table.get(FIRST).is_err());
     // Quiet requests are answered at once; nonsense is refused.
     let say = encode(&Request::Say { text: "hello" }).unwrap();
@@ -296,8 +305,14 @@ fn nothing_random_makes_it_panic_or_hang() {
                 for _ in 0..random.below(6) {
                     let index = random.below(256) as u16;
                     let address = [random.below(MEMORY), random.next(), MEMORY - random.below(64)];
-                    let length = [random.below(5000) as u32, random.next() as u32, 0][random.below(3) as usize];
-                    let words = (address[random.below(3) as usize], length, random.below(8) as u16, random.below(300) as u16);
+                    let length =
+                        [random.below(5000) as u32, random.next() as u32, 0][random.below(3) as usize];
+                    let words = (
+                        address[random.below(3) as usize],
+                        length,
+                        random.below(8) as u16,
+                        random.below(300) as u16,
+                    );
                     rig.file.descriptor(ERRANDS, index, words);
                 }
                 rig.file.offer(ERRANDS, random.below(257) as u16);
@@ -322,7 +337,11 @@ fn nothing_random_makes_it_panic_or_hang() {
                     bytes[at] = random.next() as u8;
                 }
                 let cut = random.below(bytes.len() as u64) as usize;
-                rig.file.push(ERRANDS, &[&bytes[..cut], &bytes[cut..]], &[random.below(40) as usize, random.below(9000) as usize]);
+                rig.file.push(
+                    ERRANDS,
+                    &[&bytes[..cut], &bytes[cut..]],
+                    &[random.below(40) as usize, random.below(9000) as usize],
+                );
             }
         }
         rig.turns.turn();

@@ -70,7 +70,13 @@ pub fn write(granted: &Granted, from: &Parts, offset: i64) -> Moved {
 }
 
 /// The rest of a transfer, on a thread that may wait: bytes in all.
-pub fn finish(granted: &Granted, mut parts: Parts, offset: i64, done: usize, write: bool) -> Result<usize, Errno> {
+pub fn finish(
+    granted: &Granted,
+    mut parts: Parts,
+    offset: i64,
+    done: usize,
+    write: bool,
+) -> Result<usize, Errno> {
     parts.skip(done);
     let transfer = if write { host::write } else { host::read };
     loop {

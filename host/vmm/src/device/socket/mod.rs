@@ -206,9 +206,9 @@ impl Socket {
         if self.offered.remove(&listener).is_none_or(|offered| offered == 0) {
             return;
         }
-        let is_offered =
-            |each: &&Connection| each.stage == Stage::Offered && each.listener == listener;
-        let offered: Vec<u32> = self.connections.values().filter(is_offered).map(|each| each.number).collect();
+        let is_offered = |each: &&Connection| each.stage == Stage::Offered && each.listener == listener;
+        let offered: Vec<u32> =
+            self.connections.values().filter(is_offered).map(|each| each.number).collect();
         for number in offered {
             self.abort(number, outside);
         }
@@ -232,7 +232,9 @@ impl Socket {
                     self.connections.insert(accepted, connection);
                     self.enlist(accepted);
                 }
-                Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => return self.short.push(number),
+                Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                    return self.short.push(number);
+                }
                 Err(Errno::AGAIN) => listener.readable = false,
                 // It does not listen any more.
                 Err(_) => listener.read_over = true,
@@ -319,7 +321,12 @@ fn shut(connection: &mut Connection, flags: u32) {
 
 impl Device for Socket {
     fn description(&self) -> Description {
-        Description { id: ID, features: 0, configuration: vsock::GUEST.to_le_bytes().to_vec(), queues: QUEUES }
+        Description {
+            id: ID,
+            features: 0,
+            configuration: vsock::GUEST.to_le_bytes().to_vec(),
+            queues: QUEUES,
+        }
     }
 
     fn activate(&mut self, _features: u64, _generation: u64, outside: &mut Outside) {

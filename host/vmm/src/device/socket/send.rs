@@ -28,11 +28,8 @@ pub fn take(connection: &mut Connection, data: Parts, more: bool) {
         connection.waiting.extend(data.to_vec());
         return flush(connection);
     }
-    let done = if connection.waiting.is_empty() && connection.writable {
-        pass(connection, &data, more)
-    } else {
-        0
-    };
+    let done =
+        if connection.waiting.is_empty() && connection.writable { pass(connection, &data, more) } else { 0 };
     if connection.write_over {
         return connection.forward(length);
     }
