@@ -20,7 +20,8 @@ const PAGE: u64 = 4096;
 
 /// Writes everything; the address of the start information.
 pub fn write(memory: &Memory, image_end: u64, command_line: &str, module: &[u8]) -> Result<u64, Error> {
-    let put = |bytes: &[u8], at: u64| memory.write_slice(bytes, GuestAddress(at)).map_err(|_| Error::TooSmall);
+    let put =
+        |bytes: &[u8], at: u64| memory.write_slice(bytes, GuestAddress(at)).map_err(|_| Error::TooSmall);
     if command_line.len() >= COMMAND_LINE_MOST {
         return Err(Error::TooSmall);
     }

@@ -1,17 +1,18 @@
 //! Virtual CPUs: how the first starts, and what leads out of them.
 
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use abi::vm::Direct;
-use kvm_bindings::{
-    CpuId, Msrs, kvm_dtable, kvm_msr_entry, kvm_regs, kvm_segment, kvm_xcr, kvm_xcrs,
-};
+use kvm_bindings::{CpuId, Msrs, kvm_dtable, kvm_msr_entry, kvm_regs, kvm_segment, kvm_xcr, kvm_xcrs};
 use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
+use vmm_sys_util::eventfd::EventFd;
 
 use crate::Error;
+use crate::bus::Bus;
 use crate::error::refused;
 use crate::machine::End;
+use crate::memory::Memory;
 
 /// What the kernel's own first instructions would set (guest/vm/src/boot/entry.rs).
 const CR0: u64 = 0x8005_0033;
@@ -28,6 +29,8 @@ const MSR_SFMASK: u32 = 0xc000_0084;
 const SERIAL: u16 = 0x3f8;
 const SERIAL_STATUS: u16 = SERIAL + 5;
 const ROOM: u8 = 0x20;
+
+const STACK: usize = 128 * 1024;
 
 /// A virtual CPU that does not run yet.
 pub struct Cpu {
@@ -91,7 +94,12 @@ impl Cpu {
         self.fd.set_regs(&general).map_err(refused("registers"))
     }
 
-    fn run(&mut self) -> End {
+    /// Ticks of the time-stamp counter in a millisecond, if they are known.
+    pub fn kilohertz(&self) -> Option<u64> {
+        self.fd.get_tsc_khz().ok().filter(|kilohertz| *kilohertz > 0).map(u64::from)
+    }
+
+    fn run(&mut self, bus: &Bus) -> End {
         loop {
             match self.fd.run() {
                 Ok(VcpuExit::IoOut(SERIAL, bytes)) => {
@@ -101,9 +109,9 @@ impl Cpu {
                 Ok(VcpuExit::IoIn(SERIAL_STATUS, bytes)) => bytes.fill(ROOM),
                 Ok(VcpuExit::IoIn(_, bytes)) => bytes.fill(0xff),
                 Ok(VcpuExit::IoOut(..)) => {}
-                Ok(VcpuExit::MmioRead(_, bytes)) => bytes.fill(0xff),
-                Ok(VcpuExit::MmioWrite(..)) => {}
-                Ok(VcpuExit::Shutdown) => return End::Reset,
+                Ok(VcpuExit::MmioRead(address, bytes)) => bus.read(address, bytes),
+                Ok(VcpuExit::MmioWrite(address, bytes)) => bus.write(address, bytes),
+                Ok(VcpuExit::Shutdown | VcpuExit::Hlt) => return End::Reset,
                 Ok(exit) => {
                     let what = format!("{exit:?}");
                     let registers = self.fd.get_regs();
@@ -132,16 +140,28 @@ fn segment(selector: u16, type_: u8, long: bool) -> kvm_segment {
     }
 }
 
-/// Runs all of a machine's CPUs until one ends it.
-pub fn run(cpus: Vec<Cpu>) -> Result<End, Error> {
-    let (sender, ends) = mpsc::channel();
+/// What a CPU's thread keeps alive: devices' registers, the machine, its memory.
+type Kept = Arc<(Bus, Arc<VmFd>, Arc<Memory>)>;
+
+/// Starts all of a machine's CPUs, each on a thread of its own. Secondary ones wait in their interrupt
+/// controllers until the first wakes them.
+pub fn start(
+    cpus: Vec<Cpu>,
+    kept: &Kept,
+    sender: &mpsc::Sender<End>,
+    call: Option<&Arc<EventFd>>,
+) -> Result<(), Error> {
     for (number, mut cpu) in cpus.into_iter().enumerate() {
-        let sender = sender.clone();
+        let (sender, kept, call) = (sender.clone(), kept.clone(), call.cloned());
         let body = move || {
-            let _ = sender.send(cpu.run());
+            // Whoever waited for the end is gone only when all is over.
+            let _ = sender.send(cpu.run(&kept.0));
+            if let Some(call) = call {
+                let _ = call.write(1);
+            }
         };
-        thread::Builder::new().name(format!("cpu {number}")).spawn(body).map_err(Error::Thread)?;
+        let builder = thread::Builder::new().name(format!("cpu {number}")).stack_size(STACK);
+        builder.spawn(body).map_err(Error::Thread)?;
     }
-    drop(sender);
-    Ok(ends.recv().unwrap_or(End::Reset))
+    Ok(())
 }

@@ -13,8 +13,18 @@ pub enum Error {
     Image(&'static str),
     #[error("the guest's memory is too small for what it is to boot")]
     TooSmall,
-    #[error("a thread for a CPU cannot be made: {0}")]
+    #[error("a thread cannot be made: {0}")]
     Thread(std::io::Error),
+    #[error("a descriptor cannot be made: {0}")]
+    Descriptor(#[from] std::io::Error),
+    #[error("what the machine is to run cannot be read: {0}")]
+    Start(&'static str),
+}
+
+impl From<rustix::io::Errno> for Error {
+    fn from(error: rustix::io::Errno) -> Self {
+        Self::Descriptor(error.into())
+    }
 }
 
 /// Names the call that KVM refused.

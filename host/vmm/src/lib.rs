@@ -7,14 +7,24 @@
 //! judged; nothing a guest does ends in a panic.
 
 mod boot;
+mod bus;
+mod channel;
 mod cpu;
+mod descriptor;
+mod device;
 mod error;
+mod host;
 mod image;
 mod machine;
 mod memory;
+mod outside;
+mod pool;
+mod run;
+mod serve;
+#[cfg(test)]
+mod testing;
+mod transport;
 
 pub use error::Error;
 pub use machine::{End, Machine, Settings};
-
-pub struct RunSettings<'a> { pub kernel: &'a [u8], pub control: u32, pub start: u32, pub device: u32, pub granted: std::ops::Range<u32> }
-pub fn run(_: &RunSettings<'_>) -> u8 { 125 }
+pub use run::{RunSettings, run};

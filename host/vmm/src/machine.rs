@@ -1,14 +1,18 @@
-//! A virtual machine: memory, interrupt controllers, CPUs.
+//! A virtual machine: memory, interrupt controllers, CPUs, devices' registers.
 
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
 
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::{Kvm, VmFd};
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
+use vmm_sys_util::eventfd::EventFd;
 
+use crate::bus::Bus;
 use crate::cpu::{self, Cpu};
 use crate::error::refused;
 use crate::memory::{self, Memory};
+use crate::transport::Port;
 use crate::{Error, boot, image};
 
 /// What is wanted.
@@ -24,8 +28,9 @@ pub struct Settings<'a> {
 /// A machine that has not started.
 pub struct Machine {
     vm: Arc<VmFd>,
-    memory: Memory,
+    memory: Arc<Memory>,
     cpus: Vec<Cpu>,
+    bus: Bus,
 }
 
 /// How a machine ends.
@@ -35,13 +40,22 @@ pub enum End {
     Reset,
     /// KVM cannot go on with it.
     Failed(String),
+    /// The monitor is gone.
+    Gone,
 }
 
 impl Machine {
     pub fn new(kvm: &Kvm, settings: &Settings<'_>) -> Result<Self, Error> {
+        let mut machine = Self::bare(kvm, settings.memory, settings.cpus)?;
+        machine.load(settings.image, settings.command_line, settings.module)?;
+        Ok(machine)
+    }
+
+    /// A machine whose memory is empty.
+    pub fn bare(kvm: &Kvm, memory: u64, cpus: u16) -> Result<Self, Error> {
         let vm = kvm.create_vm().map_err(refused("a virtual machine"))?;
         vm.create_irq_chip().map_err(refused("interrupt controllers"))?;
-        let memory = memory::make(settings.memory)?;
+        let memory = memory::make(memory)?;
         for (slot, region) in memory.iter().enumerate() {
             let described = kvm_userspace_memory_region {
                 slot: slot as u32,
@@ -53,21 +67,45 @@ impl Machine {
             // SAFETY: the mapping lives as long as `memory`, which the machine keeps beside the VM.
             unsafe { vm.set_user_memory_region(described) }.map_err(refused("the guest's memory"))?;
         }
-        let (direct, end) = image::load(&memory, settings.image)?;
-        let information = boot::write(&memory, end, settings.command_line, settings.module)?;
         let cpuid = kvm.get_supported_cpuid(kvm_bindings::KVM_MAX_CPUID_ENTRIES).map_err(refused("CPUID"))?;
-        let cpus = (0..settings.cpus).map(|number| Cpu::new(&vm, number, &cpuid)).collect::<Result<Vec<_>, _>>()?;
-        if let Some(first) = cpus.first() {
-            first.start(&direct, information)?;
-        }
-        Ok(Self { vm: Arc::new(vm), memory, cpus })
+        let cpus = (0..cpus).map(|number| Cpu::new(&vm, number, &cpuid)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { vm: Arc::new(vm), memory: Arc::new(memory), cpus, bus: Bus::default() })
     }
 
-    /// Runs until it ends.
+    /// Loads a kernel, and puts the first CPU at its first function.
+    pub fn load(&mut self, image: &[u8], command_line: &str, module: &[u8]) -> Result<(), Error> {
+        let (direct, end) = image::load(&self.memory, image)?;
+        let information = boot::write(&self.memory, end, command_line, module)?;
+        if let Some(first) = self.cpus.first() {
+            first.start(&direct, information)?;
+        }
+        Ok(())
+    }
+
+    pub fn memory(&self) -> &Arc<Memory> {
+        &self.memory
+    }
+
+    /// Ticks of the time-stamp counter in a millisecond, if they are known.
+    pub fn kilohertz(&self) -> Option<u64> {
+        self.cpus.first().and_then(Cpu::kilohertz)
+    }
+
+    /// Plugs a device in.
+    pub fn plug(&mut self, port: Arc<Port>) -> Result<(), Error> {
+        self.bus.plug(&self.vm, port)
+    }
+
+    /// Starts the CPUs. The first of them that ends says how, and calls. The machine lives on in the threads.
+    pub fn start(self, call: Option<Arc<EventFd>>) -> Result<Receiver<End>, Error> {
+        let Self { vm, memory, cpus, bus } = self;
+        let (sender, ends) = channel();
+        cpu::start(cpus, &Arc::new((bus, vm, memory)), &sender, call.as_ref())?;
+        Ok(ends)
+    }
+
+    /// Runs until it ends, without anybody to serve devices.
     pub fn run(self) -> Result<End, Error> {
-        let Self { vm, memory, cpus } = self;
-        let end = cpu::run(cpus)?;
-        drop((vm, memory));
-        Ok(end)
+        Ok(self.start(None)?.recv().unwrap_or(End::Reset))
     }
 }

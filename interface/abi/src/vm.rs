@@ -121,7 +121,14 @@ pub mod fuse {
 /// datagram socket carries packets with their header ([`crate::network::DATAGRAM_HEADER`]). A listening
 /// socket carries nothing; when the VMM has accepted a connection as number M, it asks to be connected from
 /// port M to the port of the listening socket, with the peer's address as payload of that request (as long
-/// as a datagram header). The guest accepts by an answer from that port and bytes flow.
+/// as a datagram header). The guest accepts by an answer from port M to port M, or refuses by a reset of the
+/// same; bytes flow between these ports.
+///
+/// A shutdown of one direction is shutdown(2). One packet that shuts both closes the descriptor as soon as
+/// everything that was sent before it is out, and so does a release; a reset by the guest closes it at once,
+/// as if unread data had been thrown away (shutdown(2) of both directions is two packets). The VMM answers
+/// neither and sends nothing more from that port; the number is given again only after all others. A reset
+/// by the VMM leaves the number to the guest until it closes it.
 pub mod vsock {
     pub const HOST: u64 = 2;
     pub const GUEST: u64 = 3;

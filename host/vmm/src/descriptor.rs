@@ -1,0 +1,121 @@
+//! What was granted, by number: the descriptors this process holds in the guest's stead.
+//!
+//! Invariants: a number means the same descriptor until it is closed, and is given again only after all
+//! others, so that what was under way for a closed one never meets another. Numbers are not the kernel's:
+//! those that the process needs for itself have none.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use abi::pico::descriptor::FIRST_FREE;
+use rustix::fs::{FileType, OFlags, fcntl_getfl, fcntl_setfl, fstat};
+use rustix::io::Errno;
+use rustix::net::SocketType;
+use rustix::net::sockopt::{socket_acceptconn, socket_type};
+
+/// Numbers end here.
+const END: u32 = 1 << 20;
+
+/// What is known of a descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Read and written at offsets; never polled.
+    File,
+    /// A pipe or a terminal: bytes, and no socket.
+    Stream,
+    /// A connected stream socket.
+    Socket,
+    /// A socket of packets without connections: an empty packet is one.
+    Datagram,
+    /// One end of a pair of sequenced packets: an empty packet is its end.
+    Packets,
+    /// Connections come.
+    Listener,
+}
+
+/// A descriptor.
+#[derive(Clone, Debug)]
+pub struct Granted {
+    pub file: Arc<OwnedFd>,
+    pub kind: Kind,
+}
+
+/// All descriptors.
+pub struct Table {
+    granted: HashMap<u32, Granted>,
+    next: u32,
+}
+
+impl Table {
+    /// A table with what was granted from the start.
+    pub fn new(granted: impl IntoIterator<Item = OwnedFd>) -> Self {
+        let mut table = Self { granted: HashMap::new(), next: FIRST_FREE };
+        for file in granted {
+            let kind = Kind::of(&file);
+            // There are three or four.
+            table.granted.insert(table.next, Granted { file: Arc::new(file), kind });
+            table.next += 1;
+        }
+        table
+    }
+
+    pub fn get(&self, number: u64) -> Result<&Granted, Errno> {
+        u32::try_from(number).ok().and_then(|number| self.granted.get(&number)).ok_or(Errno::BADF)
+    }
+
+    /// Keeps a descriptor under a new number.
+    pub fn keep(&mut self, file: OwnedFd, kind: Kind) -> Result<u32, Errno> {
+        if self.granted.len() >= (END - FIRST_FREE) as usize {
+            return Err(Errno::NFILE);
+        }
+        while self.granted.contains_key(&self.next) {
+            self.advance();
+        }
+        let number = self.next;
+        self.advance();
+        self.granted.insert(number, Granted { file: Arc::new(file), kind });
+        Ok(number)
+    }
+
+    fn advance(&mut self) {
+        self.next = if self.next + 1 < END { self.next + 1 } else { FIRST_FREE };
+    }
+
+    /// Lets go of a descriptor. It is closed when nobody uses it any more.
+    pub fn forget(&mut self, number: u32) -> Option<Granted> {
+        self.granted.remove(&number)
+    }
+}
+
+impl Kind {
+    /// What an inherited descriptor is; one that could make us wait is made not to.
+    fn of(file: &OwnedFd) -> Self {
+        let kind = match fstat(file).map(|found| FileType::from_raw_mode(found.st_mode)) {
+            Ok(FileType::Fifo | FileType::CharacterDevice) => Self::Stream,
+            Ok(FileType::Socket) => match (socket_type(file), socket_acceptconn(file)) {
+                (_, Ok(true)) => Self::Listener,
+                (Ok(SocketType::DGRAM), _) => Self::Datagram,
+                (Ok(SocketType::SEQPACKET), _) => Self::Packets,
+                _ => Self::Socket,
+            },
+            _ => return Self::File,
+        };
+        if let Ok(flags) = fcntl_getfl(file)
+            && !flags.contains(OFlags::NONBLOCK)
+        {
+            // What cannot be changed stays as it was granted.
+            let _ = fcntl_setfl(file, flags | OFlags::NONBLOCK);
+        }
+        kind
+    }
+
+    pub fn is_socket(self) -> bool {
+        !matches!(self, Self::File | Self::Stream)
+    }
+
+    /// Whether packets are framed by their length.
+    pub fn is_framed(self) -> bool {
+        matches!(self, Self::Datagram | Self::Packets)
+    }
+}

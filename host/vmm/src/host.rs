@@ -1,0 +1,85 @@
+//! System calls on descriptors that no safe wrapper offers: those whose memory is the guest's, and options.
+//!
+//! Nothing here waits unless it says so.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use abi::network::SocketOption;
+use rustix::io::Errno;
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::transport::Parts;
+
+/// What the own position of a file is to a call.
+pub const OWN: i64 = -1;
+
+fn outcome(result: isize) -> Result<usize, Errno> {
+    usize::try_from(result).map_err(|_| last())
+}
+
+fn last() -> Errno {
+    Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
+
+/// An event counter's descriptor.
+pub fn counter(counter: &EventFd) -> BorrowedFd<'_> {
+    // SAFETY: the counter owns the descriptor, and is borrowed for as long.
+    unsafe { BorrowedFd::borrow_raw(counter.as_raw_fd()) }
+}
+
+/// Reads into the parts; with RWF_NOWAIT nothing that would wait for a disk.
+pub fn read(file: impl AsFd, to: &Parts, offset: i64, flags: i32) -> Result<usize, Errno> {
+    let (file, list) = (file.as_fd().as_raw_fd(), to.list());
+    // SAFETY: the parts are mapped as long as `to` lives, and are nobody's references.
+    outcome(unsafe { libc::preadv2(file, list.as_ptr(), list.len() as i32, offset, flags) })
+}
+
+/// Writes from the parts; as `read`.
+pub fn write(file: impl AsFd, from: &Parts, offset: i64, flags: i32) -> Result<usize, Errno> {
+    let (file, list) = (file.as_fd().as_raw_fd(), from.list());
+    // SAFETY: as in `read`.
+    outcome(unsafe { libc::pwritev2(file, list.as_ptr(), list.len() as i32, offset, flags) })
+}
+
+/// Sends the parts on a connected socket; `more` holds the last segment back for what follows.
+pub fn send(socket: impl AsFd, from: &Parts, more: bool) -> Result<usize, Errno> {
+    let list = from.list();
+    // SAFETY: all zeros are a header without anything.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_iov = list.as_ptr().cast_mut();
+    header.msg_iovlen = list.len();
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | if more { libc::MSG_MORE } else { 0 };
+    // SAFETY: as in `read`; the kernel does not write through the list.
+    outcome(unsafe { libc::sendmsg(socket.as_fd().as_raw_fd(), &header, flags) })
+}
+
+/// Sets an option; numbers of socket(7) and tcp(7).
+pub fn set_option(socket: impl AsFd, option: SocketOption) -> Result<(), Errno> {
+    const TCP: i32 = libc::IPPROTO_TCP;
+    const SOCKET: i32 = libc::SOL_SOCKET;
+    let (level, name, value) = match option {
+        SocketOption::NoDelay(on) => (TCP, libc::TCP_NODELAY, u32::from(on)),
+        SocketOption::Cork(on) => (TCP, libc::TCP_CORK, u32::from(on)),
+        SocketOption::KeepIdle(seconds) => (TCP, libc::TCP_KEEPIDLE, seconds),
+        SocketOption::KeepInterval(seconds) => (TCP, libc::TCP_KEEPINTVL, seconds),
+        SocketOption::KeepCount(count) => (TCP, libc::TCP_KEEPCNT, count),
+        SocketOption::QuickAck(on) => (TCP, libc::TCP_QUICKACK, u32::from(on)),
+        SocketOption::UserTimeout(milliseconds) => (TCP, libc::TCP_USER_TIMEOUT, milliseconds),
+        SocketOption::SendBuffer(bytes) => (SOCKET, libc::SO_SNDBUF, bytes),
+        SocketOption::ReceiveBuffer(bytes) => (SOCKET, libc::SO_RCVBUF, bytes),
+        SocketOption::KeepAlive(on) => (SOCKET, libc::SO_KEEPALIVE, u32::from(on)),
+        SocketOption::Linger(seconds) => {
+            let value = [u32::from(seconds.is_some()), seconds.unwrap_or(0).into()];
+            return set(socket.as_fd(), SOCKET, libc::SO_LINGER, &value);
+        }
+    };
+    set(socket.as_fd(), level, name, &[value])
+}
+
+fn set(socket: BorrowedFd<'_>, level: i32, name: i32, value: &[u32]) -> Result<(), Errno> {
+    let length = size_of_val(value) as libc::socklen_t;
+    // SAFETY: the kernel reads the value.
+    let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, value.as_ptr().cast(), length) };
+    outcome(result as isize).map(drop)
+}

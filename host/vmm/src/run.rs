@@ -1,0 +1,162 @@
+//! The whole process: from what the monitor has left it with to the machine's end.
+
+use std::fs;
+use std::io::{Read, Seek};
+use std::ops::Range;
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use abi::exit::Exit;
+use abi::vm::Start;
+use kvm_ioctls::Kvm;
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+
+use crate::Error;
+use crate::bus::Bus;
+use crate::channel::Channel;
+use crate::descriptor::Table;
+use crate::device::file::File;
+use crate::device::socket::Socket;
+use crate::machine::{End, Machine};
+use crate::memory::Memory;
+use crate::outside::Outside;
+use crate::pool::Pool;
+use crate::serve::{Loop, Plugged};
+use crate::transport::{Device, Port};
+
+/// What the process has been given: a kernel, and descriptors by number, which it takes over.
+pub struct RunSettings<'a> {
+    pub kernel: &'a [u8],
+    /// The sequenced-packet socket to the monitor.
+    pub control: u32,
+    /// A file with the encoded [`Start`], whose times are filled in here.
+    pub start: u32,
+    /// /dev/kvm.
+    pub device: u32,
+    /// What was granted; the guest knows it by the same numbers.
+    pub granted: Range<u32>,
+}
+
+/// Exit statuses of the process.
+const RESET: u8 = 0;
+const FAILED: u8 = 1;
+
+/// Memory is mapped in pieces of this size, and a kernel needs some.
+const LARGE_PAGE: u64 = 2 << 20;
+const LEAST: u64 = 64 << 20;
+
+/// Bells: the devices' own, and a CPU's call.
+const CALL: u32 = 0;
+
+/// Runs a machine to its end; the process's exit status.
+pub fn run(settings: &RunSettings<'_>) -> u8 {
+    let take = |number: u32| {
+        // SAFETY: the caller hands the numbers over, each to one owner; nothing else in this process uses them.
+        unsafe { OwnedFd::from_raw_fd(number as i32) }
+    };
+    let given = Given {
+        kernel: settings.kernel,
+        control: take(settings.control),
+        start: take(settings.start),
+        device: take(settings.device),
+        granted: settings.granted.clone().map(take).collect(),
+    };
+    match given.run() {
+        End::Reset | End::Gone => RESET,
+        End::Failed(message) => {
+            eprintln!("eyot: the virtual machine failed: {message}");
+            FAILED
+        }
+    }
+}
+
+/// The same, owned.
+struct Given<'a> {
+    kernel: &'a [u8],
+    control: OwnedFd,
+    start: OwnedFd,
+    device: OwnedFd,
+    granted: Vec<OwnedFd>,
+}
+
+impl Given<'_> {
+    /// Runs the machine. The monitor is told of one that cannot be made.
+    fn run(self) -> End {
+        let Self { kernel, control, start, device, granted } = self;
+        let mut outside = match Outside::new(Table::new(granted), Channel::new(control)) {
+            Ok(outside) => outside,
+            Err(error) => return End::Failed(error.to_string()),
+        };
+        match assemble(kernel, start, device, &outside) {
+            Ok((machine, file, socket, call)) => match machine.start(Some(call)) {
+                Ok(ends) => Loop::new(outside, file, socket, ends).run(),
+                Err(error) => fail(&mut outside, &error),
+            },
+            Err(error) => fail(&mut outside, &error),
+        }
+    }
+}
+
+fn fail(outside: &mut Outside, error: &Error) -> End {
+    let message = error.to_string();
+    outside.last_word = Some(Exit::Broken { message: message.clone() });
+    outside.say_last_word();
+    End::Failed(message)
+}
+
+type Assembled = (Machine, Plugged<File>, Plugged<Socket>, Arc<EventFd>);
+
+fn assemble(kernel: &[u8], start: OwnedFd, device: OwnedFd, outside: &Outside) -> Result<Assembled, Error> {
+    let mut start = read(start)?;
+    // SAFETY: the number is this process's, and given up by its owner.
+    let kvm = unsafe { Kvm::from_raw_fd(device.into_raw_fd()) };
+    let length = start.boot.memory.max(LEAST).next_multiple_of(LARGE_PAGE);
+    let mut machine = Machine::bare(&kvm, length, start.boot.cpus.max(1))?;
+    start.kilohertz = machine.kilohertz();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    start.realtime_ns = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
+    // A start is longer than a message where a service has many arguments.
+    let module = postcard::to_allocvec(&start).map_err(|_| Error::Start("it cannot be encoded"))?;
+    let call = Arc::new(EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK)?);
+    outside.hear(&call, CALL)?;
+    let memory = machine.memory().clone();
+    let mut plug = Plug { machine: &mut machine, memory, call: &call, outside, devices: 0 };
+    let mut file = plug.plug(File::new(Pool::new()?))?;
+    let port = file.port.clone();
+    file.device.attach(&port);
+    let socket = plug.plug(Socket::new())?;
+    let devices = plug.devices;
+    machine.load(kernel, &Bus::command_line(devices), &module)?;
+    Ok((machine, file, socket, call))
+}
+
+/// Devices are plugged in one after the other.
+struct Plug<'a> {
+    machine: &'a mut Machine,
+    memory: Arc<Memory>,
+    call: &'a Arc<EventFd>,
+    outside: &'a Outside,
+    devices: usize,
+}
+
+impl Plug<'_> {
+    fn plug<D: Device>(&mut self, device: D) -> Result<Plugged<D>, Error> {
+        let port = Port::new(device.description(), &self.memory, self.call)?;
+        self.machine.plug(port.clone())?;
+        self.devices += 1;
+        for bell in &port.doorbells {
+            self.outside.hear(bell, self.devices as u32)?;
+        }
+        Ok(Plugged::new(device, port))
+    }
+}
+
+fn read(start: OwnedFd) -> Result<Start, Error> {
+    let mut file = fs::File::from(start);
+    let mut bytes = Vec::new();
+    // The position is shared with whoever wrote it.
+    file.rewind()?;
+    file.read_to_end(&mut bytes)?;
+    postcard::from_bytes(&bytes).map_err(|_| Error::Start("it is malformed"))
+}

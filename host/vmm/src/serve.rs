@@ -1,0 +1,193 @@
+//! The loop: one thread that runs all devices.
+//!
+//! While events follow each other closely it looks for the next before it sleeps, and the guest need not ring
+//! meanwhile: to be woken, and to leave the guest for a bell, both take longer than most answers. Invariants:
+//! nothing here waits but the wait; what the guest sent before it asked for a file's end, an option or its own
+//! end is sent before that is done.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use abi::exit::Exit;
+use abi::message::ToMonitor;
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, Event, EventFlags};
+
+use crate::device::file::File;
+use crate::device::socket::Socket;
+use crate::machine::End;
+use crate::outside::{Outside, Whom};
+use crate::transport::{Device, Port};
+
+/// Events that follow each other within this time are a conversation.
+const BRISK: Duration = Duration::from_micros(200);
+/// How long the next one is looked for.
+const LINGER: Duration = Duration::from_micros(50);
+/// How long connections may take to pass on what a guest has sent that has said its last word.
+const FAREWELL: Duration = Duration::from_secs(5);
+const EVENTS: usize = 128;
+/// Messages of the monitor's that are taken at once.
+const MESSAGES: usize = 64;
+/// Turns in which everything a guest has left behind is done.
+const LAST_TURNS: usize = 1000;
+
+/// A device with its port.
+pub struct Plugged<D: ?Sized> {
+    pub port: Arc<Port>,
+    pub generation: u64,
+    pub device: Box<D>,
+}
+
+impl<D: Device> Plugged<D> {
+    pub fn new(device: D, port: Arc<Port>) -> Self {
+        Self { port, generation: 0, device: Box::new(device) }
+    }
+
+    fn process(&mut self, outside: &mut Outside) -> bool {
+        self.port.process(&mut *self.device, &mut self.generation, outside)
+    }
+
+    fn listen(&self) -> bool {
+        self.port.listen(&*self.device)
+    }
+}
+
+/// All devices, and the host's side.
+pub struct Loop {
+    pub outside: Outside,
+    pub file: Plugged<File>,
+    pub socket: Plugged<Socket>,
+    /// How a CPU has ended.
+    pub ends: Receiver<End>,
+    events: Vec<Event>,
+    /// When the last word came.
+    farewell: Option<Instant>,
+}
+
+impl Loop {
+    pub fn new(outside: Outside, file: Plugged<File>, socket: Plugged<Socket>, ends: Receiver<End>) -> Self {
+        Self { outside, file, socket, ends, events: Vec::with_capacity(EVENTS), farewell: None }
+    }
+
+    /// Runs until the machine ends.
+    pub fn run(&mut self) -> End {
+        let mut last = Instant::now();
+        let mut brisk = false;
+        loop {
+            let done = self.turn();
+            if let Some(end) = self.end() {
+                return end;
+            }
+            if done {
+                let now = Instant::now();
+                brisk = now - last < BRISK;
+                last = now;
+            } else if brisk && last.elapsed() < LINGER {
+                std::hint::spin_loop();
+            } else {
+                if !self.listen() {
+                    self.wait(self.farewell.map(|since| FAREWELL.saturating_sub(since.elapsed())));
+                }
+                self.hush();
+            }
+        }
+    }
+
+    /// Does everything that can be done now; whether that was anything.
+    pub fn turn(&mut self) -> bool {
+        // What is asked of files was asked after what was sent before it.
+        self.file.port.look();
+        self.socket.port.look();
+        let mut done = self.socket.process(&mut self.outside);
+        done |= self.file.process(&mut self.outside);
+        self.socket.device.release(&mut self.outside);
+        self.say_farewell();
+        self.outside.settle();
+        self.wait(Some(Duration::ZERO)) | done
+    }
+
+    /// The last word goes out behind all else.
+    fn say_farewell(&mut self) {
+        if self.outside.last_word.is_none() {
+            return;
+        }
+        let since = *self.farewell.get_or_insert_with(Instant::now);
+        if self.socket.device.is_drained() || since.elapsed() >= FAREWELL {
+            self.outside.say_last_word();
+            self.farewell = None;
+        }
+    }
+
+    fn end(&mut self) -> Option<End> {
+        if self.outside.channel.is_gone() {
+            return Some(End::Gone);
+        }
+        let end = self.ends.try_recv().ok()?;
+        // The guest may have gone right after its last word.
+        for _ in 0..LAST_TURNS {
+            if !self.turn() {
+                break;
+            }
+        }
+        while self.outside.last_word.is_some() && !self.outside.channel.is_gone() {
+            self.wait(Some(FAREWELL / 100));
+            self.turn();
+        }
+        if let End::Failed(message) = &end
+            && !self.outside.channel.has_spoken()
+        {
+            let exit = Exit::Broken { message: message.clone() };
+            // A message that is too long is printed at least.
+            let _ = self.outside.channel.send(&ToMonitor::Exit(exit));
+        }
+        let since = Instant::now();
+        while self.outside.channel.is_waiting() && since.elapsed() < FAREWELL {
+            self.outside.settle();
+            self.wait(Some(FAREWELL / 100));
+        }
+        Some(end)
+    }
+
+    /// Waits for events and passes them on; whether there were any.
+    fn wait(&mut self, patience: Option<Duration>) -> bool {
+        let patience = patience.map(|patience| Timespec {
+            tv_sec: patience.as_secs() as i64,
+            tv_nsec: patience.subsec_nanos().into(),
+        });
+        self.events.clear();
+        let events = rustix::buffer::spare_capacity(&mut self.events);
+        // An interrupted wait is one without events.
+        if epoll::wait(self.outside.epoll.as_fd(), events, patience.as_ref()).is_err() {
+            self.events.clear();
+        }
+        for event in &self.events {
+            let (whom, flags) = (Whom::of(event.data), event.flags);
+            match whom {
+                Whom::Connection(number) => self.socket.device.ready(number, flags),
+                Whom::Bell(_) => {}
+                Whom::Monitor => {
+                    if flags.contains(EventFlags::OUT) {
+                        self.outside.channel.flush();
+                    }
+                    for _ in 0..MESSAGES {
+                        let Some((message, file)) = self.outside.channel.receive() else { break };
+                        self.file.device.hear(message, file);
+                    }
+                }
+            }
+        }
+        !self.events.is_empty()
+    }
+
+    /// The guest is to ring from now on; true if it has something already.
+    fn listen(&self) -> bool {
+        self.file.listen() | self.socket.listen()
+    }
+
+    fn hush(&self) {
+        self.file.port.hush();
+        self.socket.port.hush();
+    }
+}
