@@ -44,6 +44,7 @@ impl Pair {
                 offloads,
                 version_4: Version4::Static { address: [10, 0, 0, number].into(), prefix: 8, gateway: None },
                 version_6: Version6::Absent,
+                memory: 256 << 20,
                 name_servers: Vec::new(),
             };
             Stack::new(&configuration, [number; 32], 0).expect("a sound configuration")

@@ -35,8 +35,9 @@ pub struct Core {
     pub dirty: VecDeque<u32>,
     pub notices: VecDeque<Notice>,
     pub flows: HashMap<Flow, u32, Secret>,
-    /// Bytes of buffers in use.
+    /// Bytes of buffers in use, and how many may be before they stop to grow.
     pub awake: usize,
+    pub memory: usize,
     /// For sequence numbers, ports and identifications.
     secret: Secret,
     counter: u64,
@@ -45,7 +46,7 @@ pub struct Core {
 }
 
 impl Core {
-    pub fn new(engine: Engine, output: Output, seed: &[u8; 32]) -> Self {
+    pub fn new(engine: Engine, output: Output, memory: usize, seed: &[u8; 32]) -> Self {
         let part = |at: usize| u64::from_le_bytes(core::array::from_fn(|byte| seed[at + byte]));
         Self {
             engine,
@@ -55,6 +56,7 @@ impl Core {
             notices: VecDeque::new(),
             flows: HashMap::with_hasher(Secret(part(0), part(8))),
             awake: 0,
+            memory,
             secret: Secret(part(16), part(24)),
             counter: 0,
             reply: Vec::new(),

@@ -298,7 +298,7 @@ impl Stack {
         }
         let identification = self.core.random() as u32;
         let from = SocketAddr::new(source, port);
-        for packet in datagram::packets(from, destination, payload, self.core.output.mtu, identification) {
+        for packet in datagram::packets(from, destination, payload, self.core.output.network.mtu, identification) {
             self.core.output.packet(packet, destination.ip(), now_ns);
         }
         Ok(Some(payload.len()))

@@ -58,10 +58,10 @@ impl Stack {
         }
         let number = u64::from_le_bytes(core::array::from_fn(|byte| seed[byte] ^ seed[byte + 16]));
         let control = Control::new(configuration, number, now_ns);
-        let output = Output::new(configuration.hardware, usize::from(configuration.mtu), control.network());
+        let output = Output::new(configuration.hardware, control.network());
         let engine = Engine::new(configuration.offloads, !number, now_ns);
         Ok(Self {
-            core: Core::new(engine, output, &seed),
+            core: Core::new(engine, output, configuration.memory, &seed),
             control,
             slab: Slab::default(),
             listeners: BTreeMap::new(),
@@ -309,16 +309,25 @@ impl Stack {
                 let flow = Flow { local: report.local, peer: report.peer };
                 let Some(index) = self.core.flows.get(&flow).copied() else { return };
                 let Some(connection) = self.slab.connection(index) else { return };
-                if report.sequence == connection.record.unacknowledged {
-                    handshake::fail(&mut self.core, connection, index, report.code);
-                    self.reap(index);
+                match report.trouble {
+                    icmp::Trouble::Unreachable(code) if report.sequence == connection.record.unacknowledged => {
+                        handshake::fail(&mut self.core, connection, index, code);
+                        self.reap(index);
+                    }
+                    icmp::Trouble::TooLong(mtu) => {
+                        let version_6 = report.peer.is_ipv6();
+                        connection.record.shorten(report.sequence, mtu, version_6);
+                    },
+                    icmp::Trouble::Unreachable(_) => {}
                 }
             }
             UDP => {
                 let Some(Port::Socket(index)) = self.ports.get(&report.local.port()).copied() else { return };
                 let Some(socket) = self.slab.datagram(index) else { return };
-                if socket.peer == Some(report.peer) {
-                    socket.error = Some(report.code);
+                if socket.peer == Some(report.peer)
+                    && let icmp::Trouble::Unreachable(code) = report.trouble
+                {
+                    socket.error = Some(code);
                     socket.news |= Readiness::READ | Readiness::ERROR;
                     self.announce(index);
                 }
@@ -406,7 +415,7 @@ impl Stack {
                 local: SocketAddr::new(local, frame::word(start, 0)),
                 peer: SocketAddr::new(peer, frame::word(start, 2)),
                 sequence: frame::double(start, 4),
-                code: code::UNREACHABLE_HOST,
+                trouble: icmp::Trouble::Unreachable(code::UNREACHABLE_HOST),
             });
         }
     }
@@ -430,7 +439,7 @@ impl Stack {
                 Some((server, message)) => {
                     if let Some(source) = self.core.output.source(server.ip()) {
                         let from = SocketAddr::new(source, port);
-                        for packet in datagram::packets(from, server, message, self.core.output.mtu, 0) {
+                        for packet in datagram::packets(from, server, message, self.core.output.network.mtu, 0) {
                             self.core.output.packet(packet, server.ip(), now_ns);
                         }
                     }

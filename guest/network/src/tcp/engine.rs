@@ -22,7 +22,7 @@ use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::HardwareAddress;
 
-use super::connection::Record;
+use super::connection::{Record, Settings};
 use super::segment::{self, ACK, Announcement, Bare, FIN, Flow, PUSH, RESET, SYN, before};
 use crate::control::instant;
 use crate::frame::{ETHERNET, LONGEST_PACKET, double, header_length, put_double, put_word, word};
@@ -322,10 +322,10 @@ impl Engine {
     }
 
     /// Sets what a program may choose.
-    pub fn adjust(awake: &mut Awake, no_delay: bool, quick: bool) {
+    pub fn adjust(awake: &mut Awake, settings: &Settings) {
         let socket = awake.socket();
-        socket.set_nagle_enabled(!no_delay);
-        socket.set_ack_delay((!quick).then_some(Duration::from_millis(10)));
+        socket.set_nagle_enabled(!settings.no_delay);
+        socket.set_ack_delay((!settings.quick).then_some(Duration::from_millis(10)));
     }
 }
 

@@ -233,8 +233,6 @@ pub fn settle(
     let Phase::Awake(awake) = &mut connection.phase else { return };
     let (state, earlier) = (awake.view().state(), awake.state);
     awake.state = state;
-    let free = awake.send_size - awake.view().send_queue();
-    let relieved = connection.crowded && !connection.grow_send && free >= awake.send_size / 3;
     let ended = matches!(state, State::CloseWait | State::Closing | State::LastAck | State::TimeWait);
     if ended && !connection.peer_ended {
         connection.peer_ended = true;
@@ -244,10 +242,7 @@ pub fn settle(
         let over = if connection.ended { Readiness::HANGUP } else { Readiness::empty() };
         core.tell(connection, index, Readiness::READ | Readiness::READ_END | over);
     }
-    if relieved {
-        connection.crowded = false;
-        core.tell(connection, index, Readiness::WRITE);
-    }
+    relieve(core, connection, index);
     match state {
         State::TimeWait => rest::linger(core, connection, index, now_ns),
         State::Closed => {
@@ -259,6 +254,16 @@ pub fn settle(
             finish(core, connection, index, error);
         }
         _ => {}
+    }
+}
+
+/// Tells a program that found no room that there is some.
+pub fn relieve(core: &mut Core, connection: &mut Connection, index: u32) {
+    let Phase::Awake(awake) = &connection.phase else { return };
+    let free = awake.send_size - awake.view().send_queue();
+    if connection.crowded && !connection.grow_send && free >= awake.send_size / 3 {
+        connection.crowded = false;
+        core.tell(connection, index, Readiness::WRITE);
     }
 }
 

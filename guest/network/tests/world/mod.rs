@@ -165,6 +165,7 @@ pub fn configuration(number: u8, offloads: Offloads) -> Configuration {
             prefix: 64,
             gateway: None,
         },
+        memory: 256 << 20,
         name_servers: Vec::new(),
     }
 }
