@@ -144,7 +144,18 @@ impl Control {
         interface.update_ip_addrs(|own| own.extend(addresses));
         let configured = configuration.name_servers.clone();
         let (leased, next_ns) = (Vec::new(), Some(now_ns));
-        Self { interface, sockets, lease, automatic, mtu, configured, leased, leased_mtu: None, next_ns, sent }
+        Self {
+            interface,
+            sockets,
+            lease,
+            automatic,
+            mtu,
+            configured,
+            leased,
+            leased_mtu: None,
+            next_ns,
+            sent,
+        }
     }
 
     /// Gives the interface a frame.
@@ -186,9 +197,9 @@ impl Control {
         let (address, router, servers, mtu) = match event {
             dhcpv4::Event::Configured(lease) => {
                 let mut options = lease.packet.iter().flat_map(|packet| packet.options());
-                let mtu = options.find(|option| option.kind == MTU_OPTION).and_then(|option| {
-                    Some(usize::from(u16::from_be_bytes(option.data.try_into().ok()?)))
-                });
+                let mtu = options
+                    .find(|option| option.kind == MTU_OPTION)
+                    .and_then(|option| Some(usize::from(u16::from_be_bytes(option.data.try_into().ok()?))));
                 (Some(lease.address), lease.router, lease.dns_servers, mtu)
             }
             dhcpv4::Event::Deconfigured => (None, None, Default::default(), None),

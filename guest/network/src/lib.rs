@@ -21,9 +21,11 @@
 
 extern crate alloc;
 
+mod arrival;
 mod configuration;
 mod control;
 mod datagram;
+mod datagrams;
 mod deadline;
 mod event;
 mod fragment;
@@ -32,7 +34,9 @@ mod icmp;
 mod link;
 mod listener;
 mod neighbour;
+mod news;
 mod output;
+mod poll;
 mod question;
 mod shared;
 mod slab;

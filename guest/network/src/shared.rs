@@ -2,7 +2,7 @@
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use core::hash::{BuildHasher, Hash, Hasher};
+use core::hash::BuildHasher;
 
 use hashbrown::HashMap;
 use machine::Readiness;
@@ -72,9 +72,7 @@ impl Core {
     /// A number nobody outside can guess.
     pub fn random(&mut self) -> u64 {
         self.counter += 1;
-        let mut hasher = self.secret.build_hasher();
-        (self.counter, "random").hash(&mut hasher);
-        hasher.finish()
+        self.secret.hash_one((self.counter, "random"))
     }
 
     pub fn send(&mut self, bare: Bare, now_ns: u64) {

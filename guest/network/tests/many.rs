@@ -143,8 +143,11 @@ fn a_narrow_way_is_adapted_to() {
         report[12..14].copy_from_slice(&lost[12..14]);
         if to.is_ipv4() {
             report.extend([0x45, 0, 0, 56, 0, 0, 0, 0, 64, 1, 0x66, 0xc4, 10, 0, 0, 99, 10, 0, 0, 1]);
-            let sum: u32 =
-                report[14..34].chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum::<u32>() - 0x66c4;
+            let sum: u32 = report[14..34]
+                .chunks(2)
+                .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]))
+                .sum::<u32>()
+                - 0x66c4;
             report[24..26].copy_from_slice(&(!((sum & 0xffff) + (sum >> 16)) as u16).to_be_bytes());
             report.extend([3, 4, 0, 0, 0, 0, 5, 0x14]);
             report.extend_from_slice(&lost[14..42]);
@@ -167,7 +170,8 @@ fn a_narrow_way_is_adapted_to() {
         let now_ns = world.now_ns;
         world.sides[0].stack.deliver(&mut report, false, now_ns);
         world.faults.loss = 0;
-        world.watch = Some(Box::new(|from, frame| assert!(from == 1 || frame.len() <= 1314, "{}", frame.len())));
+        world.watch =
+            Some(Box::new(|from, frame| assert!(from == 1 || frame.len() <= 1314, "{}", frame.len())));
         let mut received = Vec::new();
         world.until(10 * SECOND_NS, |world| {
             received.extend(world.receive_all(1, server).0);

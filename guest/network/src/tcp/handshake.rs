@@ -76,11 +76,8 @@ fn establish(core: &mut Core, connection: &mut Connection, index: u32, now_ns: u
 pub fn opening(core: &mut Core, connection: &mut Connection, index: u32, segment: &Segment, now_ns: u64) {
     let right = segment.has(ACK) && segment.acknowledged == connection.record.next;
     match segment.flags & KIND {
-        kind if kind & RESET != 0 => {
-            if right {
-                finish(core, connection, index, Some(code::REFUSED));
-            }
-        }
+        kind if kind & RESET != 0 && right => finish(core, connection, index, Some(code::REFUSED)),
+        kind if kind & RESET != 0 => {}
         kind if kind == SYN | ACK && right => {
             let version_6 = connection.flow.peer.is_ipv6();
             connection.record.hear(segment.announcement, segment.window, core.output.network.mtu, version_6);
