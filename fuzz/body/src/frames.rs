@@ -37,6 +37,7 @@ fn stack(number: u8) -> Stack {
             prefix: 64,
             gateway: None,
         },
+        memory: 256 << 20,
         name_servers: Vec::new(),
     };
     Stack::new(&configuration, [number; 32], SECOND_NS).expect("a sound configuration")

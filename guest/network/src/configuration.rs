@@ -78,6 +78,8 @@ pub struct Configuration {
     pub offloads: Offloads,
     pub version_4: Version4,
     pub version_6: Version6,
+    /// Bytes that connections' buffers may take before they stop to grow.
+    pub memory: usize,
     /// Name servers to ask besides those a lease names.
     pub name_servers: Vec<IpAddr>,
 }

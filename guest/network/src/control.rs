@@ -3,6 +3,7 @@
 //!
 //! Addresses are set here and read back from here, so that there is one owner of them.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -17,6 +18,10 @@ use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr, Ipv4Cidr};
 use crate::configuration::{Configuration, Subnet, Version4, Version6};
 use crate::frame::ETHERNET;
 use crate::output::Network;
+
+/// The option of a lease that tells the wire's length, and the least that is believed.
+const MTU_OPTION: u8 = 26;
+const SHORTEST_MTU: usize = 576;
 
 /// smoltcp's clock.
 pub fn instant(now_ns: u64) -> Instant {
@@ -77,6 +82,15 @@ impl Device for Wire<'_> {
     }
 }
 
+/// A client that asks for the wire's length besides addresses.
+fn client() -> dhcpv4::Socket<'static> {
+    let mut client = dhcpv4::Socket::new();
+    client.set_parameter_request_list(&[1, 3, 6, MTU_OPTION]);
+    // One per stack, and a stack lasts as long as the machine.
+    client.set_receive_packet_buffer(Box::leak(vec![0; 1500].into_boxed_slice()));
+    client
+}
+
 pub struct Control {
     interface: Interface,
     sockets: SocketSet<'static>,
@@ -87,6 +101,8 @@ pub struct Control {
     /// Name servers: the configured ones, and the lease's.
     configured: Vec<IpAddr>,
     leased: Vec<IpAddr>,
+    /// Bytes in the longest packet, as the lease says.
+    leased_mtu: Option<usize>,
     next_ns: Option<u64>,
     /// Frames to send.
     pub sent: VecDeque<Vec<u8>>,
@@ -108,7 +124,7 @@ impl Control {
         let mut addresses = Vec::new();
         match configuration.version_4 {
             Version4::Absent => {}
-            Version4::Dynamic => lease = Some(sockets.add(dhcpv4::Socket::new())),
+            Version4::Dynamic => lease = Some(sockets.add(client())),
             Version4::Static { address, prefix, gateway } => {
                 addresses.push(IpCidr::new(address.into(), prefix));
                 if let Some(gateway) = gateway {
@@ -128,7 +144,18 @@ impl Control {
         interface.update_ip_addrs(|own| own.extend(addresses));
         let configured = configuration.name_servers.clone();
         let (leased, next_ns) = (Vec::new(), Some(now_ns));
-        Self { interface, sockets, lease, automatic, mtu, configured, leased, next_ns, sent }
+        Self {
+            interface,
+            sockets,
+            lease,
+            automatic,
+            mtu,
+            configured,
+            leased,
+            leased_mtu: None,
+            next_ns,
+            sent,
+        }
     }
 
     /// Gives the interface a frame.
@@ -167,10 +194,17 @@ impl Control {
         else {
             return;
         };
-        let (address, router, servers) = match event {
-            dhcpv4::Event::Configured(lease) => (Some(lease.address), lease.router, lease.dns_servers),
-            dhcpv4::Event::Deconfigured => (None, None, Default::default()),
+        let (address, router, servers, mtu) = match event {
+            dhcpv4::Event::Configured(lease) => {
+                let mut options = lease.packet.iter().flat_map(|packet| packet.options());
+                let mtu = options
+                    .find(|option| option.kind == MTU_OPTION)
+                    .and_then(|option| Some(usize::from(u16::from_be_bytes(option.data.try_into().ok()?))));
+                (Some(lease.address), lease.router, lease.dns_servers, mtu)
+            }
+            dhcpv4::Event::Deconfigured => (None, None, Default::default(), None),
         };
+        self.leased_mtu = mtu.filter(|mtu| (SHORTEST_MTU..self.mtu).contains(mtu));
         self.leased = servers.iter().map(|server| IpAddr::V4(*server)).collect();
         self.set_version_4(address);
         let routes = self.interface.routes_mut();
@@ -195,6 +229,6 @@ impl Control {
         let defaults = [routes.get_default_ipv4_route(), routes.get_default_ipv6_route()];
         let gateways = defaults.into_iter().flatten().map(|route| route.via_router.into()).collect();
         let name_servers = self.configured.iter().chain(&self.leased).copied().collect();
-        Network { addresses, gateways, name_servers }
+        Network { addresses, gateways, name_servers, mtu: self.leased_mtu.unwrap_or(self.mtu) }
     }
 }

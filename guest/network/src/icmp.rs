@@ -17,19 +17,28 @@ pub struct Report {
     pub peer: SocketAddr,
     /// TCP's sequence number.
     pub sequence: u32,
-    pub code: Code,
+    pub trouble: Trouble,
+}
+
+/// What has become of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    Unreachable(Code),
+    /// The way carries no IP packets longer than this.
+    TooLong(usize),
 }
 
 /// Reads a report that a destination cannot be reached.
 pub fn read(protocol: u8, message: &[u8]) -> Option<Report> {
     let (kind, detail) = (*message.first()?, *message.get(1)?);
     let version_6 = protocol == frame::ICMP_6;
-    let code = match (version_6, kind, detail) {
-        (false, 3, 0) | (true, 1, 0) => code::UNREACHABLE_NETWORK,
-        (false, 3, 2 | 3) | (true, 1, 4) => code::REFUSED,
-        // That a packet is too long: none is.
-        (false, 3, 4) => return None,
-        (false, 3, _) | (true, 1, _) => code::UNREACHABLE_HOST,
+    let trouble = match (version_6, kind, detail) {
+        (false, 3, 0) | (true, 1, 0) => Trouble::Unreachable(code::UNREACHABLE_NETWORK),
+        (false, 3, 2 | 3) | (true, 1, 4) => Trouble::Unreachable(code::REFUSED),
+        // Nothing is shorter than every way has to carry, whatever is said.
+        (false, 3, 4) => Trouble::TooLong(usize::from(word(message.get(..8)?, 6)).max(576)),
+        (true, 2, _) => Trouble::TooLong((frame::double(message.get(..8)?, 4) as usize).max(1280)),
+        (false, 3, _) | (true, 1, _) => Trouble::Unreachable(code::UNREACHABLE_HOST),
         _ => return None,
     };
     let inner = message.get(8..)?;
@@ -46,7 +55,7 @@ pub fn read(protocol: u8, message: &[u8]) -> Option<Report> {
     let sequence = frame::double(ports, 4);
     let local = SocketAddr::new(source, word(ports, 0));
     let peer = SocketAddr::new(destination, word(ports, 2));
-    Some(Report { protocol, local, peer, sequence, code })
+    Some(Report { protocol, local, peer, sequence, trouble })
 }
 
 /// Says that nobody is at the port that a packet came for; with room for an Ethernet header in front.

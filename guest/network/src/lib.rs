@@ -12,18 +12,26 @@
 //! - Received segments may be as long as 64 KiB, and bulk data is sent in such segments if the device cuts
 //!   them into the peer's size.
 //!
-//! What is not there: selective acknowledgements and loss recovery beyond one segment per round trip (what
-//! else was lost waits for the retransmission timeout, a second or more), timestamps, path MTU discovery
-//! (the wire's length is assumed for the whole path), ECN, urgent data, SYN cookies, simultaneous opening,
-//! TCP Fast Open, duplicate address detection, multicast reception, name servers from router advertisements.
+//! What is not there: selective acknowledgements of what was sent, and loss recovery beyond one segment per
+//! round trip (what else was lost waits for the retransmission timeout, a second at least); CUBIC (Reno is
+//! used, which needs no floating point); timestamps; ECN; urgent data; SYN cookies; simultaneous opening;
+//! TCP Fast Open; duplicate address detection; multicast reception; name servers from routers'
+//! advertisements. A path narrower than the wire is adapted to at once only where the device cuts segments.
+//! A reset is believed anywhere in the window, while a connection is awake.
+//!
+//! A driver with several queues feeds one stack, behind one lock. Frames are taken in one piece: receive
+//! buffers should be long enough for the longest frame ([`LONGEST_FRAME`]); if the device spreads a frame
+//! over several, the driver joins it first.
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+mod arrival;
 mod configuration;
 mod control;
 mod datagram;
+mod datagrams;
 mod deadline;
 mod event;
 mod fragment;
@@ -32,7 +40,9 @@ mod icmp;
 mod link;
 mod listener;
 mod neighbour;
+mod news;
 mod output;
+mod poll;
 mod question;
 mod shared;
 mod slab;

@@ -21,12 +21,12 @@ pub struct Network {
     pub addresses: Vec<Subnet>,
     pub gateways: Vec<IpAddr>,
     pub name_servers: Vec<IpAddr>,
+    /// Bytes in the longest IP packet on the wire.
+    pub mtu: usize,
 }
 
 pub struct Output {
     pub hardware: Hardware,
-    /// Bytes in the longest IP packet on the wire.
-    pub mtu: usize,
     pub network: Network,
     neighbours: Neighbours,
     queue: VecDeque<Vec<u8>>,
@@ -47,10 +47,9 @@ pub enum Way {
 }
 
 impl Output {
-    pub fn new(hardware: Hardware, mtu: usize, network: Network) -> Self {
+    pub fn new(hardware: Hardware, network: Network) -> Self {
         Self {
             hardware,
-            mtu,
             network,
             neighbours: Neighbours::default(),
             queue: VecDeque::new(),

@@ -2,7 +2,7 @@
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use core::hash::{BuildHasher, Hash, Hasher};
+use core::hash::BuildHasher;
 
 use hashbrown::HashMap;
 use machine::Readiness;
@@ -35,8 +35,9 @@ pub struct Core {
     pub dirty: VecDeque<u32>,
     pub notices: VecDeque<Notice>,
     pub flows: HashMap<Flow, u32, Secret>,
-    /// Bytes of buffers in use.
+    /// Bytes of buffers in use, and how many may be before they stop to grow.
     pub awake: usize,
+    pub memory: usize,
     /// For sequence numbers, ports and identifications.
     secret: Secret,
     counter: u64,
@@ -45,7 +46,7 @@ pub struct Core {
 }
 
 impl Core {
-    pub fn new(engine: Engine, output: Output, seed: &[u8; 32]) -> Self {
+    pub fn new(engine: Engine, output: Output, memory: usize, seed: &[u8; 32]) -> Self {
         let part = |at: usize| u64::from_le_bytes(core::array::from_fn(|byte| seed[at + byte]));
         Self {
             engine,
@@ -55,6 +56,7 @@ impl Core {
             notices: VecDeque::new(),
             flows: HashMap::with_hasher(Secret(part(0), part(8))),
             awake: 0,
+            memory,
             secret: Secret(part(16), part(24)),
             counter: 0,
             reply: Vec::new(),
@@ -70,9 +72,7 @@ impl Core {
     /// A number nobody outside can guess.
     pub fn random(&mut self) -> u64 {
         self.counter += 1;
-        let mut hasher = self.secret.build_hasher();
-        (self.counter, "random").hash(&mut hasher);
-        hasher.finish()
+        self.secret.hash_one((self.counter, "random"))
     }
 
     pub fn send(&mut self, bare: Bare, now_ns: u64) {

@@ -20,6 +20,8 @@ struct Wire {
     address: Option<[u8; 4]>,
     seconds: u32,
     leases: u32,
+    /// The length of packets that leases tell.
+    mtu: u16,
     router: bool,
     solicitations: u32,
 }
@@ -42,6 +44,7 @@ impl Wire {
             offloads: Offloads::default(),
             version_4,
             version_6,
+            memory: 256 << 20,
             name_servers: Vec::new(),
         };
         let now_ns = 5 * SECOND_NS;
@@ -52,6 +55,7 @@ impl Wire {
             address: Some([192, 168, 7, 20]),
             seconds: 600,
             leases: 0,
+            mtu: 1400,
             router: true,
             solicitations: 0,
         }
@@ -120,6 +124,8 @@ impl Wire {
         body[236..240].copy_from_slice(&[99, 130, 83, 99]);
         body.extend([53, 1, answer, 54, 4, 192, 168, 7, 1, 51, 4]);
         body.extend(self.seconds.to_be_bytes());
+        body.extend([26, 2]);
+        body.extend(self.mtu.to_be_bytes());
         body.extend([1, 4, 255, 255, 255, 0, 3, 4, 192, 168, 7, 1, 6, 8, 192, 168, 7, 1, 9, 9, 9, 9, 255]);
         let mut frame = [&OWN[..], &SERVER, &[8, 0, 0x45, 0]].concat();
         frame.extend((28 + body.len() as u16).to_be_bytes());
@@ -184,6 +190,22 @@ fn a_lease_is_taken_renewed_and_lost() {
     wire.address = Some([192, 168, 7, 20]);
     wire.run(100 * SECOND_NS);
     assert_eq!(wire.stack.addresses(), [LEASED]);
+}
+
+#[test]
+fn a_lease_tells_how_long_packets_may_be() {
+    for (told, longest) in [(1400, 1414), (100, 1514), (9000, 1514)] {
+        let mut wire = Wire::new(Version4::Dynamic, Version6::Absent);
+        wire.mtu = told;
+        wire.run(5 * SECOND_NS);
+        let datagram = wire.stack.bind(0).unwrap();
+        wire.stack.send_to(datagram, ([192, 168, 7, 1], 9).into(), &[0; 4000], wire.now_ns).unwrap();
+        wire.run(SECOND_NS);
+        wire.stack.send_to(datagram, ([192, 168, 7, 1], 9).into(), &[0; 4000], wire.now_ns).unwrap();
+        wire.stack.poll(wire.now_ns, &mut wire.sent);
+        let found = wire.sent.frames.iter().map(|(frame, _)| frame.len()).max().unwrap();
+        assert!((longest - 8..=longest).contains(&found), "{found} for {told}");
+    }
 }
 
 #[test]

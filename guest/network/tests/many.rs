@@ -118,3 +118,76 @@ fn a_link_with_little_room_carries_all() {
         world.transfer(0, client, server, &pattern(100_000), 60 * SECOND_NS);
     }
 }
+
+#[test]
+fn a_narrow_way_is_adapted_to() {
+    for to in [address_4(2, 80), address_6(2, 80)] {
+        let mut world = World::new(7);
+        let listener = world.sides[1].stack.listen(80, 16).unwrap();
+        let (client, server) = world.connected(listener, to);
+        world.send_bytes(0, client, &pattern(3000));
+        // The first segment is thrown away by a router that says why.
+        world.faults.loss = 1000;
+        let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let noted = seen.clone();
+        world.watch = Some(Box::new(move |from, frame| {
+            if from == 0 && frame.len() == 1514 {
+                noted.lock().unwrap().push(frame.to_vec());
+            }
+        }));
+        world.run(10 * MILLISECOND_NS);
+        let lost = seen.lock().unwrap().first().expect("a long segment").clone();
+        let mut report = lost[..14].to_vec();
+        report.rotate_left(6);
+        report[..12].copy_from_slice(&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2]);
+        report[12..14].copy_from_slice(&lost[12..14]);
+        if to.is_ipv4() {
+            report.extend([0x45, 0, 0, 56, 0, 0, 0, 0, 64, 1, 0x66, 0xc4, 10, 0, 0, 99, 10, 0, 0, 1]);
+            let sum: u32 = report[14..34]
+                .chunks(2)
+                .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]))
+                .sum::<u32>()
+                - 0x66c4;
+            report[24..26].copy_from_slice(&(!((sum & 0xffff) + (sum >> 16)) as u16).to_be_bytes());
+            report.extend([3, 4, 0, 0, 0, 0, 5, 0x14]);
+            report.extend_from_slice(&lost[14..42]);
+        } else {
+            let mut message = vec![2, 0, 0, 0, 0, 0, 5, 0x14];
+            message.extend_from_slice(&lost[14..14 + 48]);
+            report.extend([0x60, 0, 0, 0, 0, message.len() as u8, 58, 64]);
+            report.extend_from_slice(&lost[38..54]);
+            report.extend_from_slice(&lost[22..38]);
+            let mut sum = 58 + message.len() as u32;
+            for pair in report[22..54].chunks(2).chain(message.chunks(2)) {
+                sum += u32::from(pair[0]) << 8 | u32::from(pair[1]);
+            }
+            while sum > 0xffff {
+                sum = (sum & 0xffff) + (sum >> 16);
+            }
+            message[2..4].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+            report.extend(message);
+        }
+        let now_ns = world.now_ns;
+        world.sides[0].stack.deliver(&mut report, false, now_ns);
+        world.faults.loss = 0;
+        world.watch =
+            Some(Box::new(|from, frame| assert!(from == 1 || frame.len() <= 1314, "{}", frame.len())));
+        let mut received = Vec::new();
+        world.until(10 * SECOND_NS, |world| {
+            received.extend(world.receive_all(1, server).0);
+            received.len() == 3000
+        });
+        world.transfer(0, client, server, &pattern(500_000), 20 * SECOND_NS);
+    }
+}
+
+#[test]
+fn buffers_stop_to_grow_when_there_is_no_memory() {
+    let mut first = configuration(1, OFFLOADS);
+    let mut second = configuration(2, OFFLOADS);
+    (first.memory, second.memory) = (100 << 10, 100 << 10);
+    let mut world = World::with(8, first, second);
+    let (client, server) = world.pair();
+    world.transfer(0, client, server, &pattern(3 << 20), 60 * SECOND_NS);
+    assert!(world.sides.iter().all(|side| side.stack.usage().0 <= 100 << 10));
+}

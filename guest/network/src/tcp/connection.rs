@@ -59,6 +59,16 @@ impl Record {
         usize::from(self.peer.window) << self.peer.scale.unwrap_or(0)
     }
 
+    /// The way carries no longer packets than this, says somebody who has seen one under way. A device that
+    /// cuts segments makes them shorter from now on; without one it helps when the connection next wakes.
+    pub fn shorten(&mut self, sequence: u32, mtu: usize, version_6: bool) {
+        let under_way = self.next.wrapping_sub(self.unacknowledged);
+        if sequence.wrapping_sub(self.unacknowledged) < under_way {
+            let longest = mtu - crate::frame::header_length(version_6) - super::segment::HEADER;
+            self.peer.maximum = self.peer.maximum.min(longest.min(usize::from(u16::MAX)) as u16);
+        }
+    }
+
     /// Takes over what a SYN announces.
     pub fn hear(&mut self, announcement: Announcement, window: u16, mtu: usize, version_6: bool) {
         let longest = mtu - crate::frame::header_length(version_6) - super::segment::HEADER;

@@ -10,26 +10,24 @@
 //! buffers up and get others later, of another size; and a window can be announced with one scale while
 //! buffers change.
 
-use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::net::IpAddr;
 use core::num::NonZeroUsize;
 
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
-use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
+use smoltcp::socket::tcp::{Socket, State};
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::HardwareAddress;
 
-use super::connection::Record;
-use super::segment::{self, ACK, Announcement, Bare, FIN, Flow, PUSH, RESET, SYN, before};
+use super::connection::{Record, Settings};
+use super::segment::{self, FIN, RESET, before};
 use crate::control::instant;
 use crate::frame::{ETHERNET, LONGEST_PACKET, double, header_length, put_double, put_word, word};
 use crate::link::Offloads;
 
-/// Segments that may be under way before the first is acknowledged (RFC 6928).
-const INITIAL_WINDOW: usize = 10;
+/// Writes a packet into a buffer of its length.
+pub type Write<'a> = dyn FnMut(&mut [u8]) + 'a;
 
 /// A packet for smoltcp, and where its packets go.
 struct Wire<'a, F> {
@@ -92,8 +90,8 @@ impl<F: FnMut(usize, &mut dyn FnMut(&mut [u8]))> Device for Wire<'_, F> {
 
 /// What a connection has while it is awake.
 pub struct Awake {
-    sockets: SocketSet<'static>,
-    handle: SocketHandle,
+    pub sockets: SocketSet<'static>,
+    pub handle: SocketHandle,
     pub translation: Translation,
     pub receive_size: usize,
     pub send_size: usize,
@@ -122,9 +120,9 @@ impl Awake {
 #[derive(Clone, Copy, Debug)]
 pub struct Translation {
     /// What the connection's sequence numbers are ahead of the socket's.
-    ahead: u32,
+    pub ahead: u32,
     /// The scale of the windows that the socket announces.
-    scale: u8,
+    pub scale: u8,
 }
 
 impl Translation {
@@ -161,7 +159,7 @@ pub struct Engine {
 }
 
 /// Takes smoltcp's packets into a vector, with room for an Ethernet header.
-fn into(reply: &mut Vec<u8>) -> impl FnMut(usize, &mut dyn FnMut(&mut [u8])) {
+pub fn into(reply: &mut Vec<u8>) -> impl FnMut(usize, &mut Write<'_>) {
     |length, write| {
         reply.clear();
         reply.resize(ETHERNET + length, 0);
@@ -220,120 +218,10 @@ impl Engine {
         Some((next.total_micros().max(0) as u64).saturating_mul(1000))
     }
 
-    /// Wakes a connection. `round_trip_ns` is what is known of the way to the peer.
-    pub fn wake(&mut self, flow: Flow, record: &Record, sizes: (usize, usize), now_ns: u64) -> Box<Awake> {
-        let (receive_size, send_size) = sizes;
-        let buffer = |size| SocketBuffer::new(vec![0; size]);
-        let mut socket = Socket::new(buffer(receive_size), buffer(send_size));
-        // A port above zero: there is a connection.
-        let _ = socket.listen(flow.local.port());
-        let bits = usize::BITS - receive_size.leading_zeros();
-        let scale = if record.peer.scale.is_some() { bits.saturating_sub(16) as u8 } else { 0 };
-        let mut sockets = SocketSet::new(Vec::with_capacity(1));
-        let handle = sockets.add(socket);
-        let mut awake = Box::new(Awake {
-            sockets,
-            handle,
-            translation: Translation { ahead: 0, scale },
-            receive_size,
-            send_size,
-            received: 0,
-            counted_ns: now_ns,
-            acknowledged: 0,
-            disordered: false,
-            state: State::Established,
-        });
-        self.shake_hands(&mut awake, flow, record, now_ns);
-        awake
-    }
-
-    /// Leads a listening socket to where the connection stands.
-    fn shake_hands(&mut self, awake: &mut Awake, flow: Flow, record: &Record, now_ns: u64) {
-        // The peer's part, seen from it.
-        let back = Flow { local: flow.peer, peer: flow.local };
-        let segment = |flags, sequence, acknowledged, window| Bare {
-            flow: back,
-            flags,
-            sequence,
-            acknowledged,
-            window,
-            announcement: None,
-        };
-        let earlier_ns = now_ns.saturating_sub(record.round_trip_ns);
-        let mut reply = Vec::new();
-        let announcement = Announcement {
-            maximum: Some(record.peer.maximum),
-            scale: record.peer.scale,
-            selective: record.peer.selective,
-        };
-        let first = record.expected.wrapping_sub(1);
-        let hello = Bare { announcement: Some(announcement), ..segment(SYN, first, 0, u16::MAX) };
-        self.receive(awake, &hello.build()[ETHERNET..], earlier_ns, &mut reply);
-        self.send(awake, earlier_ns, into(&mut reply));
-        let at = ETHERNET + header_length(flow.peer.is_ipv6()) + segment::SEQUENCE;
-        let chosen = if reply.len() >= at + 4 { double(&reply, at) } else { 0 };
-        let start = chosen.wrapping_add(1);
-        let answer = segment(ACK, record.expected, start, record.peer.window);
-        self.receive(awake, &answer.build()[ETHERNET..], now_ns, &mut reply);
-        let end = self.open_window(awake, &segment, record, start, now_ns);
-        awake.translation.ahead = record.next.wrapping_sub(end);
-        // A byte that has been received already: it is answered by an acknowledgement with a scaled window,
-        // from which on smoltcp knows how far the peer may go. The window of a SYN it would scale.
-        let old = segment(ACK | PUSH, first, end, record.peer.window);
-        let mut old = old.build();
-        old.push(0);
-        lengthen(&mut old[ETHERNET..], flow.peer.ip());
-        self.receive(awake, &old[ETHERNET..], now_ns, &mut reply);
-    }
-
-    /// Lets the congestion window grow to where a connection may begin, which smoltcp's does not: bytes are
-    /// sent to nobody and acknowledged. Returns the sequence number that is next.
-    fn open_window(
-        &mut self,
-        awake: &mut Awake,
-        segment: &dyn Fn(u8, u32, u32, u16) -> Bare,
-        record: &Record,
-        start: u32,
-        now_ns: u64,
-    ) -> u32 {
-        let maximum = usize::from(record.peer.maximum);
-        let mut sequence = start;
-        // smoltcp begins with 2048 bytes and adds a segment for each that is acknowledged.
-        let mut missing = (INITIAL_WINDOW * maximum).saturating_sub(2048);
-        if record.peer_room() < missing {
-            return start;
-        }
-        let earlier_ns = now_ns.saturating_sub(record.round_trip_ns);
-        let mut reply = Vec::new();
-        while missing > 0 {
-            let size = maximum.min(awake.send_size).min(2048).min(missing);
-            let written = awake.socket().send(|buffer| {
-                let size = size.min(buffer.len());
-                (size, size)
-            });
-            let Ok(written @ 1..) = written else { break };
-            self.send(awake, earlier_ns, into(&mut reply));
-            sequence = sequence.wrapping_add(written as u32);
-            missing -= written;
-            let answer = segment(ACK, record.expected, sequence, record.peer.window);
-            self.receive(awake, &answer.build()[ETHERNET..], now_ns, &mut reply);
-        }
-        sequence
-    }
-
     /// Sets what a program may choose.
-    pub fn adjust(awake: &mut Awake, no_delay: bool, quick: bool) {
+    pub fn adjust(awake: &mut Awake, settings: &Settings) {
         let socket = awake.socket();
-        socket.set_nagle_enabled(!no_delay);
-        socket.set_ack_delay((!quick).then_some(Duration::from_millis(10)));
-    }
-}
-
-/// Corrects the length of a packet that has got a byte more. The checksums stay wrong: nobody looks.
-fn lengthen(packet: &mut [u8], peer: IpAddr) {
-    let length = packet.len();
-    match peer {
-        IpAddr::V4(_) => put_word(packet, 2, length as u16),
-        IpAddr::V6(_) => put_word(packet, 4, (length - 40) as u16),
+        socket.set_nagle_enabled(!settings.no_delay);
+        socket.set_ack_delay((!settings.quick).then_some(Duration::from_millis(10)));
     }
 }

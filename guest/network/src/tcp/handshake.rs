@@ -20,7 +20,7 @@ pub const FIRST_WINDOW: u16 = 32 << 10;
 /// The longest segment that the wire carries to us.
 fn maximum(core: &Core, flow: Flow) -> u16 {
     let headers = crate::frame::header_length(flow.peer.is_ipv6()) + super::segment::HEADER;
-    (core.output.mtu - headers) as u16
+    (core.output.network.mtu - headers) as u16
 }
 
 /// Sends the handshake's segment and sets when to send it again.
@@ -52,7 +52,7 @@ pub fn open(core: &mut Core, connection: &mut Connection, index: u32, now_ns: u6
 /// Answers the peer's SYN.
 pub fn answer(core: &mut Core, connection: &mut Connection, index: u32, segment: &Segment, now_ns: u64) {
     let version_6 = connection.flow.peer.is_ipv6();
-    connection.record.hear(segment.announcement, segment.window, core.output.mtu, version_6);
+    connection.record.hear(segment.announcement, segment.window, core.output.network.mtu, version_6);
     connection.record.expected = segment.sequence.wrapping_add(1);
     connection.record.next = connection.record.unacknowledged.wrapping_add(1);
     connection.record.window = FIRST_WINDOW >> connection.record.scale();
@@ -76,14 +76,11 @@ fn establish(core: &mut Core, connection: &mut Connection, index: u32, now_ns: u
 pub fn opening(core: &mut Core, connection: &mut Connection, index: u32, segment: &Segment, now_ns: u64) {
     let right = segment.has(ACK) && segment.acknowledged == connection.record.next;
     match segment.flags & KIND {
-        kind if kind & RESET != 0 => {
-            if right {
-                finish(core, connection, index, Some(code::REFUSED));
-            }
-        }
+        kind if kind & RESET != 0 && right => finish(core, connection, index, Some(code::REFUSED)),
+        kind if kind & RESET != 0 => {}
         kind if kind == SYN | ACK && right => {
             let version_6 = connection.flow.peer.is_ipv6();
-            connection.record.hear(segment.announcement, segment.window, core.output.mtu, version_6);
+            connection.record.hear(segment.announcement, segment.window, core.output.network.mtu, version_6);
             connection.record.expected = segment.sequence.wrapping_add(1);
             connection.record.window = FIRST_WINDOW >> connection.record.scale();
             establish(core, connection, index, now_ns);

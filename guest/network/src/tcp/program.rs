@@ -226,7 +226,7 @@ pub fn set_option(
         SocketOption::ReceiveBuffer(value) => settings.receive_limit = size(value),
     }
     if let Phase::Awake(awake) = &mut connection.phase {
-        Engine::adjust(awake, connection.settings.no_delay, connection.settings.quick);
+        Engine::adjust(awake, &connection.settings);
         core.touch(connection, index);
     }
     rest::schedule(core, connection, index, now_ns);

@@ -5,10 +5,10 @@
 //! them the connection is woken anew, as soon as all that it sent is acknowledged.
 
 use abi::Code;
-use machine::Readiness;
+use smoltcp::socket::tcp::State;
 
-use super::connection::{Connection, Owner, Phase};
-use super::engine::Engine;
+use super::connection::{Connection, Owner, Phase, Settings};
+use super::engine::{Awake, Engine};
 use super::segment::{ACK, FIN, RESET, SYN, Segment, before};
 use super::traffic::{Progress, finish, keep_unread};
 use super::{handshake, traffic};
@@ -21,8 +21,6 @@ const SECOND_NS: u64 = 1000 * MILLISECOND_NS;
 /// How long a quiet connection stays awake, and how long when memory is short.
 const DOZE_NS: u64 = SECOND_NS;
 const SHORT_DOZE_NS: u64 = 20 * MILLISECOND_NS;
-/// Bytes of buffers from which on memory counts as short.
-const AMPLE: usize = 64 << 20;
 /// How long an ended connection answers for itself (TIME-WAIT), and how long one that nobody owns any more
 /// may take to end.
 const LINGER_NS: u64 = 15 * SECOND_NS;
@@ -44,7 +42,7 @@ pub fn wake(core: &mut Core, connection: &mut Connection, now_ns: u64) {
 fn wake_with(core: &mut Core, connection: &mut Connection, sizes: (usize, usize), now_ns: u64) {
     core.retire(connection, Phase::Asleep);
     let mut awake = core.engine.wake(connection.flow, &connection.record, sizes, now_ns);
-    Engine::adjust(&mut awake, connection.settings.no_delay, connection.settings.quick);
+    Engine::adjust(&mut awake, &connection.settings);
     core.awake += sizes.0 + sizes.1;
     connection.phase = Phase::Awake(awake);
     connection.used_ns = now_ns;
@@ -55,15 +53,15 @@ pub fn grow(core: &mut Core, connection: &mut Connection, index: u32, now_ns: u6
     if !connection.grow_send && !connection.grow_receive {
         return;
     }
+    let wanted = (connection.grow_receive, connection.grow_send);
     let Phase::Awake(awake) = &mut connection.phase else { return };
-    if awake.state != smoltcp::socket::tcp::State::Established {
+    let sizes = grown(core.memory.saturating_sub(core.awake), awake, &connection.settings, wanted);
+    if awake.state != State::Established || sizes == (awake.receive_size, awake.send_size) {
+        Engine::adjust(awake, &connection.settings);
         connection.grow_send = false;
         connection.grow_receive = false;
-        if connection.crowded {
-            connection.crowded = false;
-            core.tell(connection, index, Readiness::WRITE);
-        }
-        return;
+        // There may be room by now that nobody was told of.
+        return traffic::relieve(core, connection, index);
     }
     if awake.view().send_queue() > 0 || awake.disordered {
         return;
@@ -74,26 +72,28 @@ pub fn grow(core: &mut Core, connection: &mut Connection, index: u32, now_ns: u6
         core.touch(connection, index);
         return;
     }
-    let grown = |wanted: bool, size: usize, limit: usize| {
-        if wanted { size.max((size * GROWTH).min(limit)) } else { size }
-    };
-    let settings = connection.settings;
-    let receive = grown(connection.grow_receive, awake.receive_size, settings.receive_limit);
-    let send = grown(connection.grow_send, awake.send_size, settings.send_limit);
     keep_unread(connection);
-    wake_with(core, connection, (receive, send), now_ns);
-    let relieved = connection.crowded;
+    wake_with(core, connection, sizes, now_ns);
     connection.grow_send = false;
     connection.grow_receive = false;
-    connection.crowded = false;
-    if relieved {
-        core.tell(connection, index, Readiness::WRITE);
-    }
+    traffic::relieve(core, connection, index);
     // The window is larger now; the peer hears of it.
     let Phase::Awake(awake) = &mut connection.phase else { return };
     let room = awake.receive_size >> connection.record.scale();
     connection.record.window = room.min(usize::from(u16::MAX)) as u16;
     core.send(connection.bare(ACK), now_ns);
+}
+
+/// The sizes that buffers grow to, as far as there is memory.
+fn grown(memory: usize, awake: &Awake, settings: &Settings, (receive, send): (bool, bool)) -> (usize, usize) {
+    let size = |wanted: bool, size: usize, limit: usize| {
+        let larger = size.max((size * GROWTH).min(limit));
+        if wanted && larger - size <= memory { larger } else { size }
+    };
+    (
+        size(receive, awake.receive_size, settings.receive_limit),
+        size(send, awake.send_size, settings.send_limit),
+    )
 }
 
 /// Sets when time has to look at a connection next.
@@ -140,7 +140,7 @@ fn silent_since_ns(connection: &Connection, user_timeout_ns: Option<u64>) -> u64
 }
 
 fn doze_ns(core: &Core) -> u64 {
-    if core.awake > AMPLE { SHORT_DOZE_NS } else { DOZE_NS }
+    if core.awake > core.memory / 4 { SHORT_DOZE_NS } else { DOZE_NS }
 }
 
 /// When to ask next whether the peer is there.

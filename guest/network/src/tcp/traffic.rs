@@ -6,12 +6,11 @@ use smoltcp::socket::tcp::State;
 
 use super::connection::{Connection, Owner, Phase, Record};
 use super::engine::Awake;
-use super::segment::{ACK, ACKNOWLEDGED, CHECKSUM, FIN, KIND, RESET, SYN, Segment, before};
-use super::{handshake, rest};
+use super::segment::{ACK, ACKNOWLEDGED, FIN, KIND, RESET, SYN, Segment, before};
+use super::{handshake, outgoing, rest};
 use crate::event::code;
-use crate::frame::{self, ETHERNET, Packet, header_length, put_double, put_word};
-use crate::link::{Checksum, Link, Offloads, Segmentation, Work};
-use crate::output::Way;
+use crate::frame::{ETHERNET, Packet, put_double};
+use crate::link::Offloads;
 use crate::shared::Core;
 
 /// Acknowledgements that one is taken for, at most, while the congestion window opens.
@@ -20,8 +19,6 @@ const SPLIT: u32 = 16;
 const OPEN: usize = 4 << 20;
 /// The shortest time over which received bytes are counted.
 const COUNT_NS: u64 = 20_000_000;
-/// When to look again for a way that there is none of.
-const UNREACHABLE_NS: u64 = 1_000_000_000;
 
 /// What a segment has brought about, besides what is noted at the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,7 +156,7 @@ fn process(
         let mut reply = core::mem::take(&mut core.reply);
         let peer = connection.flow.peer.ip();
         awake.translation.outward(record, &mut reply[ETHERNET..], peer.is_ipv6());
-        complete(&mut reply, record, peer.is_ipv6(), Offloads::default());
+        outgoing::complete(&mut reply, record, peer.is_ipv6(), Offloads::default());
         core.output.packet(reply, peer, now_ns);
         // Behind a hole, which the peer will fill; what it merely repeats is no hole.
         awake.disordered |= segment.payload > 0 && before(record.expected, segment.sequence);
@@ -233,8 +230,6 @@ pub fn settle(
     let Phase::Awake(awake) = &mut connection.phase else { return };
     let (state, earlier) = (awake.view().state(), awake.state);
     awake.state = state;
-    let free = awake.send_size - awake.view().send_queue();
-    let relieved = connection.crowded && !connection.grow_send && free >= awake.send_size / 3;
     let ended = matches!(state, State::CloseWait | State::Closing | State::LastAck | State::TimeWait);
     if ended && !connection.peer_ended {
         connection.peer_ended = true;
@@ -244,10 +239,7 @@ pub fn settle(
         let over = if connection.ended { Readiness::HANGUP } else { Readiness::empty() };
         core.tell(connection, index, Readiness::READ | Readiness::READ_END | over);
     }
-    if relieved {
-        connection.crowded = false;
-        core.tell(connection, index, Readiness::WRITE);
-    }
+    relieve(core, connection, index);
     match state {
         State::TimeWait => rest::linger(core, connection, index, now_ns),
         State::Closed => {
@@ -262,78 +254,12 @@ pub fn settle(
     }
 }
 
-/// Does what the device does not do with a frame, and says what it has to.
-fn complete(frame: &mut [u8], record: &Record, version_6: bool, offloads: Offloads) -> Work {
-    let ip = header_length(version_6);
-    let (header, transport) = frame[ETHERNET..].split_at_mut(ip);
-    let headers = usize::from(transport[12] >> 4) * 4;
-    let payload = transport.len() - headers;
-    let (source, destination) = frame::addresses(header, version_6);
-    put_word(transport, CHECKSUM, 0);
-    if !offloads.checksum {
-        let sum = frame::sum(source, destination, frame::TCP, transport);
-        put_word(transport, CHECKSUM, sum);
-        return Work::default();
+/// Tells a program that found no room that there is some.
+pub fn relieve(core: &mut Core, connection: &mut Connection, index: u32) {
+    let Phase::Awake(awake) = &connection.phase else { return };
+    let free = awake.send_size - awake.view().send_queue();
+    if connection.crowded && !connection.grow_send && free >= awake.send_size / 3 {
+        connection.crowded = false;
+        core.tell(connection, index, Readiness::WRITE);
     }
-    let sum = frame::pseudo_sum(source, destination, frame::TCP, transport.len());
-    put_word(transport, CHECKSUM, sum);
-    let checksum = Checksum { start: (ETHERNET + ip) as u16, offset: CHECKSUM as u16 };
-    let size = record.peer.maximum;
-    let headers = (ETHERNET + ip + headers) as u16;
-    let segmentation = Segmentation { version_6, size, headers };
-    Work { checksum: Some(checksum), segmentation: (payload > usize::from(size)).then_some(segmentation) }
-}
-
-/// Sends what a connection has to send; `false` if the link has no room for it.
-pub fn flush(
-    core: &mut Core,
-    connection: &mut Connection,
-    index: u32,
-    link: &mut impl Link,
-    now_ns: u64,
-) -> bool {
-    if connection.hold_ns > now_ns {
-        rest::schedule(core, connection, index, now_ns);
-        return true;
-    }
-    connection.hold_ns = 0;
-    let peer = connection.flow.peer.ip();
-    let version_6 = peer.is_ipv6();
-    let Phase::Awake(awake) = &mut connection.phase else { return true };
-    let hardware = match core.output.way(peer, now_ns) {
-        Way::To(hardware) => hardware,
-        Way::Asking(next) => {
-            connection.stuck = true;
-            core.output.wait(next, index);
-            core.deadlines.set(&mut connection.deadline, now_ns + UNREACHABLE_NS, index);
-            return true;
-        }
-        Way::None => {
-            core.deadlines.set(&mut connection.deadline, now_ns + UNREACHABLE_NS, index);
-            return true;
-        }
-    };
-    let kind = if version_6 { frame::IPV6 } else { frame::IPV4 };
-    let (own, offloads) = (core.output.hardware, core.engine.offloads);
-    let translation = awake.translation;
-    let record = &mut connection.record;
-    let mut room = link.has_room();
-    while room {
-        let sent = core.engine.send(awake, now_ns, |length, write| {
-            link.transmit(ETHERNET + length, &mut |buffer| {
-                frame::write_ethernet(buffer, hardware, own, kind);
-                write(&mut buffer[ETHERNET..]);
-                translation.outward(record, &mut buffer[ETHERNET..], version_6);
-                complete(buffer, record, version_6, offloads)
-            });
-        });
-        if !sent {
-            break;
-        }
-        room = link.has_room();
-    }
-    settle(core, connection, index, None, now_ns);
-    rest::grow(core, connection, index, now_ns);
-    rest::schedule(core, connection, index, now_ns);
-    room
 }

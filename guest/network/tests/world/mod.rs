@@ -137,6 +137,9 @@ pub struct Side {
     pub frames: u64,
 }
 
+/// Sees the side that sends and the frame.
+pub type Watch = Box<dyn FnMut(usize, &[u8])>;
+
 pub struct World {
     pub now_ns: u64,
     pub sides: [Side; 2],
@@ -149,7 +152,7 @@ pub struct World {
     wire: BTreeMap<(u64, u64), (usize, Vec<u8>)>,
     number: u64,
     /// Looks at each frame that a side sends.
-    pub watch: Option<Box<dyn FnMut(usize, &[u8])>>,
+    pub watch: Option<Watch>,
     /// Frames from a side are lost.
     pub cut: [bool; 2],
 }
@@ -165,6 +168,7 @@ pub fn configuration(number: u8, offloads: Offloads) -> Configuration {
             prefix: 64,
             gateway: None,
         },
+        memory: 256 << 20,
         name_servers: Vec::new(),
     }
 }

@@ -10,18 +10,22 @@
 //! that begin thousands of times a second set it a hundred times.
 
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering::*;
+use core::sync::atomic::{AtomicU32, Ordering::*};
 
-use machine::{Event, Patience, Slice};
+use machine::{Cpu, Event, Patience, Slice};
 
 use super::block::Block;
-use super::{clock, controller, trap::vector};
+use super::{clock, controller, start, trap::vector};
 use crate::device;
 
 const RUNNING: u32 = 0;
 const IDLE: u32 = 1;
 /// How long somebody else waits for a CPU.
 const TICK_NS: u64 = 5_000_000;
+
+/// The CPU that sleeps until a device interrupts.
+static COLLECTING: AtomicU32 = AtomicU32::new(NOBODY);
+const NOBODY: u32 = u32::MAX;
 
 /// Ends a CPU's idle wait or application code.
 pub fn kick(block: &Block) {
@@ -42,12 +46,12 @@ pub fn begin_slice(block: &Block, slice: Slice) {
         Slice::Tick => None,
         Slice::Until(time_ns) => Some(time_ns),
     };
+    let now_ns = clock::monotonic();
     let alarm_ns = block.alarm_ns.load(Relaxed);
     // A tick that is set already will do: a slice is about a tick long.
-    if until.is_none() && alarm_ns != 0 {
+    if until.is_none() && alarm_ns != 0 && alarm_ns <= now_ns + TICK_NS {
         return;
     }
-    let now_ns = clock::monotonic();
     set_alarm(block, now_ns, until.unwrap_or(u64::MAX).min(now_ns + TICK_NS));
 }
 
@@ -62,12 +66,24 @@ fn set_alarm(block: &Block, now_ns: u64, time_ns: u64) {
     controller::set_timer(clock::stamp_at(time_ns).max(1), ticks);
 }
 
+/// Wakes the CPU that waits for devices, if it is another: they interrupt one alone.
+pub fn pass_on(own: &Block) {
+    let collecting = COLLECTING.load(SeqCst);
+    if collecting != NOBODY && collecting != own.number.load(Relaxed) {
+        kick(start::block(Cpu(collecting as u16)));
+    }
+}
+
 /// Takes note of kicks and interrupts that have come, before anything is collected; whether there were any.
 pub fn settle(block: &Block) -> bool {
     let kicked = block.head.kicked.swap(0, SeqCst) != 0;
-    if block.interrupted.load(Relaxed) != 0 {
+    let vector = block.interrupted.load(Relaxed);
+    if vector != 0 {
         device::interrupted();
         controller::acknowledge(block);
+        if vector == vector::DEVICE {
+            pass_on(block);
+        }
     }
     kicked
 }
@@ -97,6 +113,9 @@ pub fn wait(block: &Block, patience: Patience, collect: bool, events: &mut Vec<E
     if kicked || patience == Patience::None || events.len() > before {
         return;
     }
+    if collect {
+        COLLECTING.store(block.number.load(Relaxed), SeqCst);
+    }
     let quiet = !collect || linger(block) && device::await_events();
     block.idle.store(IDLE, SeqCst);
     if quiet && block.head.kicked.load(SeqCst) == 0 {
@@ -121,6 +140,7 @@ pub fn wait(block: &Block, patience: Patience, collect: bool, events: &mut Vec<E
     crate::memory::flush::wake();
     settle(block);
     if collect {
+        COLLECTING.store(NOBODY, SeqCst);
         device::look_away();
         device::collect(events);
     }

@@ -172,13 +172,18 @@ impl Card {
 
     /// Whether something has arrived.
     pub fn is_ready(&self) -> bool {
-        self.receive.is_ready()
+        self.receive.is_ready() || self.is_full() && self.send.is_ready()
+    }
+
+    /// Whether nothing can be sent before something has left.
+    fn is_full(&self) -> bool {
+        self.out.len() - self.free.len() >= OUT || self.send.room() == 0
     }
 
     /// Wants an interrupt for what arrives next; false if something has.
     pub fn await_next(&mut self) -> bool {
         // Who waits for room hears of it; otherwise nobody asks whether frames have left.
-        let sent = self.out.len() - self.free.len() < OUT || self.send.await_next();
+        let sent = !self.is_full() || self.send.await_next();
         self.receive.await_next() && sent
     }
 
@@ -194,10 +199,10 @@ impl Card {
 
 impl Link for Card {
     fn has_room(&mut self) -> bool {
-        if self.out.len() - self.free.len() >= OUT || self.send.room() == 0 {
+        if self.is_full() {
             self.reclaim();
         }
-        self.out.len() - self.free.len() < OUT && self.send.room() > 0
+        !self.is_full()
     }
 
     fn transmit(&mut self, length: usize, fill: &mut dyn FnMut(&mut [u8]) -> Work) {

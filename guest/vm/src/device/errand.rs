@@ -18,7 +18,7 @@ use machine::{Event, Ticket};
 use spin::{Mutex, Once};
 
 use super::Arrives;
-use crate::cpu::clock;
+use crate::cpu::{self, clock, idle};
 use crate::memory::frame::Page;
 use crate::virtio::queue::{Part, Queue};
 use crate::virtio::{Device, Transport, Unusable};
@@ -401,18 +401,22 @@ pub fn wait(number: u64) -> Result<usize, Code> {
 pub fn serve() {
     let finished = state().take();
     if finished.is_empty() {
-        return super::pause(await_next);
+        return super::pause(|| state().queue.await_next());
     }
     let mut events = Vec::new();
     finished.into_iter().for_each(|finished| conclude(finished, &mut events));
-    state().events.append(&mut events);
+    if !events.is_empty() {
+        state().events.append(&mut events);
+        // Whoever sleeps until something is finished has to hear of it.
+        idle::pass_on(cpu::current());
+    }
 }
 
 /// Wants an interrupt for what finishes next; false if something has.
 pub fn await_next() -> bool {
     let Some(channel) = CHANNEL.get() else { return true };
     let mut state = channel.state.lock();
-    state.queue.await_next()
+    state.queue.await_next() && state.events.is_empty()
 }
 
 /// Whether something is finished.

@@ -26,6 +26,8 @@ use crate::virtio::{Device, Unusable};
 
 /// Bytes of the longest datagram, with the header that names its peer.
 const DATAGRAM_MOST: usize = DATAGRAM_HEADER + 65_535;
+/// The part of memory that buffers of connections may take.
+const SHARE: u64 = 8;
 const MTU: u16 = 1500;
 
 const EMSGSIZE: Code = Code(90);
@@ -73,6 +75,7 @@ pub fn begin(device: Device, seed: [u8; 32]) -> Result<(), Unusable> {
         offloads: card.offloads(),
         version_4,
         version_6: Version6::Automatic,
+        memory: (crate::memory::frame::free_bytes() / SHARE) as usize,
         name_servers,
     };
     let stack = Stack::new(&configuration, seed, clock::monotonic());
