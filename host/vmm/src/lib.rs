@@ -9,6 +9,7 @@
 mod boot;
 mod bus;
 mod channel;
+mod confine;
 mod cpu;
 mod descriptor;
 mod device;
@@ -25,6 +26,7 @@ mod serve;
 mod testing;
 mod transport;
 
+pub use confine::{Unconfined, confine};
 pub use error::Error;
 pub use machine::{End, Machine, Settings};
 pub use run::{RunSettings, run};

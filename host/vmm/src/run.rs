@@ -15,9 +15,11 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use crate::Error;
 use crate::bus::Bus;
 use crate::channel::Channel;
+use crate::confine::confine;
 use crate::descriptor::Table;
 use crate::device::file::File;
 use crate::device::socket::Socket;
+use crate::host;
 use crate::machine::{End, Machine};
 use crate::memory::Memory;
 use crate::outside::Outside;
@@ -88,11 +90,15 @@ impl Given<'_> {
             Ok(outside) => outside,
             Err(error) => return End::Failed(error.to_string()),
         };
-        match assemble(kernel, start, device, &outside) {
-            Ok((machine, file, socket, call)) => match machine.start(Some(call)) {
-                Ok(ends) => Loop::new(outside, file, socket, ends).run(),
-                Err(error) => fail(&mut outside, &error),
-            },
+        host::ignore_broken_pipes();
+        let begun = assemble(kernel, start, device, &outside).and_then(|(machine, file, socket, call)| {
+            let started = machine.start(Some(call))?;
+            // All threads are there, and no CPU has run.
+            confine()?;
+            Ok((started.go(), file, socket))
+        });
+        match begun {
+            Ok((ends, file, socket)) => Loop::new(outside, file, socket, ends).run(),
             Err(error) => fail(&mut outside, &error),
         }
     }
