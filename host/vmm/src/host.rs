@@ -66,6 +66,20 @@ pub fn send(socket: impl AsFd, from: &Parts, more: bool) -> Result<usize, Errno>
     Ok(sent)
 }
 
+/// Gives the whole pages of the parts back to the machine: they read as zero from now on.
+pub fn give_back(parts: &Parts) {
+    const PAGE: usize = 4096;
+    for part in parts.list() {
+        let start = part.iov_base.addr().next_multiple_of(PAGE);
+        let end = (part.iov_base.addr() + part.iov_len) & !(PAGE - 1);
+        if start < end {
+            // SAFETY: the range is within the part, which is guest memory: no reference points there, and its
+            // content may change at any time anyway. It fails for nothing that is mapped.
+            unsafe { libc::madvise(part.iov_base.with_addr(start), end - start, libc::MADV_DONTNEED) };
+        }
+    }
+}
+
 /// Has a write that nobody reads fail instead of ending the process.
 pub fn ignore_broken_pipes() {
     // SAFETY: no handler is installed.

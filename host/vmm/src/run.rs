@@ -17,14 +17,16 @@ use crate::bus::Bus;
 use crate::channel::Channel;
 use crate::confine::confine;
 use crate::descriptor::Table;
+use crate::device::balloon::Balloon;
 use crate::device::file::File;
+use crate::device::random::Random;
 use crate::device::socket::Socket;
 use crate::host;
 use crate::machine::{End, Machine};
 use crate::memory::Memory;
 use crate::outside::Outside;
 use crate::pool::Pool;
-use crate::serve::{Loop, Plugged};
+use crate::serve::{Devices, Loop, Plugged};
 use crate::transport::{Device, Port};
 
 /// What the process has been given: a kernel, and descriptors by number, which it takes over.
@@ -91,14 +93,14 @@ impl Given<'_> {
             Err(error) => return End::Failed(error.to_string()),
         };
         host::ignore_broken_pipes();
-        let begun = assemble(kernel, start, device, &outside).and_then(|(machine, file, socket, call)| {
+        let begun = assemble(kernel, start, device, &outside).and_then(|(machine, devices, call)| {
             let started = machine.start(Some(call))?;
             // All threads are there, and no CPU has run.
             confine()?;
-            Ok((started.go(), file, socket))
+            Ok((started.go(), devices))
         });
         match begun {
-            Ok((ends, file, socket)) => Loop::new(outside, file, socket, ends).run(),
+            Ok((ends, devices)) => Loop::new(outside, devices, ends).run(),
             Err(error) => fail(&mut outside, &error),
         }
     }
@@ -111,7 +113,7 @@ fn fail(outside: &mut Outside, error: &Error) -> End {
     End::Failed(message)
 }
 
-type Assembled = (Machine, Plugged<File>, Plugged<Socket>, Arc<EventFd>);
+type Assembled = (Machine, Devices, Arc<EventFd>);
 
 fn assemble(kernel: &[u8], start: OwnedFd, device: OwnedFd, outside: &Outside) -> Result<Assembled, Error> {
     let mut start = read(start)?;
@@ -127,14 +129,16 @@ fn assemble(kernel: &[u8], start: OwnedFd, device: OwnedFd, outside: &Outside) -
     let call = Arc::new(EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK)?);
     outside.hear(&call, CALL)?;
     let memory = machine.memory().clone();
-    let mut plug = Plug { machine: &mut machine, memory, call: &call, outside, devices: 0 };
+    let mut plug = Plug { machine: &mut machine, memory: memory.clone(), call: &call, outside, devices: 0 };
     let mut file = plug.plug(File::new(Pool::new()?))?;
     let port = file.port.clone();
     file.device.attach(&port);
     let socket = plug.plug(Socket::new())?;
+    let random = plug.plug(Random)?;
+    let balloon = plug.plug(Balloon::new(&memory))?;
     let devices = plug.devices;
     machine.load(kernel, &Bus::command_line(devices), &module)?;
-    Ok((machine, file, socket, call))
+    Ok((machine, Devices { file, socket, random, balloon }, call))
 }
 
 /// Devices are plugged in one after the other.

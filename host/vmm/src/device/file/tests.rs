@@ -14,7 +14,7 @@ use rustix::net::SocketType;
 
 use super::ERRANDS;
 use crate::descriptor::Kind;
-use crate::testing::{MEMORY, Random, Rig, pair};
+use crate::testing::{MEMORY, Numbers, Rig, pair};
 
 const FIRST: u64 = abi::pico::descriptor::FIRST_FREE as u64;
 
@@ -297,7 +297,7 @@ fn rules_of_the_queue() {
 
 #[test]
 fn nothing_random_makes_it_panic_or_hang() {
-    let mut random = Random(0x1234_5678_9abc_def1);
+    let mut random = Numbers(0x1234_5678_9abc_def1);
     let mut rig = Rig::new(vec![OwnedFd::from(file(&[1; 10_000]))]);
     for round in 0..3000 {
         match random.below(8) {

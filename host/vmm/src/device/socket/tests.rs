@@ -12,7 +12,7 @@ use rustix::net::{RecvFlags, SendFlags, SocketType, recv, send};
 use super::connection::ROOM;
 use super::packet::Header;
 use super::{RECEIVE, SEND};
-use crate::testing::{MEMORY, Random, Rig, pair};
+use crate::testing::{MEMORY, Numbers, Rig, pair};
 
 const FIRST: u32 = abi::pico::descriptor::FIRST_FREE;
 const BUFFER: usize = 4096;
@@ -433,7 +433,7 @@ fn rustix_limit() -> u64 {
 
 #[test]
 fn nothing_random_makes_it_panic_or_hang() {
-    let mut random = Random(0xfeed_beef_1234_5678);
+    let mut random = Numbers(0xfeed_beef_1234_5678);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();
