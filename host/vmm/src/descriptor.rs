@@ -45,12 +45,13 @@ pub struct Granted {
 pub struct Table {
     granted: HashMap<u32, Granted>,
     next: u32,
+    closed: u64,
 }
 
 impl Table {
     /// A table with what was granted from the start.
     pub fn new(granted: impl IntoIterator<Item = OwnedFd>) -> Self {
-        let mut table = Self { granted: HashMap::new(), next: FIRST_FREE };
+        let mut table = Self { granted: HashMap::new(), next: FIRST_FREE, closed: 0 };
         for file in granted {
             let kind = Kind::of(&file);
             // There are three or four.
@@ -82,8 +83,14 @@ impl Table {
         self.next = if self.next + 1 < END { self.next + 1 } else { FIRST_FREE };
     }
 
+    /// How many descriptors were let go of.
+    pub fn closed(&self) -> u64 {
+        self.closed
+    }
+
     /// Lets go of a descriptor. It is closed when nobody uses it any more.
     pub fn forget(&mut self, number: u32) -> Option<Granted> {
+        self.closed += 1;
         self.granted.remove(&number)
     }
 }

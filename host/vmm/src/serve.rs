@@ -27,7 +27,7 @@ use crate::transport::{Device, Port};
 const BRISK: Duration = Duration::from_micros(200);
 /// How long the next one is looked for.
 const LINGER: Duration = Duration::from_micros(50);
-/// How long connections may take to pass on what a guest has sent that has said its last word.
+/// How long sockets may take to pass on what a guest has sent that has said its last word.
 const FAREWELL: Duration = Duration::from_secs(5);
 const EVENTS: usize = 128;
 /// Messages of the monitor's that are taken at once.
@@ -97,7 +97,8 @@ impl Loop {
                 std::hint::spin_loop();
             } else {
                 if !self.listen() {
-                    self.wait(self.farewell.map(|since| FAREWELL.saturating_sub(since.elapsed())));
+                    let farewell = self.farewell.map(|since| FAREWELL.saturating_sub(since.elapsed()));
+                    self.wait(farewell.filter(|left| !left.is_zero()));
                 }
                 self.hush();
             }
@@ -125,7 +126,7 @@ impl Loop {
             return;
         }
         let since = *self.farewell.get_or_insert_with(Instant::now);
-        if self.devices.socket.device.is_drained() || since.elapsed() >= FAREWELL {
+        if self.devices.socket.device.is_drained(since.elapsed() >= FAREWELL) {
             self.outside.say_last_word();
             self.farewell = None;
         }

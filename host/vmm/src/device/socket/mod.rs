@@ -44,8 +44,9 @@ pub struct Socket {
     connections: HashMap<u32, Connection>,
     /// Connections with something to do.
     list: VecDeque<u32>,
-    /// Listeners for whose connections there were no descriptors.
+    /// Listeners for whose connections there were no descriptors, and how many had been closed then.
     short: Vec<u32>,
+    closed: u64,
     /// Offers without an answer, by listener.
     offered: HashMap<u32, u32>,
     /// Who is to be told that nobody is connected: to and from ports.
@@ -61,6 +62,7 @@ impl Socket {
             connections: HashMap::new(),
             list: VecDeque::new(),
             short: Vec::new(),
+            closed: 0,
             offered: HashMap::new(),
             strays: VecDeque::new(),
             starved: false,
@@ -78,9 +80,11 @@ impl Socket {
         self.enlist(number);
     }
 
-    /// Whether all that the guest has sent is out.
-    pub fn is_drained(&self) -> bool {
-        self.connections.values().all(|connection| connection.waiting.is_empty())
+    /// Whether all that the guest has sent is out, or at least what goes into pipes and terminals: who writes
+    /// into those waits for the reader in any case.
+    pub fn is_drained(&self, pipes_only: bool) -> bool {
+        let counts = |connection: &&Connection| !pipes_only || connection.kind == Kind::Stream;
+        self.connections.values().filter(counts).all(|connection| connection.waiting.is_empty())
     }
 
     fn enlist(&mut self, number: u32) {
@@ -188,9 +192,6 @@ impl Socket {
             }
         }
         outside.table.forget(number);
-        for listener in std::mem::take(&mut self.short) {
-            self.enlist(listener);
-        }
     }
 
     /// An offer has its answer.
@@ -362,7 +363,8 @@ impl Device for Socket {
 }
 
 impl Socket {
-    /// Ends connections whose descriptors were released. What the guest had sent before was taken before.
+    /// Ends connections whose descriptors were released; what the guest had sent before was taken before. Here
+    /// too, listeners try again after something was closed.
     pub fn release(&mut self, outside: &mut Outside) {
         while let Some(number) = outside.released.pop_front() {
             match self.connections.get_mut(&number) {
@@ -371,6 +373,11 @@ impl Socket {
                     self.enlist(number);
                 }
                 None => drop(outside.table.forget(number)),
+            }
+        }
+        if !self.short.is_empty() && self.closed != outside.table.closed() {
+            for listener in std::mem::take(&mut self.short) {
+                self.enlist(listener);
             }
         }
     }
