@@ -16,6 +16,8 @@ mod device;
 mod error;
 mod host;
 mod image;
+#[cfg(test)]
+mod kvm_tests;
 mod machine;
 mod memory;
 mod outside;
