@@ -1,6 +1,6 @@
 //! Runs a kernel with a monitor that knows no files: for trying things out. The last word is printed.
 use std::io::Write;
-use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{IntoRawFd, OwnedFd};
 use std::time::Instant;
 
 use abi::Code;
@@ -53,7 +53,6 @@ fn main() {
 
 fn monitor(socket: OwnedFd, begin: Instant) {
     let mut buffer = vec![0; abi::MESSAGE_MAX];
-    let _ = socket.as_raw_fd();
     while let Ok((length, _)) = recv(&socket, &mut buffer[..], RecvFlags::empty()) {
         let Ok(message) = decode::<ToMonitor>(&buffer[..length]) else { return };
         eprintln!("{:?} {message:?}", begin.elapsed());

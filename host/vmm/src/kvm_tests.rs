@@ -37,11 +37,11 @@ fn kernel() -> Vec<u8> {
     };
     const USABLE: u64 = 7;
     const LARGE: u64 = 0x87;
-    put(BASE, BASE + 0x1000 | USABLE);
-    put(BASE + 0x1000, BASE + 0x2000 | USABLE);
-    put(BASE + 0x1000 + 3 * 8, BASE + 0x3000 | USABLE);
-    (0..16).for_each(|page| put(BASE + 0x2000 + page * 8, page << 21 | LARGE));
-    put(BASE + 0x3000 + ((DEVICES >> 21 & 511) * 8), DEVICES | LARGE | 0x10);
+    put(BASE, (BASE + 0x1000) | USABLE);
+    put(BASE + 0x1000, (BASE + 0x2000) | USABLE);
+    put(BASE + 0x1000 + 3 * 8, (BASE + 0x3000) | USABLE);
+    (0..16).for_each(|page| put(BASE + 0x2000 + page * 8, (page << 21) | LARGE));
+    put(BASE + 0x3000 + (((DEVICES >> 21) & 511) * 8), DEVICES | LARGE | 0x10);
     let code = (CODE - BASE) as usize;
     image[code..code + INSTRUCTIONS.len()].copy_from_slice(INSTRUCTIONS);
     let mut note = [5u32, 64, abi::vm::NOTE].map(u32::to_le_bytes).concat();
@@ -57,7 +57,7 @@ fn kernel() -> Vec<u8> {
         file.extend(half.to_le_bytes());
     }
     let mut segment = |kind: u64, offset: u64, address: u64, length: usize, align: u64| {
-        for word in [kind | 5 << 32, offset, address, address, length as u64, length as u64, align] {
+        for word in [kind | (5 << 32), offset, address, address, length as u64, length as u64, align] {
             file.extend(word.to_le_bytes());
         }
     };

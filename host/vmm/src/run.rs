@@ -1,7 +1,7 @@
 //! The whole process: from what the monitor has left it with to the machine's end.
 
 use std::fs;
-use std::io::{Read, Seek};
+use std::io::{self, Read, Seek, Write};
 use std::ops::Range;
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::Arc;
@@ -69,7 +69,8 @@ pub fn run(settings: &RunSettings<'_>) -> u8 {
     match given.run() {
         End::Reset | End::Gone => RESET,
         End::Failed(message) => {
-            eprintln!("eyot: the virtual machine failed: {message}");
+            // Whoever would read it may be gone.
+            let _ = writeln!(io::stderr(), "eyot: the virtual machine failed: {message}");
             FAILED
         }
     }

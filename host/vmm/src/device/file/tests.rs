@@ -353,3 +353,41 @@ fn nothing_random_makes_it_panic_or_hang() {
         let _ = rustix::net::recv(&rig.monitor, &mut buffer[..], rustix::net::RecvFlags::DONTWAIT);
     }
 }
+
+#[test]
+fn memory_that_changes_meanwhile_is_only_memory() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use vm_memory::{Bytes, GuestAddress};
+    let mut rig = Rig::new(vec![OwnedFd::from(file(&[1; 10_000]))]);
+    let (memory, over) = (rig.file.memory.clone(), std::sync::Arc::new(AtomicBool::new(false)));
+    let until = over.clone();
+    let scribbler = std::thread::spawn(move || {
+        let mut numbers = Numbers(0x5555_1234_9999_0001);
+        while !until.load(Ordering::Relaxed) {
+            // Both rings of the queue, and the buffers behind.
+            let at = (1 << 20) + [0x1_0000, 0x2_0000][numbers.below(2) as usize] + numbers.below(0xc000);
+            let value = [numbers.next() as u8, 1, 2, 0][numbers.below(4) as usize];
+            memory.write_obj(value, GuestAddress(at)).unwrap();
+        }
+    });
+    let since = std::time::Instant::now();
+    let mut broken = 0;
+    while since.elapsed().as_millis() < 1500 {
+        for offset in 0..20 {
+            let own = [FIRST, offset * 100, 900, 0, 0];
+            rig.file.push(ERRANDS, &[&input(fuse::READ, &own, &[])], &[16, 900]);
+            rig.file.push(ERRANDS, &[&control(0, command::EVENT, &[], 64)], &[96]);
+        }
+        rig.turns.turn();
+        if rig.file.is_broken() {
+            broken += 1;
+            rig.file.set_up(1 << 20, 2, u64::MAX);
+        }
+    }
+    over.store(true, Ordering::Relaxed);
+    scribbler.join().unwrap();
+    assert!(broken > 0);
+    rig.file.set_up(1 << 20, 2, u64::MAX);
+    let own = [FIRST, 0, 5, 0, 0];
+    assert_eq!(rig.ask(&[&input(fuse::READ, &own, &[])], &[26]).1, [1; 5]);
+}
