@@ -72,6 +72,8 @@ const ALLOWED: &[(libc::c_long, Ways)] = &[
     (libc::SYS_preadv2, &[&[Within(5, libc::RWF_NOWAIT as u32)]]),
     (libc::SYS_pwritev2, &[&[Within(5, libc::RWF_NOWAIT as u32)]]),
     (libc::SYS_writev, ANY),
+    // What kind of file system a file is on: whether it may wait for a disk.
+    (libc::SYS_fstatfs, ANY),
     // No address, so that a connected socket reaches its peer alone; no MSG_FASTOPEN, which connects.
     (
         libc::SYS_sendto,

@@ -13,7 +13,7 @@ use abi::{Code, Handle};
 use rustix::net::SocketType;
 
 use super::ERRANDS;
-use crate::descriptor::Kind;
+use crate::descriptor::{Kind, Pace};
 use crate::testing::{MEMORY, Numbers, Rig, pair};
 
 const FIRST: u64 = abi::pico::descriptor::FIRST_FREE as u64;
@@ -239,7 +239,9 @@ fn threads_read_what_would_wait() {
     let mut file = std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
     std::fs::remove_file(&path).unwrap();
     let mut rig = Rig::new(vec![file.try_clone().unwrap().into()]);
-    // Larger than what is done at once, where the file system cannot tell.
+    // As if the file system could not tell; larger than what is done at once nevertheless.
+    let granted = rig.turns.outside.table.get_mut(FIRST).unwrap();
+    (granted.reads, granted.writes) = (Pace::Unknown, Pace::Unknown);
     let data = vec![9; 100_000];
     let own = [FIRST, 50_000, data.len() as u64, 0, 0];
     let pushed = rig.file.push(ERRANDS, &[&input(fuse::WRITE, &own, &data)], &[24]);
@@ -250,6 +252,21 @@ fn threads_read_what_would_wait() {
     file.rewind().unwrap();
     file.read_to_end(&mut content).unwrap();
     assert_eq!((read.len(), read == content), (300_000, true));
+    // A reset meanwhile: what a thread finishes afterwards is not given back.
+    let own = [FIRST, 0, 300_000, 0, 0];
+    for _ in 0..20 {
+        rig.file.push(ERRANDS, &[&input(fuse::READ, &own, &[])], &[16, 300_000]);
+        rig.turns.turn();
+        rig.file.set_up(1 << 20, 2, u64::MAX);
+        rig.settle();
+    }
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    assert!(!rig.file.is_broken() && rig.file.pop(ERRANDS).is_none());
+    // Waiting errands do not hold up others.
+    for _ in 0..50 {
+        rig.file.push(ERRANDS, &[&control(0, command::EVENT, &[], 64)], &[96]);
+    }
+    assert_eq!(rig.ask(&[&input(fuse::READ, &own, &[])], &[16, 300_000]).1.len(), 300_000);
 }
 
 #[test]
