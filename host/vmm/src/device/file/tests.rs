@@ -408,3 +408,40 @@ fn memory_that_changes_meanwhile_is_only_memory() {
     let own = [FIRST, 0, 5, 0, 0];
     assert_eq!(rig.ask(&[&input(fuse::READ, &own, &[])], &[26]).1, [1; 5]);
 }
+
+#[test]
+fn registers_take_whatever_is_written() {
+    let mut numbers = Numbers(0x0dd0_0ff1_ce00_0001);
+    let mut rig = Rig::new(vec![]);
+    for _ in 0..40_000 {
+        let registers =
+            [0x14, 0x20, 0x24, 0x30, 0x38, 0x44, 0x50, 0x64, 0x70, 0x80, 0x84, 0x90, 0x94, 0xa0, 0xa4];
+        let register = match numbers.below(10) {
+            0 => numbers.below(0x1000),
+            number => registers[(numbers.below(registers.len() as u64) + number) as usize % registers.len()],
+        };
+        let values = [
+            0,
+            1,
+            2,
+            3,
+            11,
+            15,
+            256,
+            1 << 20,
+            numbers.next(),
+            numbers.below(MEMORY),
+            MEMORY - numbers.below(99),
+        ];
+        let value = values[numbers.below(values.len() as u64) as usize];
+        let width = [4, 4, 4, 1, 2, 8][numbers.below(6) as usize];
+        for driver in [&rig.file, &rig.socket] {
+            driver.port.write(register, &value.to_le_bytes()[..width]);
+            let mut bytes = [0; 8];
+            driver.port.read(register, &mut bytes[..width]);
+        }
+        rig.turns.turn();
+    }
+    rig.file.set_up(1 << 20, 2, u64::MAX);
+    assert_eq!(rig.ask(&[&input(fuse::RELEASE, &[99, 0, 0], &[])], &[16]).0, -9);
+}
