@@ -1,11 +1,11 @@
 //! Runs a kernel with a monitor that knows no files: for trying things out. The last word is printed.
 use std::io::Write;
-use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{IntoRawFd, OwnedFd};
 use std::time::Instant;
 
-use abi::Code;
 use abi::boot::{Boot, Mount, MountKind, Stream, Tree};
 use abi::message::{ToGuest, ToMonitor, decode, encode};
+use abi::{Code, Handle};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
 
 fn main() {
@@ -29,7 +29,7 @@ fn main() {
         memory: 256 << 20,
         scratch: 64 << 20,
         mounts,
-        streams: [Stream::Null, Stream::Null, Stream::Null],
+        streams: [Stream::Null, Stream::Pipe(Handle(8)), Stream::Null],
         published: vec![],
         outgoing: false,
         trace: None,
@@ -40,12 +40,15 @@ fn main() {
     let mut file = std::fs::File::from(rustix::fs::memfd_create("start", flags).unwrap());
     file.write_all(&encode(&start).unwrap()).unwrap();
     let device = std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").unwrap();
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let output = OwnedFd::from(writer).into_raw_fd() as u32;
+    std::thread::spawn(move || std::io::copy(&mut reader, &mut std::io::stdout()));
     let settings = vmm::RunSettings {
         kernel: &kernel,
         control: theirs.into_raw_fd() as u32,
         start: file.into_raw_fd() as u32,
         device: device.into_raw_fd() as u32,
-        granted: 8..8,
+        granted: output..output + 1,
     };
     let status = vmm::run(&settings);
     eprintln!("status {status} after {:?}", begin.elapsed());
@@ -53,7 +56,6 @@ fn main() {
 
 fn monitor(socket: OwnedFd, begin: Instant) {
     let mut buffer = vec![0; abi::MESSAGE_MAX];
-    let _ = socket.as_raw_fd();
     while let Ok((length, _)) = recv(&socket, &mut buffer[..], RecvFlags::empty()) {
         let Ok(message) = decode::<ToMonitor>(&buffer[..length]) else { return };
         eprintln!("{:?} {message:?}", begin.elapsed());

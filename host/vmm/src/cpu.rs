@@ -1,6 +1,6 @@
 //! Virtual CPUs: how the first starts, and what leads out of them.
 
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 
 use abi::vm::Direct;
@@ -143,17 +143,21 @@ fn segment(selector: u16, type_: u8, long: bool) -> kvm_segment {
 /// What a CPU's thread keeps alive: devices' registers, the machine, its memory.
 type Kept = Arc<(Bus, Arc<VmFd>, Arc<Memory>)>;
 
-/// Starts all of a machine's CPUs, each on a thread of its own. Secondary ones wait in their interrupt
+/// Starts all of a machine's CPUs, each on a thread of its own, which waits at the line twice: when it is
+/// there, and until all may run. Secondary ones wait in their interrupt
 /// controllers until the first wakes them.
 pub fn start(
     cpus: Vec<Cpu>,
     kept: &Kept,
     sender: &mpsc::Sender<End>,
     call: Option<&Arc<EventFd>>,
+    line: &Arc<Barrier>,
 ) -> Result<(), Error> {
     for (number, mut cpu) in cpus.into_iter().enumerate() {
-        let (sender, kept, call) = (sender.clone(), kept.clone(), call.cloned());
+        let (sender, kept, call, line) = (sender.clone(), kept.clone(), call.cloned(), line.clone());
         let body = move || {
+            line.wait();
+            line.wait();
             // Whoever waited for the end is gone only when all is over.
             let _ = sender.send(cpu.run(&kept.0));
             if let Some(call) = call {

@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use abi::pico::descriptor::FIRST_FREE;
-use rustix::fs::{FileType, OFlags, fcntl_getfl, fcntl_setfl, fstat};
+use rustix::fs::{FileType, OFlags, fcntl_getfl, fcntl_setfl, fstat, fstatfs};
 use rustix::io::Errno;
 use rustix::net::SocketType;
 use rustix::net::sockopt::{socket_acceptconn, socket_type};
@@ -34,27 +34,47 @@ pub enum Kind {
     Listener,
 }
 
+/// Whether a transfer may wait for a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// The file system tells (RWF_NOWAIT), or has not been asked.
+    Tells,
+    /// It cannot tell, and never waits: it is memory.
+    Quick,
+    /// It cannot tell.
+    Unknown,
+}
+
 /// A descriptor.
 #[derive(Clone, Debug)]
 pub struct Granted {
     pub file: Arc<OwnedFd>,
     pub kind: Kind,
+    pub reads: Pace,
+    pub writes: Pace,
+}
+
+impl Granted {
+    fn new(file: OwnedFd, kind: Kind) -> Self {
+        Self { file: Arc::new(file), kind, reads: Pace::Tells, writes: Pace::Tells }
+    }
 }
 
 /// All descriptors.
 pub struct Table {
     granted: HashMap<u32, Granted>,
     next: u32,
+    closed: u64,
 }
 
 impl Table {
     /// A table with what was granted from the start.
     pub fn new(granted: impl IntoIterator<Item = OwnedFd>) -> Self {
-        let mut table = Self { granted: HashMap::new(), next: FIRST_FREE };
+        let mut table = Self { granted: HashMap::new(), next: FIRST_FREE, closed: 0 };
         for file in granted {
             let kind = Kind::of(&file);
             // There are three or four.
-            table.granted.insert(table.next, Granted { file: Arc::new(file), kind });
+            table.granted.insert(table.next, Granted::new(file, kind));
             table.next += 1;
         }
         table
@@ -62,6 +82,10 @@ impl Table {
 
     pub fn get(&self, number: u64) -> Result<&Granted, Errno> {
         u32::try_from(number).ok().and_then(|number| self.granted.get(&number)).ok_or(Errno::BADF)
+    }
+
+    pub fn get_mut(&mut self, number: u64) -> Result<&mut Granted, Errno> {
+        u32::try_from(number).ok().and_then(|number| self.granted.get_mut(&number)).ok_or(Errno::BADF)
     }
 
     /// Keeps a descriptor under a new number.
@@ -74,7 +98,7 @@ impl Table {
         }
         let number = self.next;
         self.advance();
-        self.granted.insert(number, Granted { file: Arc::new(file), kind });
+        self.granted.insert(number, Granted::new(file, kind));
         Ok(number)
     }
 
@@ -82,9 +106,27 @@ impl Table {
         self.next = if self.next + 1 < END { self.next + 1 } else { FIRST_FREE };
     }
 
+    /// How many descriptors were let go of.
+    pub fn closed(&self) -> u64 {
+        self.closed
+    }
+
     /// Lets go of a descriptor. It is closed when nobody uses it any more.
     pub fn forget(&mut self, number: u32) -> Option<Granted> {
+        self.closed += 1;
         self.granted.remove(&number)
+    }
+}
+
+impl Pace {
+    /// The pace of a file system that cannot tell.
+    pub fn of(file: &OwnedFd) -> Self {
+        // linux/magic.h: tmpfs, ramfs, proc, sysfs, control groups.
+        const MEMORY: &[u64] = &[0x0102_1994, 0x8584_58f6, 0x9fa0, 0x6265_6572, 0x6367_7270];
+        match fstatfs(file) {
+            Ok(found) if MEMORY.contains(&(found.f_type as u64)) => Self::Quick,
+            _ => Self::Unknown,
+        }
     }
 }
 

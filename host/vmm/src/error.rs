@@ -17,6 +17,8 @@ pub enum Error {
     Thread(std::io::Error),
     #[error("a descriptor cannot be made: {0}")]
     Descriptor(#[from] std::io::Error),
+    #[error(transparent)]
+    Unconfined(#[from] crate::confine::Unconfined),
     #[error("what the machine is to run cannot be read: {0}")]
     Start(&'static str),
 }

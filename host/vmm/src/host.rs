@@ -42,16 +42,48 @@ pub fn write(file: impl AsFd, from: &Parts, offset: i64, flags: i32) -> Result<u
     outcome(unsafe { libc::pwritev2(file, list.as_ptr(), list.len() as i32, offset, flags) })
 }
 
-/// Sends the parts on a connected socket; `more` holds the last segment back for what follows.
+/// Sends the parts on a connected socket; `more` holds the last segment back for what follows. Never by
+/// sendmsg, which could name an address: see `confine.rs`.
 pub fn send(socket: impl AsFd, from: &Parts, more: bool) -> Result<usize, Errno> {
-    let list = from.list();
-    // SAFETY: all zeros are a header without anything.
-    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
-    header.msg_iov = list.as_ptr().cast_mut();
-    header.msg_iovlen = list.len();
-    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | if more { libc::MSG_MORE } else { 0 };
-    // SAFETY: as in `read`; the kernel does not write through the list.
-    outcome(unsafe { libc::sendmsg(socket.as_fd().as_raw_fd(), &header, flags) })
+    if !more {
+        return write(socket, from, OWN, 0);
+    }
+    let (socket, mut sent) = (socket.as_fd().as_raw_fd(), 0);
+    for part in from.list() {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_MORE;
+        // SAFETY: as in `read`.
+        match outcome(unsafe { libc::send(socket, part.iov_base, part.iov_len, flags) }) {
+            Ok(done) => {
+                sent += done;
+                if done < part.iov_len {
+                    break;
+                }
+            }
+            Err(error) if sent == 0 => return Err(error),
+            Err(_) => break,
+        }
+    }
+    Ok(sent)
+}
+
+/// Gives the whole pages of the parts back to the machine: they read as zero from now on.
+pub fn give_back(parts: &Parts) {
+    const PAGE: usize = 4096;
+    for part in parts.list() {
+        let start = part.iov_base.addr().next_multiple_of(PAGE);
+        let end = (part.iov_base.addr() + part.iov_len) & !(PAGE - 1);
+        if start < end {
+            // SAFETY: the range is within the part, which is guest memory: no reference points there, and its
+            // content may change at any time anyway. It fails for nothing that is mapped.
+            unsafe { libc::madvise(part.iov_base.with_addr(start), end - start, libc::MADV_DONTNEED) };
+        }
+    }
+}
+
+/// Has a write that nobody reads fail instead of ending the process.
+pub fn ignore_broken_pipes() {
+    // SAFETY: no handler is installed.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
 }
 
 /// Sets an option; numbers of socket(7) and tcp(7).

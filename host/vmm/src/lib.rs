@@ -9,12 +9,15 @@
 mod boot;
 mod bus;
 mod channel;
+mod confine;
 mod cpu;
 mod descriptor;
 mod device;
 mod error;
 mod host;
 mod image;
+#[cfg(test)]
+mod kvm_tests;
 mod machine;
 mod memory;
 mod outside;
@@ -25,6 +28,7 @@ mod serve;
 mod testing;
 mod transport;
 
+pub use confine::{Unconfined, confine};
 pub use error::Error;
 pub use machine::{End, Machine, Settings};
 pub use run::{RunSettings, run};

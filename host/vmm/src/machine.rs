@@ -1,7 +1,7 @@
 //! A virtual machine: memory, interrupt controllers, CPUs, devices' registers.
 
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Barrier};
 
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::{Kvm, VmFd};
@@ -96,16 +96,33 @@ impl Machine {
         self.bus.plug(&self.vm, port)
     }
 
-    /// Starts the CPUs. The first of them that ends says how, and calls. The machine lives on in the threads.
-    pub fn start(self, call: Option<Arc<EventFd>>) -> Result<Receiver<End>, Error> {
+    /// Makes the CPUs' threads. The machine lives on in them.
+    pub fn start(self, call: Option<Arc<EventFd>>) -> Result<Started, Error> {
         let Self { vm, memory, cpus, bus } = self;
         let (sender, ends) = channel();
-        cpu::start(cpus, &Arc::new((bus, vm, memory)), &sender, call.as_ref())?;
-        Ok(ends)
+        let line = Arc::new(Barrier::new(cpus.len() + 1));
+        cpu::start(cpus, &Arc::new((bus, vm, memory)), &sender, call.as_ref(), &line)?;
+        // A thread that begins asks for what it may not ask for later.
+        line.wait();
+        Ok(Started { ends, line })
     }
 
     /// Runs until it ends, without anybody to serve devices.
     pub fn run(self) -> Result<End, Error> {
-        Ok(self.start(None)?.recv().unwrap_or(End::Reset))
+        Ok(self.start(None)?.go().recv().unwrap_or(End::Reset))
+    }
+}
+
+/// A machine whose threads wait to be let go.
+pub struct Started {
+    ends: Receiver<End>,
+    line: Arc<Barrier>,
+}
+
+impl Started {
+    /// Lets the CPUs run. The first of them that ends says how, and calls.
+    pub fn go(self) -> Receiver<End> {
+        self.line.wait();
+        self.ends
     }
 }

@@ -4,7 +4,7 @@
 //! there from the start, because later none can be made.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Barrier, Condvar, Mutex, PoisonError};
 use std::thread;
 
 use crate::Error;
@@ -27,9 +27,11 @@ pub struct Pool(Arc<Shared>);
 impl Pool {
     pub fn new() -> Result<Self, Error> {
         let shared = Arc::new(Shared::default());
+        let line = Arc::new(Barrier::new(THREADS + 1));
         for number in 0..THREADS {
-            let shared = shared.clone();
+            let (shared, line) = (shared.clone(), line.clone());
             let body = move || {
+                line.wait();
                 loop {
                     shared.next()();
                 }
@@ -37,6 +39,8 @@ impl Pool {
             let builder = thread::Builder::new().name(format!("disk {number}")).stack_size(STACK);
             builder.spawn(body).map_err(Error::Thread)?;
         }
+        // A thread that begins asks for what it may not ask for later.
+        line.wait();
         Ok(Self(shared))
     }
 

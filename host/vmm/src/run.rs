@@ -1,7 +1,7 @@
 //! The whole process: from what the monitor has left it with to the machine's end.
 
 use std::fs;
-use std::io::{Read, Seek};
+use std::io::{self, Read, Seek, Write};
 use std::ops::Range;
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::Arc;
@@ -15,14 +15,18 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use crate::Error;
 use crate::bus::Bus;
 use crate::channel::Channel;
+use crate::confine::confine;
 use crate::descriptor::Table;
+use crate::device::balloon::Balloon;
 use crate::device::file::File;
+use crate::device::random::Random;
 use crate::device::socket::Socket;
+use crate::host;
 use crate::machine::{End, Machine};
 use crate::memory::Memory;
 use crate::outside::Outside;
 use crate::pool::Pool;
-use crate::serve::{Loop, Plugged};
+use crate::serve::{Devices, Loop, Plugged};
 use crate::transport::{Device, Port};
 
 /// What the process has been given: a kernel, and descriptors by number, which it takes over.
@@ -65,7 +69,8 @@ pub fn run(settings: &RunSettings<'_>) -> u8 {
     match given.run() {
         End::Reset | End::Gone => RESET,
         End::Failed(message) => {
-            eprintln!("eyot: the virtual machine failed: {message}");
+            // Whoever would read it may be gone.
+            let _ = writeln!(io::stderr(), "eyot: the virtual machine failed: {message}");
             FAILED
         }
     }
@@ -88,11 +93,15 @@ impl Given<'_> {
             Ok(outside) => outside,
             Err(error) => return End::Failed(error.to_string()),
         };
-        match assemble(kernel, start, device, &outside) {
-            Ok((machine, file, socket, call)) => match machine.start(Some(call)) {
-                Ok(ends) => Loop::new(outside, file, socket, ends).run(),
-                Err(error) => fail(&mut outside, &error),
-            },
+        host::ignore_broken_pipes();
+        let begun = assemble(kernel, start, device, &outside).and_then(|(machine, devices, call)| {
+            let started = machine.start(Some(call))?;
+            // All threads are there, and no CPU has run.
+            confine()?;
+            Ok((started.go(), devices))
+        });
+        match begun {
+            Ok((ends, devices)) => Loop::new(outside, devices, ends).run(),
             Err(error) => fail(&mut outside, &error),
         }
     }
@@ -105,7 +114,7 @@ fn fail(outside: &mut Outside, error: &Error) -> End {
     End::Failed(message)
 }
 
-type Assembled = (Machine, Plugged<File>, Plugged<Socket>, Arc<EventFd>);
+type Assembled = (Machine, Devices, Arc<EventFd>);
 
 fn assemble(kernel: &[u8], start: OwnedFd, device: OwnedFd, outside: &Outside) -> Result<Assembled, Error> {
     let mut start = read(start)?;
@@ -121,14 +130,16 @@ fn assemble(kernel: &[u8], start: OwnedFd, device: OwnedFd, outside: &Outside) -
     let call = Arc::new(EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK)?);
     outside.hear(&call, CALL)?;
     let memory = machine.memory().clone();
-    let mut plug = Plug { machine: &mut machine, memory, call: &call, outside, devices: 0 };
+    let mut plug = Plug { machine: &mut machine, memory: memory.clone(), call: &call, outside, devices: 0 };
     let mut file = plug.plug(File::new(Pool::new()?))?;
     let port = file.port.clone();
     file.device.attach(&port);
     let socket = plug.plug(Socket::new())?;
+    let random = plug.plug(Random)?;
+    let balloon = plug.plug(Balloon::new(&memory))?;
     let devices = plug.devices;
     machine.load(kernel, &Bus::command_line(devices), &module)?;
-    Ok((machine, file, socket, call))
+    Ok((machine, Devices { file, socket, random, balloon }, call))
 }
 
 /// Devices are plugged in one after the other.

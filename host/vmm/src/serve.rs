@@ -15,7 +15,9 @@ use abi::message::ToMonitor;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, Event, EventFlags};
 
+use crate::device::balloon::Balloon;
 use crate::device::file::File;
+use crate::device::random::Random;
 use crate::device::socket::Socket;
 use crate::machine::End;
 use crate::outside::{Outside, Whom};
@@ -25,7 +27,7 @@ use crate::transport::{Device, Port};
 const BRISK: Duration = Duration::from_micros(200);
 /// How long the next one is looked for.
 const LINGER: Duration = Duration::from_micros(50);
-/// How long connections may take to pass on what a guest has sent that has said its last word.
+/// How long sockets may take to pass on what a guest has sent that has said its last word.
 const FAREWELL: Duration = Duration::from_secs(5);
 const EVENTS: usize = 128;
 /// Messages of the monitor's that are taken at once.
@@ -54,21 +56,28 @@ impl<D: Device> Plugged<D> {
     }
 }
 
+/// All devices.
+pub struct Devices {
+    pub file: Plugged<File>,
+    pub socket: Plugged<Socket>,
+    pub random: Plugged<Random>,
+    pub balloon: Plugged<Balloon>,
+}
+
 /// All devices, and the host's side.
 pub struct Loop {
     pub outside: Outside,
-    pub file: Plugged<File>,
-    pub socket: Plugged<Socket>,
+    devices: Devices,
     /// How a CPU has ended.
-    pub ends: Receiver<End>,
+    ends: Receiver<End>,
     events: Vec<Event>,
     /// When the last word came.
     farewell: Option<Instant>,
 }
 
 impl Loop {
-    pub fn new(outside: Outside, file: Plugged<File>, socket: Plugged<Socket>, ends: Receiver<End>) -> Self {
-        Self { outside, file, socket, ends, events: Vec::with_capacity(EVENTS), farewell: None }
+    pub fn new(outside: Outside, devices: Devices, ends: Receiver<End>) -> Self {
+        Self { outside, devices, ends, events: Vec::with_capacity(EVENTS), farewell: None }
     }
 
     /// Runs until the machine ends.
@@ -88,7 +97,8 @@ impl Loop {
                 std::hint::spin_loop();
             } else {
                 if !self.listen() {
-                    self.wait(self.farewell.map(|since| FAREWELL.saturating_sub(since.elapsed())));
+                    let farewell = self.farewell.map(|since| FAREWELL.saturating_sub(since.elapsed()));
+                    self.wait(farewell.filter(|left| !left.is_zero()));
                 }
                 self.hush();
             }
@@ -98,11 +108,13 @@ impl Loop {
     /// Does everything that can be done now; whether that was anything.
     pub fn turn(&mut self) -> bool {
         // What is asked of files was asked after what was sent before it.
-        self.file.port.look();
-        self.socket.port.look();
-        let mut done = self.socket.process(&mut self.outside);
-        done |= self.file.process(&mut self.outside);
-        self.socket.device.release(&mut self.outside);
+        self.devices.file.port.look();
+        self.devices.socket.port.look();
+        let mut done = self.devices.socket.process(&mut self.outside);
+        done |= self.devices.file.process(&mut self.outside);
+        self.devices.socket.device.release(&mut self.outside);
+        done |= self.devices.random.process(&mut self.outside);
+        done |= self.devices.balloon.process(&mut self.outside);
         self.say_farewell();
         self.outside.settle();
         self.wait(Some(Duration::ZERO)) | done
@@ -114,7 +126,7 @@ impl Loop {
             return;
         }
         let since = *self.farewell.get_or_insert_with(Instant::now);
-        if self.socket.device.is_drained() || since.elapsed() >= FAREWELL {
+        if self.devices.socket.device.is_drained(since.elapsed() >= FAREWELL) {
             self.outside.say_last_word();
             self.farewell = None;
         }
@@ -165,7 +177,7 @@ impl Loop {
         for event in &self.events {
             let (whom, flags) = (Whom::of(event.data), event.flags);
             match whom {
-                Whom::Connection(number) => self.socket.device.ready(number, flags),
+                Whom::Connection(number) => self.devices.socket.device.ready(number, flags),
                 Whom::Bell(_) => {}
                 Whom::Monitor => {
                     if flags.contains(EventFlags::OUT) {
@@ -173,7 +185,7 @@ impl Loop {
                     }
                     for _ in 0..MESSAGES {
                         let Some((message, file)) = self.outside.channel.receive() else { break };
-                        self.file.device.hear(message, file);
+                        self.devices.file.device.hear(message, file);
                     }
                 }
             }
@@ -183,11 +195,12 @@ impl Loop {
 
     /// The guest is to ring from now on; true if it has something already.
     fn listen(&self) -> bool {
-        self.file.listen() | self.socket.listen()
+        let Devices { file, socket, random, balloon } = &self.devices;
+        file.listen() | socket.listen() | random.listen() | balloon.listen()
     }
 
     fn hush(&self) {
-        self.file.port.hush();
-        self.socket.port.hush();
+        let Devices { file, socket, random, balloon } = &self.devices;
+        [&file.port, &socket.port, &random.port, &balloon.port].into_iter().for_each(|port| port.hush());
     }
 }

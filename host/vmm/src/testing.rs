@@ -17,13 +17,15 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::channel::Channel;
 use crate::descriptor::Table;
+use crate::device::balloon::Balloon;
 use crate::device::file::File;
+use crate::device::random::Random;
 use crate::device::socket::Socket;
 use crate::machine::End;
 use crate::memory::{self, Memory};
 use crate::outside::Outside;
 use crate::pool::Pool;
-use crate::serve::{Loop, Plugged};
+use crate::serve::{Devices, Loop, Plugged};
 use crate::transport::{Device, Port};
 
 pub const MEMORY: u64 = 32 << 20;
@@ -230,7 +232,12 @@ impl Rig {
             (Driver::new(&file_port, &memory, 1 << 20, 2), Driver::new(&socket_port, &memory, 16 << 20, 3));
         let (ends, receiver) = channel();
         let (file, socket) = (Plugged::new(file, file_port), Plugged::new(socket, socket_port));
-        let turns = Loop::new(outside, file, socket, receiver);
+        let random_port = plugged(Random.description());
+        let random = Plugged::new(Random, random_port);
+        let balloon = Balloon::new(&memory);
+        let balloon_port = plugged(balloon.description());
+        let balloon = Plugged::new(balloon, balloon_port);
+        let turns = Loop::new(outside, Devices { file, socket, random, balloon }, receiver);
         Self { turns, file: drivers.0, socket: drivers.1, monitor, ends }
     }
 
@@ -281,9 +288,9 @@ impl Rig {
 }
 
 /// Random numbers (xorshift), the same in every run.
-pub struct Random(pub u64);
+pub struct Numbers(pub u64);
 
-impl Random {
+impl Numbers {
     pub fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use virtio_queue::DescriptorChain;
-use vm_memory::{GuestMemoryBackend, VolatileSlice};
+use vm_memory::{GuestAddress, GuestMemoryBackend, VolatileSlice};
 
 use crate::memory::Memory;
 
@@ -31,6 +31,14 @@ unsafe impl Send for Parts {}
 impl Parts {
     fn new(memory: &Arc<Memory>) -> Self {
         Self { list: Vec::with_capacity(4), past: 0, _memory: memory.clone() }
+    }
+
+    /// A range of guest memory, if all of it is there.
+    pub fn whole(memory: &Arc<Memory>, address: u64, length: u64) -> Option<Self> {
+        let mut parts = Self::new(memory);
+        let slice = memory.get_slice(GuestAddress(address), usize::try_from(length).ok()?).ok()?;
+        parts.push(&slice);
+        Some(parts)
     }
 
     fn push(&mut self, slice: &VolatileSlice<'_>) {

@@ -77,7 +77,7 @@ impl File {
         let head = answer.head;
         match operation {
             Operation::Read { handle, offset, to } => {
-                let granted = match outside.table.get(handle) {
+                let granted = match outside.table.get_mut(handle) {
                     Ok(granted) => granted,
                     Err(error) => return Some((head, answer.error(error))),
                 };
@@ -97,7 +97,7 @@ impl File {
                 None
             }
             Operation::Write { handle, offset, from } => {
-                let granted = match outside.table.get(handle) {
+                let granted = match outside.table.get_mut(handle) {
                     Ok(granted) => granted,
                     Err(error) => return Some((head, answer.error(error))),
                 };

@@ -13,8 +13,8 @@ use abi::{Code, Handle};
 use rustix::net::SocketType;
 
 use super::ERRANDS;
-use crate::descriptor::Kind;
-use crate::testing::{MEMORY, Random, Rig, pair};
+use crate::descriptor::{Kind, Pace};
+use crate::testing::{MEMORY, Numbers, Rig, pair};
 
 const FIRST: u64 = abi::pico::descriptor::FIRST_FREE as u64;
 
@@ -239,7 +239,9 @@ fn threads_read_what_would_wait() {
     let mut file = std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
     std::fs::remove_file(&path).unwrap();
     let mut rig = Rig::new(vec![file.try_clone().unwrap().into()]);
-    // Larger than what is done at once, where the file system cannot tell.
+    // As if the file system could not tell; larger than what is done at once nevertheless.
+    let granted = rig.turns.outside.table.get_mut(FIRST).unwrap();
+    (granted.reads, granted.writes) = (Pace::Unknown, Pace::Unknown);
     let data = vec![9; 100_000];
     let own = [FIRST, 50_000, data.len() as u64, 0, 0];
     let pushed = rig.file.push(ERRANDS, &[&input(fuse::WRITE, &own, &data)], &[24]);
@@ -250,6 +252,21 @@ fn threads_read_what_would_wait() {
     file.rewind().unwrap();
     file.read_to_end(&mut content).unwrap();
     assert_eq!((read.len(), read == content), (300_000, true));
+    // A reset meanwhile: what a thread finishes afterwards is not given back.
+    let own = [FIRST, 0, 300_000, 0, 0];
+    for _ in 0..20 {
+        rig.file.push(ERRANDS, &[&input(fuse::READ, &own, &[])], &[16, 300_000]);
+        rig.turns.turn();
+        rig.file.set_up(1 << 20, 2, u64::MAX);
+        rig.settle();
+    }
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    assert!(!rig.file.is_broken() && rig.file.pop(ERRANDS).is_none());
+    // Waiting errands do not hold up others.
+    for _ in 0..50 {
+        rig.file.push(ERRANDS, &[&control(0, command::EVENT, &[], 64)], &[96]);
+    }
+    assert_eq!(rig.ask(&[&input(fuse::READ, &own, &[])], &[16, 300_000]).1.len(), 300_000);
 }
 
 #[test]
@@ -297,7 +314,7 @@ fn rules_of_the_queue() {
 
 #[test]
 fn nothing_random_makes_it_panic_or_hang() {
-    let mut random = Random(0x1234_5678_9abc_def1);
+    let mut random = Numbers(0x1234_5678_9abc_def1);
     let mut rig = Rig::new(vec![OwnedFd::from(file(&[1; 10_000]))]);
     for round in 0..3000 {
         match random.below(8) {
@@ -352,4 +369,79 @@ fn nothing_random_makes_it_panic_or_hang() {
         let mut buffer = [0; 65536];
         let _ = rustix::net::recv(&rig.monitor, &mut buffer[..], rustix::net::RecvFlags::DONTWAIT);
     }
+}
+
+#[test]
+fn memory_that_changes_meanwhile_is_only_memory() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use vm_memory::{Bytes, GuestAddress};
+    let mut rig = Rig::new(vec![OwnedFd::from(file(&[1; 10_000]))]);
+    let (memory, over) = (rig.file.memory.clone(), std::sync::Arc::new(AtomicBool::new(false)));
+    let until = over.clone();
+    let scribbler = std::thread::spawn(move || {
+        let mut numbers = Numbers(0x5555_1234_9999_0001);
+        while !until.load(Ordering::Relaxed) {
+            // Both rings of the queue, and the buffers behind.
+            let at = (1 << 20) + [0x1_0000, 0x2_0000][numbers.below(2) as usize] + numbers.below(0xc000);
+            let value = [numbers.next() as u8, 1, 2, 0][numbers.below(4) as usize];
+            memory.write_obj(value, GuestAddress(at)).unwrap();
+        }
+    });
+    let since = std::time::Instant::now();
+    let mut broken = 0;
+    while since.elapsed().as_millis() < 1500 {
+        for offset in 0..20 {
+            let own = [FIRST, offset * 100, 900, 0, 0];
+            rig.file.push(ERRANDS, &[&input(fuse::READ, &own, &[])], &[16, 900]);
+            rig.file.push(ERRANDS, &[&control(0, command::EVENT, &[], 64)], &[96]);
+        }
+        rig.turns.turn();
+        if rig.file.is_broken() {
+            broken += 1;
+            rig.file.set_up(1 << 20, 2, u64::MAX);
+        }
+    }
+    over.store(true, Ordering::Relaxed);
+    scribbler.join().unwrap();
+    assert!(broken > 0);
+    rig.file.set_up(1 << 20, 2, u64::MAX);
+    let own = [FIRST, 0, 5, 0, 0];
+    assert_eq!(rig.ask(&[&input(fuse::READ, &own, &[])], &[26]).1, [1; 5]);
+}
+
+#[test]
+fn registers_take_whatever_is_written() {
+    let mut numbers = Numbers(0x0dd0_0ff1_ce00_0001);
+    let mut rig = Rig::new(vec![]);
+    for _ in 0..40_000 {
+        let registers =
+            [0x14, 0x20, 0x24, 0x30, 0x38, 0x44, 0x50, 0x64, 0x70, 0x80, 0x84, 0x90, 0x94, 0xa0, 0xa4];
+        let register = match numbers.below(10) {
+            0 => numbers.below(0x1000),
+            number => registers[(numbers.below(registers.len() as u64) + number) as usize % registers.len()],
+        };
+        let values = [
+            0,
+            1,
+            2,
+            3,
+            11,
+            15,
+            256,
+            1 << 20,
+            numbers.next(),
+            numbers.below(MEMORY),
+            MEMORY - numbers.below(99),
+        ];
+        let value = values[numbers.below(values.len() as u64) as usize];
+        let width = [4, 4, 4, 1, 2, 8][numbers.below(6) as usize];
+        for driver in [&rig.file, &rig.socket] {
+            driver.port.write(register, &value.to_le_bytes()[..width]);
+            let mut bytes = [0; 8];
+            driver.port.read(register, &mut bytes[..width]);
+        }
+        rig.turns.turn();
+    }
+    rig.file.set_up(1 << 20, 2, u64::MAX);
+    assert_eq!(rig.ask(&[&input(fuse::RELEASE, &[99, 0, 0], &[])], &[16]).0, -9);
 }

@@ -8,7 +8,7 @@
 use libc::RWF_NOWAIT;
 use rustix::io::Errno;
 
-use crate::descriptor::{Granted, Kind};
+use crate::descriptor::{Granted, Kind, Pace};
 use crate::host;
 use crate::transport::Parts;
 
@@ -28,17 +28,23 @@ pub fn check(granted: &Granted) -> Result<(), Errno> {
     if matches!(granted.kind, Kind::File | Kind::Stream) { Ok(()) } else { Err(Errno::INVAL) }
 }
 
-pub fn read(granted: &Granted, to: &Parts, offset: i64) -> Moved {
+pub fn read(granted: &mut Granted, to: &Parts, offset: i64) -> Moved {
     let length = to.length();
     if length == 0 {
         return Moved::Over(Ok(0));
     }
-    let done = match host::read(&granted.file, to, offset, RWF_NOWAIT) {
+    let result = match granted.reads {
+        Pace::Tells => host::read(&granted.file, to, offset, RWF_NOWAIT),
+        Pace::Quick => return Moved::Over(host::read(&granted.file, to, offset, 0)),
+        Pace::Unknown => return Moved::Slow(0),
+    };
+    let done = match result {
         Ok(done) => done,
         Err(Errno::AGAIN) if granted.kind == Kind::File => return Moved::Slow(0),
-        // Not every file system can tell.
-        Err(Errno::OPNOTSUPP) if granted.kind == Kind::File => return Moved::Slow(0),
-        Err(Errno::OPNOTSUPP) => return Moved::Over(host::read(&granted.file, to, offset, 0)),
+        Err(Errno::OPNOTSUPP) => {
+            granted.reads = pace(granted);
+            return read(granted, to, offset);
+        }
         Err(error) => return Moved::Over(Err(error)),
     };
     let within = offset != host::OWN && !(offset as usize).wrapping_add(done).is_multiple_of(PAGE);
@@ -56,17 +62,27 @@ pub fn read(granted: &Granted, to: &Parts, offset: i64) -> Moved {
     }
 }
 
-pub fn write(granted: &Granted, from: &Parts, offset: i64) -> Moved {
+pub fn write(granted: &mut Granted, from: &Parts, offset: i64) -> Moved {
     let length = from.length();
-    let done = match host::write(&granted.file, from, offset, RWF_NOWAIT) {
-        Ok(done) => done,
-        Err(Errno::OPNOTSUPP) if granted.kind != Kind::File || length <= SMALL => {
-            return Moved::Over(host::write(&granted.file, from, offset, 0));
-        }
-        Err(Errno::OPNOTSUPP | Errno::AGAIN) if granted.kind == Kind::File => return Moved::Slow(0),
-        Err(error) => return Moved::Over(Err(error)),
+    let result = match granted.writes {
+        Pace::Tells => host::write(&granted.file, from, offset, RWF_NOWAIT),
+        Pace::Unknown if length > SMALL => return Moved::Slow(0),
+        _ => return Moved::Over(host::write(&granted.file, from, offset, 0)),
     };
-    if done < length && granted.kind == Kind::File { Moved::Slow(done) } else { Moved::Over(Ok(done)) }
+    match result {
+        Ok(done) if done < length && granted.kind == Kind::File => Moved::Slow(done),
+        Err(Errno::AGAIN) if granted.kind == Kind::File => Moved::Slow(0),
+        Err(Errno::OPNOTSUPP) => {
+            granted.writes = pace(granted);
+            write(granted, from, offset)
+        }
+        result => Moved::Over(result),
+    }
+}
+
+/// The pace of what cannot tell. Pipes and terminals do not wait.
+fn pace(granted: &Granted) -> Pace {
+    if granted.kind == Kind::File { Pace::of(&granted.file) } else { Pace::Quick }
 }
 
 /// The rest of a transfer, on a thread that may wait: bytes in all.

@@ -5,7 +5,9 @@
 //! nothing is read from a descriptor that the guest has no buffer and no credit for; packets without data are
 //! owed by a connection, never queued, so that a guest that gives no buffers costs nothing.
 
+mod close;
 mod connection;
+mod listen;
 mod packet;
 mod receive;
 mod send;
@@ -15,13 +17,10 @@ mod tests;
 
 use std::collections::{HashMap, VecDeque};
 
-use abi::network::SocketOption;
 use abi::vm::vsock::{self, operation};
 use rustix::event::epoll::EventFlags;
-use rustix::io::Errno;
 
 use crate::descriptor::Kind;
-use crate::host;
 use crate::outside::Outside;
 use crate::transport::{Broken, Chain, Description, Device, Ring};
 use connection::{Connection, Stage};
@@ -33,8 +32,6 @@ const ID: u32 = 19;
 const QUEUES: &[u16] = &[1024, 1024, 16];
 const RECEIVE: usize = 0;
 const SEND: usize = 1;
-/// Connections that a listener may have offered and the guest not answered.
-const OFFERED: u32 = 128;
 /// Packets for nobody that are answered when there are buffers; the others are not.
 const STRAYS: usize = 256;
 const SCRATCH: usize = 65_536 + abi::network::DATAGRAM_HEADER;
@@ -44,8 +41,9 @@ pub struct Socket {
     connections: HashMap<u32, Connection>,
     /// Connections with something to do.
     list: VecDeque<u32>,
-    /// Listeners for whose connections there were no descriptors.
+    /// Listeners for whose connections there were no descriptors, and how many had been closed then.
     short: Vec<u32>,
+    closed: u64,
     /// Offers without an answer, by listener.
     offered: HashMap<u32, u32>,
     /// Who is to be told that nobody is connected: to and from ports.
@@ -61,6 +59,7 @@ impl Socket {
             connections: HashMap::new(),
             list: VecDeque::new(),
             short: Vec::new(),
+            closed: 0,
             offered: HashMap::new(),
             strays: VecDeque::new(),
             starved: false,
@@ -78,9 +77,11 @@ impl Socket {
         self.enlist(number);
     }
 
-    /// Whether all that the guest has sent is out.
-    pub fn is_drained(&self) -> bool {
-        self.connections.values().all(|connection| connection.waiting.is_empty())
+    /// Whether all that the guest has sent is out, or at least what goes into pipes and terminals: who writes
+    /// into those waits for the reader in any case.
+    pub fn is_drained(&self, pipes_only: bool) -> bool {
+        let counts = |connection: &&Connection| !pipes_only || connection.kind == Kind::Stream;
+        self.connections.values().filter(counts).all(|connection| connection.waiting.is_empty())
     }
 
     fn enlist(&mut self, number: u32) {
@@ -161,85 +162,6 @@ impl Socket {
         let _ = outside.watch(&connection.file, number);
         self.connections.insert(number, connection);
         self.enlist(number);
-    }
-
-    /// The guest closes at once: what it has not read and what has not gone out is thrown away.
-    fn abort(&mut self, number: u32, outside: &mut Outside) {
-        if let Some(connection) = self.connections.get(&number)
-            && connection.kind == Kind::Socket
-        {
-            // It fails where there is no such option, and nobody to be told.
-            let _ = host::set_option(&connection.file, SocketOption::Linger(Some(0)));
-        }
-        self.drop(number, outside);
-    }
-
-    /// Closes a descriptor.
-    fn drop(&mut self, number: u32, outside: &mut Outside) {
-        if outside.table.get(number.into()).is_ok_and(|granted| granted.kind == Kind::File) {
-            return;
-        }
-        if let Some(connection) = self.connections.remove(&number) {
-            outside.ignore(&connection.file);
-            match connection.stage {
-                Stage::Offered => self.answered(connection.listener),
-                _ if connection.kind == Kind::Listener => self.withdraw(number, outside),
-                _ => {}
-            }
-        }
-        outside.table.forget(number);
-        for listener in std::mem::take(&mut self.short) {
-            self.enlist(listener);
-        }
-    }
-
-    /// An offer has its answer.
-    fn answered(&mut self, listener: u32) {
-        if let Some(offered) = self.offered.get_mut(&listener) {
-            *offered = offered.saturating_sub(1);
-        }
-        self.enlist(listener);
-    }
-
-    /// A listener is gone, and with it what it has offered.
-    fn withdraw(&mut self, listener: u32, outside: &mut Outside) {
-        if self.offered.remove(&listener).is_none_or(|offered| offered == 0) {
-            return;
-        }
-        let is_offered = |each: &&Connection| each.stage == Stage::Offered && each.listener == listener;
-        let offered: Vec<u32> =
-            self.connections.values().filter(is_offered).map(|each| each.number).collect();
-        for number in offered {
-            self.abort(number, outside);
-        }
-    }
-
-    /// Takes connections from a listener.
-    fn accept(&mut self, number: u32, outside: &mut Outside) {
-        while let Some(listener) = self.connections.get_mut(&number) {
-            let offered = self.offered.entry(number).or_default();
-            if !listener.readable || listener.read_over || *offered >= OFFERED {
-                return;
-            }
-            match receive::accept(&listener.file) {
-                Ok((socket, peer)) => {
-                    let Ok(accepted) = outside.table.keep(socket, Kind::Socket) else { return };
-                    let Ok(granted) = outside.table.get(accepted.into()) else { return };
-                    let mut connection = Connection::new(accepted, granted);
-                    (connection.stage, connection.listener) = (Stage::Offered, number);
-                    connection.owed.request = Some(peer);
-                    *offered += 1;
-                    self.connections.insert(accepted, connection);
-                    self.enlist(accepted);
-                }
-                Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
-                    return self.short.push(number);
-                }
-                Err(Errno::AGAIN) => listener.readable = false,
-                // It does not listen any more.
-                Err(_) => listener.read_over = true,
-            }
-        }
     }
 
     /// Serves one connection; whether the guest had a buffer for all of it.
@@ -358,20 +280,5 @@ impl Device for Socket {
 
     fn listens(&self, queue: usize) -> bool {
         queue == SEND || queue == RECEIVE && self.starved
-    }
-}
-
-impl Socket {
-    /// Ends connections whose descriptors were released. What the guest had sent before was taken before.
-    pub fn release(&mut self, outside: &mut Outside) {
-        while let Some(number) = outside.released.pop_front() {
-            match self.connections.get_mut(&number) {
-                Some(connection) => {
-                    shut(connection, vsock::NO_RECEIVE | vsock::NO_SEND);
-                    self.enlist(number);
-                }
-                None => drop(outside.table.forget(number)),
-            }
-        }
     }
 }

@@ -54,7 +54,8 @@ fn pass(connection: &mut Connection, data: &Parts, more: bool) -> usize {
         };
         match result {
             Ok(done) => {
-                connection.writable = done == length;
+                // A socket that took less is full, and will say when it is not; others say so when asked again.
+                connection.writable = done == length || connection.kind == Kind::Stream;
                 return done;
             }
             Err(Errno::INTR) => {}

@@ -12,7 +12,7 @@ use rustix::net::{RecvFlags, SendFlags, SocketType, recv, send};
 use super::connection::ROOM;
 use super::packet::Header;
 use super::{RECEIVE, SEND};
-use crate::testing::{MEMORY, Random, Rig, pair};
+use crate::testing::{MEMORY, Numbers, Rig, pair};
 
 const FIRST: u32 = abi::pico::descriptor::FIRST_FREE;
 const BUFFER: usize = 4096;
@@ -433,7 +433,7 @@ fn rustix_limit() -> u64 {
 
 #[test]
 fn nothing_random_makes_it_panic_or_hang() {
-    let mut random = Random(0xfeed_beef_1234_5678);
+    let mut random = Numbers(0xfeed_beef_1234_5678);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();
@@ -485,4 +485,57 @@ fn nothing_random_makes_it_panic_or_hang() {
             (0..32).for_each(|_| guest.give());
         }
     }
+}
+
+#[test]
+fn the_last_word_comes_behind_what_was_written() {
+    use abi::exit::Exit;
+    use abi::message::{ToMonitor, decode, encode};
+    use abi::vm::fuse;
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let mut guest = Guest::new(vec![writer.into()]);
+    guest.connect(FIRST);
+    for _ in 0..40 {
+        guest.send(header(FIRST, DATA), &[4; 4096]);
+    }
+    // What the file device gets afterwards is done afterwards.
+    guest.rig.socket.push(SEND, &[&Header { length: 3, ..header(FIRST, DATA) }.bytes(), b"end"], &[]);
+    let exit = encode(&Exit::Status(0)).unwrap();
+    let mut bytes = vec![];
+    for half in
+        [72 + exit.len() as u32, fuse::IOCTL, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, fuse::command::EXIT, 0, 0]
+    {
+        bytes.extend(half.to_le_bytes());
+    }
+    bytes.extend((exit.len() as u64).to_le_bytes());
+    bytes.extend(exit);
+    guest.rig.file.push(1, &[&bytes], &[64]);
+    guest.rig.settle();
+    assert!(recv(&guest.rig.monitor, &mut [0; 100][..], RecvFlags::DONTWAIT).is_err());
+    let mut all = vec![0; 40 * 4096 + 3];
+    let mut done = 0;
+    while done < all.len() {
+        done += reader.read(&mut all[done..]).unwrap();
+        guest.rig.settle();
+    }
+    assert!(all.ends_with(b"end"));
+    assert!(matches!(decode(&guest.rig.heard()), Ok(ToMonitor::Exit(Exit::Status(0)))));
+}
+
+#[test]
+fn a_release_closes_a_connection_as_well() {
+    let (mut near, far) = stream();
+    let mut guest = Guest::new(vec![far]);
+    guest.connect(FIRST);
+    guest.rig.socket.push(SEND, &[&Header { length: 4, ..header(FIRST, DATA) }.bytes(), b"last"], &[]);
+    let mut bytes = vec![];
+    for half in [64, abi::vm::fuse::RELEASE, 1, 0, 0, 0, 0, 0, 0, 0, FIRST, 0, 0, 0, 0, 0] {
+        bytes.extend(half.to_le_bytes());
+    }
+    guest.rig.file.push(1, &[&bytes], &[16]);
+    guest.quiet();
+    assert!(guest.is_closed(FIRST));
+    let mut all = vec![];
+    near.read_to_end(&mut all).unwrap();
+    assert_eq!(all, b"last");
 }

@@ -1,0 +1,193 @@
+//! What this process may ask of the kernel once its guest runs, for ever and on all threads.
+//!
+//! Whoever takes the process over through a device holds what was granted to the guest and no more: this list
+//! keeps it from stretching that. So nothing is opened, named, executed or traced here, no address is given to
+//! a socket (sendmsg could carry one, and is missing for that), nothing is mapped to be executed, and of KVM
+//! only running is left. All else answers EPERM.
+
+use seccompiler::SeccompCmpArgLen::{Dword, Qword};
+use seccompiler::SeccompCmpOp::{Eq, MaskedEq};
+use seccompiler::{
+    BackendError, BpfProgram, SeccompAction, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
+    apply_filter_all_threads,
+};
+
+/// Why the process could not be confined.
+#[derive(Debug, thiserror::Error)]
+#[error("the virtual machine's process could not be confined: {0}")]
+pub struct Unconfined(String);
+
+/// What an argument must be. All but pointers are compared in the 32 bits that the kernel looks at.
+#[derive(Clone, Copy)]
+enum Condition {
+    Is(u8, u32),
+    /// No bits but these.
+    Within(u8, u32),
+    /// All of these bits.
+    Has(u8, u32),
+    Null(u8),
+}
+
+use Condition::{Has, Is, Null, Within};
+
+impl Condition {
+    fn compile(self) -> Result<SeccompCondition, BackendError> {
+        match self {
+            Is(argument, value) => SeccompCondition::new(argument, Dword, Eq, value.into()),
+            Within(argument, bits) => SeccompCondition::new(argument, Dword, MaskedEq((!bits).into()), 0),
+            Has(argument, bits) => SeccompCondition::new(argument, Dword, MaskedEq(bits.into()), bits.into()),
+            Null(argument) => SeccompCondition::new(argument, Qword, Eq, 0),
+        }
+    }
+}
+
+/// Ways in which a call may be made: all conditions of one of them must hold.
+type Ways = &'static [&'static [Condition]];
+
+const ANY: Ways = &[];
+
+/// ioctl(2) on a virtual CPU: to run it, and to say where it was when it cannot run on.
+const KVM_RUN: u32 = 0xae80;
+const KVM_GET_REGS: u32 = 0x8090_ae81;
+
+const TCP: u32 = libc::IPPROTO_TCP as u32;
+const SOCKET: u32 = libc::SOL_SOCKET as u32;
+const READ_WRITE: u32 = (libc::PROT_READ | libc::PROT_WRITE) as u32;
+const PRIVATE: u32 = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u32;
+
+const ALLOWED: &[(libc::c_long, Ways)] = &[
+    // CPUs.
+    (libc::SYS_ioctl, &[&[Is(1, KVM_RUN)], &[Is(1, KVM_GET_REGS)]]),
+    // The loop: waiting, bells and interrupts, locks between threads.
+    (libc::SYS_epoll_wait, ANY),
+    (libc::SYS_epoll_pwait, ANY),
+    (libc::SYS_epoll_pwait2, ANY),
+    (libc::SYS_epoll_ctl, ANY),
+    (libc::SYS_write, ANY),
+    (libc::SYS_futex, ANY),
+    (libc::SYS_sched_yield, ANY),
+    (libc::SYS_clock_gettime, ANY),
+    (libc::SYS_restart_syscall, ANY),
+    // Data. RWF_NOWAIT is the only flag.
+    (libc::SYS_preadv2, &[&[Within(5, libc::RWF_NOWAIT as u32)]]),
+    (libc::SYS_pwritev2, &[&[Within(5, libc::RWF_NOWAIT as u32)]]),
+    (libc::SYS_writev, ANY),
+    // What kind of file system a file is on: whether it may wait for a disk.
+    (libc::SYS_fstatfs, ANY),
+    // No address, so that a connected socket reaches its peer alone; no MSG_FASTOPEN, which connects.
+    (
+        libc::SYS_sendto,
+        &[&[Null(4), Within(3, (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_MORE) as u32)]],
+    ),
+    (libc::SYS_recvfrom, ANY),
+    (libc::SYS_recvmsg, ANY),
+    (libc::SYS_accept4, &[&[Is(3, (libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) as u32)]]),
+    (libc::SYS_shutdown, ANY),
+    (libc::SYS_close, ANY),
+    (
+        libc::SYS_setsockopt,
+        &[
+            &[Is(1, TCP), Is(2, libc::TCP_NODELAY as u32)],
+            &[Is(1, TCP), Is(2, libc::TCP_CORK as u32)],
+            &[Is(1, TCP), Is(2, libc::TCP_KEEPIDLE as u32)],
+            &[Is(1, TCP), Is(2, libc::TCP_KEEPINTVL as u32)],
+            &[Is(1, TCP), Is(2, libc::TCP_KEEPCNT as u32)],
+            &[Is(1, TCP), Is(2, libc::TCP_QUICKACK as u32)],
+            &[Is(1, TCP), Is(2, libc::TCP_USER_TIMEOUT as u32)],
+            &[Is(1, SOCKET), Is(2, libc::SO_KEEPALIVE as u32)],
+            &[Is(1, SOCKET), Is(2, libc::SO_LINGER as u32)],
+            &[Is(1, SOCKET), Is(2, libc::SO_SNDBUF as u32)],
+            &[Is(1, SOCKET), Is(2, libc::SO_RCVBUF as u32)],
+        ],
+    ),
+    // The heap, and memory that the guest gives back. Nothing that can be executed.
+    (libc::SYS_mmap, &[&[Within(2, READ_WRITE), Has(3, PRIVATE)]]),
+    (libc::SYS_mprotect, &[&[Within(2, READ_WRITE)]]),
+    (libc::SYS_munmap, ANY),
+    (libc::SYS_mremap, ANY),
+    (libc::SYS_brk, ANY),
+    (
+        libc::SYS_madvise,
+        &[
+            &[Is(2, libc::MADV_DONTNEED as u32)],
+            &[Is(2, libc::MADV_FREE as u32)],
+            &[Is(2, libc::MADV_HUGEPAGE as u32)],
+        ],
+    ),
+    (libc::SYS_getrandom, ANY),
+    // The end of a thread, and of all.
+    (libc::SYS_rt_sigprocmask, ANY),
+    (libc::SYS_rt_sigreturn, ANY),
+    (libc::SYS_sigaltstack, ANY),
+    (libc::SYS_exit, ANY),
+    (libc::SYS_exit_group, ANY),
+];
+
+fn compile() -> Result<BpfProgram, BackendError> {
+    let rule = |way: &&[Condition]| {
+        SeccompRule::new(way.iter().map(|each| each.compile()).collect::<Result<_, _>>()?)
+    };
+    let mut rules = std::collections::BTreeMap::new();
+    for (number, ways) in ALLOWED {
+        rules.insert(*number, ways.iter().map(rule).collect::<Result<Vec<_>, _>>()?);
+    }
+    let refused = SeccompAction::Errno(libc::EPERM as u32);
+    SeccompFilter::new(rules, refused, SeccompAction::Allow, TargetArch::x86_64)?.try_into()
+}
+
+/// Confines this process. Everything it will ever need is there, its threads above all.
+pub fn confine() -> Result<(), Unconfined> {
+    let program = compile().map_err(|error| Unconfined(error.to_string()))?;
+    apply_filter_all_threads(&program).map_err(|error| Unconfined(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    //! Confinement is for ever, so each check has a process of its own: this binary, run again.
+
+    use std::net::UdpSocket;
+    use std::process::Command;
+
+    use super::confine;
+
+    const INSIDE: &str = "EYOT_VMM_CONFINED";
+
+    #[test]
+    fn what_is_not_on_the_list_is_refused() {
+        if std::env::var_os(INSIDE).is_none() {
+            let name = "confine::tests::what_is_not_on_the_list_is_refused";
+            let mut inside = Command::new(std::env::current_exe().unwrap());
+            let output = inside.args(["--exact", name, "--nocapture"]).env(INSIDE, "1").output().unwrap();
+            let words = String::from_utf8_lossy(&output.stdout);
+            assert!(words.contains("all refused"), "{words} {}", String::from_utf8_lossy(&output.stderr));
+            return;
+        }
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let (begun, begins) = std::sync::mpsc::channel();
+        let (go, gone) = std::sync::mpsc::channel();
+        let other = std::thread::spawn(move || {
+            begun.send(()).unwrap();
+            gone.recv().unwrap();
+            std::fs::File::open("/proc/self/exe").map_err(|error| error.raw_os_error())
+        });
+        begins.recv().unwrap();
+        confine().unwrap();
+        go.send(()).unwrap();
+        let refused = Some(libc::EPERM);
+        let error = |result: std::io::Result<()>| result.err().and_then(|error| error.raw_os_error());
+        assert_eq!(error(std::fs::File::open("/proc/self/exe").map(drop)), refused);
+        assert_eq!(error(UdpSocket::bind("127.0.0.1:0").map(drop)), refused);
+        assert_eq!(error(socket.connect("127.0.0.1:9")), refused);
+        assert_eq!(error(socket.send_to(b"x", "127.0.0.1:9").map(drop)), refused);
+        assert_eq!(error(Command::new("/bin/true").spawn().map(drop)), refused);
+        assert_eq!(error(std::os::unix::net::UnixStream::pair().map(drop)), refused);
+        assert_eq!(error(socket.set_ttl(9)), refused);
+        assert_eq!(error(socket.set_nonblocking(true)), refused);
+        // Threads of before are confined as well; the rest works on.
+        assert_eq!(other.join().unwrap().err(), Some(refused));
+        assert_eq!(vec![1u8; 1 << 22].len(), 1 << 22);
+        println!("all refused");
+        // The test's own end needs more than the list has.
+        std::process::exit(0);
+    }
+}
