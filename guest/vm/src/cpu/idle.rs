@@ -34,6 +34,13 @@ pub fn kick(block: &Block) {
     }
 }
 
+/// Wakes a CPU that waits for something in the middle of its work, unless it is this one.
+pub fn tell(block: &Block) {
+    if !core::ptr::eq(block, super::current()) {
+        kick(block);
+    }
+}
+
 /// Whether a CPU waits, from where it goes no further without looking around.
 pub fn is_idle(block: &Block) -> bool {
     block.idle.load(SeqCst) != RUNNING

@@ -18,7 +18,7 @@ use machine::{Event, Ticket};
 use spin::{Mutex, Once};
 
 use super::Arrives;
-use crate::cpu::{self, clock, idle};
+use crate::cpu::{self, block::Block, clock, idle};
 use crate::memory::frame::Page;
 use crate::virtio::queue::{Part, Queue};
 use crate::virtio::{Device, Transport, Unusable};
@@ -41,10 +41,10 @@ pub enum Then {
     Drop,
     /// The answer to a request, for the library OS.
     Answer(Ticket),
-    /// The answer to a request, for who waits for it here.
-    Tell(alloc::boxed::Box<dyn FnOnce(Result<Reply, Code>) + Send>),
-    /// The CPU that asks waits for it itself.
-    Keep,
+    /// The answer to a request, for the CPU that waits for it here.
+    Tell(&'static Block, alloc::boxed::Box<dyn FnOnce(Result<Reply, Code>) + Send>),
+    /// What was moved, for the CPU that waits for it.
+    Keep(&'static Block),
     /// Bytes were read for somebody, or written; called with what came and the pages it came in.
     Call(Finish),
     /// News from the monitor.
@@ -351,12 +351,16 @@ fn conclude((errand, written): (Errand, usize), events: &mut Vec<Event>) {
             }
             ask_for_news();
         }
-        Then::Keep => state().kept.push((errand.number, moved(&errand, written))),
+        Then::Keep(waiter) => {
+            state().kept.push((errand.number, moved(&errand, written)));
+            idle::tell(waiter);
+        }
         Then::Drop => {}
-        Then::Tell(_) => {
+        Then::Tell(..) => {
             let reply = reply(&errand, written);
-            if let Then::Tell(tell) = errand.then {
+            if let Then::Tell(waiter, tell) = errand.then {
                 tell(reply);
+                idle::tell(waiter);
             }
         }
         Then::Call(_) => {
@@ -445,7 +449,7 @@ pub fn acknowledge() {
 pub fn last_word(exit: &abi::exit::Exit) {
     let Some(channel) = CHANNEL.get() else { return };
     let Ok(data) = encode(exit) else { return };
-    let errand = control(0, command::EXIT, &data, 0, Then::Keep);
+    let errand = control(0, command::EXIT, &data, 0, Then::Keep(cpu::current()));
     // Others may hold the lock for ever, if one of them is broken.
     let Some(mut state) = channel.state.try_lock() else { return };
     if state.offer(errand).is_ok() {

@@ -20,6 +20,7 @@ use machine::{Event, PAGE, Sink, Source, Ticket, Transfer, UserRange};
 use spin::Mutex;
 
 use super::errand::{self, Then};
+use crate::cpu;
 use crate::memory::frame::Page;
 use crate::memory::object::{Absent, Content, Object};
 use crate::memory::{EFAULT, ENOMEM};
@@ -48,7 +49,7 @@ impl Content for Pages {
         let mut pages = blank(count).ok_or(Absent::NoMemory)?;
         let length = count * PAGE as usize;
         let lent = pages.clone();
-        let number = errand::read(self.0.0, first * PAGE, length, lent, Then::Keep);
+        let number = errand::read(self.0.0, first * PAGE, length, lent, Then::Keep(cpu::current()));
         let read = errand::wait(number).map_err(Absent::Failed)?;
         zero_from(&pages, read);
         pages.truncate(read.div_ceil(PAGE as usize).max(1));
@@ -219,7 +220,7 @@ impl File {
             }
             let length = rest.len().min(MOST * PAGE as usize);
             let pages = blank(length.div_ceil(PAGE as usize)).ok_or(ENOMEM)?;
-            let number = errand::read(self.descriptor.0, at.unwrap_or(POSITION), length, pages.clone(), Then::Keep);
+            let number = errand::read(self.descriptor.0, at.unwrap_or(POSITION), length, pages.clone(), Then::Keep(cpu::current()));
             let read = errand::wait(number)?;
             for (to, page) in rest[..read].chunks_mut(PAGE as usize).zip(&pages) {
                 // SAFETY: the pages are ours, and each chunk is at most one.
@@ -244,7 +245,7 @@ impl File {
             }
             let at = offset.map(|offset| offset + done as u64);
             let lent = pages.clone();
-            let number = errand::write(self.descriptor.0, at.unwrap_or(POSITION), part.len(), lent, Then::Keep);
+            let number = errand::write(self.descriptor.0, at.unwrap_or(POSITION), part.len(), lent, Then::Keep(cpu::current()));
             let written = errand::wait(number)?;
             if let Some(at) = at {
                 self.written(at, &pages, written);

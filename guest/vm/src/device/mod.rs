@@ -145,7 +145,7 @@ pub fn shown(backing: Backing) -> Result<Shown, Code> {
 fn ask(request: Request<'_>) -> Result<Reply, Code> {
     let answer = Arc::new(spin::Once::new());
     let given = answer.clone();
-    errand::request(&request, Arrives::Nothing, Then::Tell(alloc::boxed::Box::new(move |reply| {
+    errand::request(&request, Arrives::Nothing, Then::Tell(cpu::current(), alloc::boxed::Box::new(move |reply| {
         given.call_once(|| reply);
     })))?;
     loop {
