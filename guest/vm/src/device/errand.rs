@@ -445,14 +445,25 @@ pub fn acknowledge() {
     }
 }
 
-/// Tells the monitor how the guest ends, and waits until that was heard.
+/// Tells the monitor how the guest ends, and waits until that was heard, though not for ever: the guest may be
+/// broken, or the monitor gone.
 pub fn last_word(exit: &abi::exit::Exit) {
+    const PATIENCE_NS: u64 = 1_000_000_000;
     let Some(channel) = CHANNEL.get() else { return };
     let Ok(data) = encode(exit) else { return };
-    let errand = control(0, command::EXIT, &data, 0, Then::Keep(cpu::current()));
-    // Others may hold the lock for ever, if one of them is broken.
-    let Some(mut state) = channel.state.try_lock() else { return };
-    if state.offer(errand).is_ok() {
-        state.queue.tell();
+    let errand = control(0, command::EXIT, &data, 0, Then::Drop);
+    let number = errand.number;
+    let until_ns = clock::monotonic() + PATIENCE_NS;
+    let mut said = Some(errand);
+    while clock::monotonic() < until_ns {
+        // Others may hold the lock for ever, if one of them is broken.
+        let Some(mut state) = channel.state.try_lock() else { continue };
+        if let Some(errand) = said.take() {
+            said = state.offer(errand).err();
+            state.queue.tell();
+        }
+        if state.take().iter().any(|(errand, _)| errand.number == number) {
+            return;
+        }
     }
 }
