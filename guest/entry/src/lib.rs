@@ -9,13 +9,13 @@
 extern crate alloc;
 
 pub mod code;
-mod way;
 mod head;
 pub mod patch;
 mod place;
 pub mod stub;
 pub mod user_memory;
+mod way;
 
-pub use way::{EXCEPTION, INTERRUPT, SYSCALL, TRAPPED, abort, answer, enter, finish, leave};
 pub use head::Head;
 pub use place::{Place, place};
+pub use way::{EXCEPTION, INTERRUPT, SYSCALL, TRAPPED, abort, answer, enter, finish, leave};

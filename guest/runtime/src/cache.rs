@@ -92,6 +92,12 @@ impl Cache {
     }
 }
 
+impl Default for Cache {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Cache {
     #[allow(clippy::mut_from_ref, reason = "the cell is one CPU's alone")]
     #[inline]

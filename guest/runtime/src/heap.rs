@@ -2,7 +2,6 @@
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::marker::PhantomData;
-use core::ptr::null_mut;
 
 use lock_api::RawMutex;
 use talc::TalcLock;
@@ -64,7 +63,7 @@ impl<G: Ground> Heap<G> {
                 G::exhausted()
             }
             let block = allocate();
-            if block != null_mut() {
+            if !block.is_null() {
                 return block;
             }
         }

@@ -72,7 +72,8 @@ impl Files {
             return Ok(Path::new("/").join(program));
         }
         let found = path.split(':').map(|place| Path::new("/").join(place).join(program)).find(|candidate| {
-            self.resolve(candidate).is_ok_and(|(_, metadata)| metadata.is_file() && metadata.mode() & 0o111 != 0)
+            self.resolve(candidate)
+                .is_ok_and(|(_, metadata)| metadata.is_file() && metadata.mode() & 0o111 != 0)
         });
         found.ok_or_else(|| Error::NoProgram {
             program: program.to_owned(),
@@ -130,7 +131,8 @@ impl Files {
     /// Adds what libraries and programs of a directory ask for. One that lacks something is left as it is:
     /// not all that lies somewhere is used.
     fn add_needs_below(&mut self, directory: &Path) -> Result<(), Error> {
-        let below = self.chosen.range(directory.to_owned()..).take_while(|(path, _)| path.starts_with(directory));
+        let below =
+            self.chosen.range(directory.to_owned()..).take_while(|(path, _)| path.starts_with(directory));
         let files: Vec<PathBuf> = below
             .filter(|(path, metadata)| {
                 let library = path.file_name().is_some_and(|name| name.to_string_lossy().contains(".so"));
@@ -184,17 +186,14 @@ impl Files {
     /// Chooses a file and all that leads to it; where it is.
     fn choose(&mut self, path: &Path) -> Result<PathBuf, Error> {
         let mut met = Vec::new();
-        let (place, metadata) = self.walk(path, &mut |path, metadata| met.push((path.to_owned(), metadata)))?;
+        let (place, metadata) =
+            self.walk(path, &mut |path, metadata| met.push((path.to_owned(), metadata)))?;
         self.chosen.extend(met);
         self.chosen.insert(place.clone(), metadata);
         Ok(place)
     }
 
-    fn walk(
-        &self,
-        path: &Path,
-        meet: &mut dyn FnMut(&Path, Metadata),
-    ) -> Result<(PathBuf, Metadata), Error> {
+    fn walk(&self, path: &Path, meet: &mut dyn FnMut(&Path, Metadata)) -> Result<(PathBuf, Metadata), Error> {
         let mut rest: Vec<OsString> = words(path);
         let mut place = PathBuf::from("/");
         let mut links = 0;

@@ -58,7 +58,8 @@ fn join(kernel: &[u8], service: &[u8]) -> Option<Vec<u8>> {
     let offset = file.len() as u64;
     let length = service.len() as u64;
     file.extend_from_slice(service);
-    let words = [u64::from(LOAD) | u64::from(READABLE) << 32, offset, address, address, length, length, PAGE as u64];
+    let words =
+        [u64::from(LOAD) | u64::from(READABLE) << 32, offset, address, address, length, length, PAGE as u64];
     for (index, word) in words.iter().enumerate() {
         file[new + index * 8..][..8].copy_from_slice(&word.to_le_bytes());
     }

@@ -100,16 +100,12 @@ fn kvm(
 ) -> Result<Launched, StartError> {
     let (channel, control) = Channel::new()?;
     let start = vm::Start { boot: plan.boot.clone(), kilohertz: None, realtime_ns: 0 };
-    let start = postcard::to_allocvec(&start).map_err(|error| StartError::Memory(std::io::Error::other(error)))?;
+    let start =
+        postcard::to_allocvec(&start).map_err(|error| StartError::Memory(std::io::Error::other(error)))?;
     // As many as a picoprocess has, so that what is granted has the same numbers.
     let unused = eventfd(0, EventfdFlags::CLOEXEC)?;
-    let own = [
-        control,
-        sealed_file("eyot-boot", &start, false)?,
-        device.try_clone()?,
-        unused.try_clone()?,
-        unused,
-    ];
+    let own =
+        [control, sealed_file("eyot-boot", &start, false)?, device.try_clone()?, unused.try_clone()?, unused];
     let granted_numbers = descriptor::FIRST_FREE..descriptor::FIRST_FREE + granted.len() as u32;
     let run = || {
         vmm::run(&vmm::RunSettings {

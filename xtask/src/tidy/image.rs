@@ -17,38 +17,48 @@ use super::Verdict;
 use super::finding::Finding;
 use super::project::Project;
 
-/// The monitor's build script tells the image's path by this name.
-const VARIABLE: &str = "EYOT_PICO_IMAGE";
+/// The monitor's build script tells the images' paths by these names.
+const VARIABLES: [&str; 2] = ["EYOT_PICO_IMAGE", "EYOT_VM_IMAGE"];
 /// More findings say nothing more.
 const SHOWN: usize = 20;
 
 pub fn check(_: &Project) -> Result<Verdict> {
-    let path = build()?;
-    let image = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
     let mut findings = Vec::new();
-    for (address, code) in executable(&image).context("the image is no ELF file")? {
-        let wrong = unwelcome(code, address).take(SHOWN);
-        findings.extend(
-            wrong.map(|(address, what)| Finding::of_all(format!("guest image, {address:#x}: {what}"))),
-        );
+    for path in build()? {
+        let image = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+        let segments = executable(&image).context("the image is no ELF file")?;
+        // What boots below runs once, before there is an application.
+        for (address, code) in
+            segments.into_iter().filter(|(address, _)| *address >= abi::address::IMAGE_BASE)
+        {
+            let wrong = unwelcome(code, address).take(SHOWN);
+            findings.extend(
+                wrong.map(|(address, what)| Finding::of_all(format!("guest image, {address:#x}: {what}"))),
+            );
+        }
     }
     Ok(Verdict::Found(findings))
 }
 
-/// Builds what `cargo build --release` builds; the path of the image that the monitor embeds.
-fn build() -> Result<PathBuf> {
+/// Builds what `cargo build --release` builds; the paths of the images that the monitor embeds.
+fn build() -> Result<Vec<PathBuf>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let words = ["build", "--release", "--quiet", "--message-format", "json-render-diagnostics"];
     let output = Command::new(cargo).args(words).stderr(Stdio::inherit()).output()?;
     ensure!(output.status.success(), "the release build fails");
     for message in Message::parse_stream(&output.stdout[..]) {
-        if let Message::BuildScriptExecuted(script) = message?
-            && let Some((_, path)) = script.env.into_iter().find(|(name, _)| name == VARIABLE)
-        {
-            return Ok(path.into());
+        if let Message::BuildScriptExecuted(script) = message? {
+            let found: Vec<PathBuf> = VARIABLES
+                .iter()
+                .filter_map(|variable| script.env.iter().find(|(name, _)| name == variable))
+                .map(|(_, path)| path.into())
+                .collect();
+            if found.len() == VARIABLES.len() {
+                return Ok(found);
+            }
         }
     }
-    anyhow::bail!("no build script tells {VARIABLE}")
+    anyhow::bail!("no build script tells {VARIABLES:?}")
 }
 
 /// The executable segments of a 64-bit ELF file: addresses and content.

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use ignore::WalkBuilder;
 
 /// The workspaces, by their manifests' directories.
-pub const WORKSPACES: &[&str] = &["", "guest/pico", "fuzz"];
+pub const WORKSPACES: &[&str] = &["", "guest/pico", "guest/vm", "fuzz"];
 
 pub struct Project {
     pub root: PathBuf,

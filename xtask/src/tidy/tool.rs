@@ -27,18 +27,20 @@ pub fn formatting(project: &Project) -> Result<Verdict> {
     Ok(Verdict::Found(findings))
 }
 
-/// Denies warnings in the workspace and in the guest image. The fuzz targets want a C++ compiler, which
+/// Denies warnings in the workspace and in the guest images. The fuzz targets want a C++ compiler, which
 /// nothing else here does; their bodies belong to the workspace.
 pub fn clippy(project: &Project) -> Result<Verdict> {
     if !installed("clippy") {
         return Ok(Verdict::Skipped("clippy is not installed (rustup component add clippy)"));
     }
     let mut findings = Vec::new();
-    for (directory, features) in [("", &[][..]), ("guest/pico", &[]), ("guest/pico", &["--all-features"])] {
+    let images = ["guest/pico", "guest/vm"];
+    let images = images.iter().flat_map(|image| [(*image, &[][..]), (*image, &["--all-features"])]);
+    for (directory, features) in [("", &[][..])].into_iter().chain(images) {
         let manifest = project.root.join(directory).join("Cargo.toml");
         let mut command = cargo(&["clippy", "--quiet", "--workspace", "--all-targets"], &manifest);
         // Beside the workspace's own, not in the image's source.
-        let target = if directory.is_empty() { "target" } else { "target/tidy-pico" };
+        let target = if directory.is_empty() { "target" } else { "target/tidy-image" };
         command.args(["--message-format", "short", "--target-dir"]).arg(project.root.join(target));
         command.args(features);
         let output = command.args(["--", "-D", "warnings"]).output()?;

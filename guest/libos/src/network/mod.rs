@@ -61,7 +61,9 @@ impl Network {
 
     fn is_published(&self, protocol: Protocol, port: u16) -> bool {
         let every = Published { protocol, port: EVERY_PORT };
-        self.published.iter().any(|published| *published == every || *published == Published { protocol, port })
+        self.published
+            .iter()
+            .any(|published| *published == every || *published == Published { protocol, port })
     }
 
     /// Whether an address of the island's that nobody has here may be meant as the machine's own: its

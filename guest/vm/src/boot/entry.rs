@@ -224,6 +224,8 @@ vm_lacking:
     out 0x64, al
     hlt
     jmp 4b
+.popsection
+.pushsection .rodata, "a", @progbits
 vm_lacking_text:
     .asciz "eyot: this processor lacks FSGSBASE or XSAVE; in QEMU, -cpu max has both\r\n"
 .popsection

@@ -92,7 +92,8 @@ pub fn processors(information: &Information) -> Vec<u32> {
 /// Where the configuration space of PCI's first bus is mapped (PCI Firmware 3.2, 4.1.2).
 pub fn configuration_space(information: &Information) -> Option<u64> {
     tables(information, *b"MCFG").find_map(|table| {
-        let (base, segment, first) = (table.value::<u64>(44)?, table.value::<u16>(52)?, table.value::<u8>(54)?);
+        let (base, segment, first) =
+            (table.value::<u64>(44)?, table.value::<u16>(52)?, table.value::<u8>(54)?);
         (segment == 0 && first == 0).then_some(base)
     })
 }

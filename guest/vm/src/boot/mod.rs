@@ -170,7 +170,8 @@ fn for_free<U: Iterator<Item = Range>>(
         let end = range.end & !(PAGE - 1);
         while start < end {
             // What is in use at or behind here, the nearest first.
-            let next = used().filter(|used| used.end > start && used.start < used.end).min_by_key(|used| used.start);
+            let next =
+                used().filter(|used| used.end > start && used.start < used.end).min_by_key(|used| used.start);
             let stop = next.map_or(end, |used| (used.start & !(PAGE - 1)).min(end));
             if start < stop {
                 act(Range { start, end: stop });
@@ -195,7 +196,10 @@ extern "C" fn settled() -> ! {
         TOLD.store(told.map_or(0, |start| start.boot.cpus.into()), Relaxed);
     }
     // The clock may be measured by the controller's timer, which is set up afterwards.
-    clock::begin(told.and_then(|start| start.kilohertz), told.map(|start| start.realtime_ns).filter(|time_ns| *time_ns != 0));
+    clock::begin(
+        told.and_then(|start| start.kilohertz),
+        told.map(|start| start.realtime_ns).filter(|time_ns| *time_ns != 0),
+    );
     cpu::start::settle(cpu::current());
     crate::run(start)
 }

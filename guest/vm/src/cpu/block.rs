@@ -59,7 +59,6 @@ impl InterruptStack {
         // SAFETY: within the array.
         unsafe { self.0.get().cast::<u64>().add(STACK - 5).cast() }
     }
-
 }
 
 /// Interrupt stacks, by their number in the task segment.
@@ -194,70 +193,65 @@ impl Block {
             part(at, offset_of!(Block, stacks) + number as usize * size_of::<InterruptStack>())
         }
         const NONE: Frame = Frame { rip: 0, cs: USER_CODE, rflags: ENABLED, rsp: 0, ss: USER_DATA };
-            Self {
-                head: Head::new(),
-                upcall_frames: [const { AtomicPtr::new(core::ptr::null_mut()) }; UPCALLS],
-                upcalls: UnsafeCell::new([NONE; UPCALLS]),
-                page_fault_frame: UnsafeCell::new(NONE),
-                interrupt_frame: UnsafeCell::new(NONE),
-                exception_frame: UnsafeCell::new(NONE),
-                vector: AtomicU64::new(0),
-                error: AtomicU64::new(0),
-                interrupted: AtomicU8::new(0),
-                excepted: AtomicBool::new(false),
-                address: AtomicU64::new(0),
-                number: AtomicU32::new(0),
-                controller: AtomicU32::new(0),
-                idle: AtomicU32::new(0),
-                alarm_ns: AtomicU64::new(0),
-                deadline_ns: AtomicU64::new(0),
-                flushes: AtomicU32::new(0),
-                arrived: AtomicU32::new(0),
-                started: AtomicU32::new(0),
-                faulting: AtomicBool::new(false),
-                exception: UnsafeCell::new(Exception {
-                    vector: 0,
-                    error: 0,
-                    address: 0,
-                    beyond_file: false,
-                }),
-                patchable: AtomicBool::new(false),
-                steps_out: AtomicBool::new(false),
-                cache: Cache::new(),
-                gdtr: Pointer { limit: 79, base: part(at, offset_of!(Block, gdt)) },
-                idtr: Pointer { limit: trap::TABLE_LIMIT, base: (&raw const trap::TABLE).cast() },
-                gdt: GDT,
-                stacks: Stacks {
-                    page_fault: InterruptStack::new(),
-                    interrupt: InterruptStack::new(),
-                    exception: InterruptStack::new(),
-                    service: InterruptStack::new(),
-                    fatal: InterruptStack::new(),
-                    flush: InterruptStack::new(),
+        Self {
+            head: Head::new(),
+            upcall_frames: [const { AtomicPtr::new(core::ptr::null_mut()) }; UPCALLS],
+            upcalls: UnsafeCell::new([NONE; UPCALLS]),
+            page_fault_frame: UnsafeCell::new(NONE),
+            interrupt_frame: UnsafeCell::new(NONE),
+            exception_frame: UnsafeCell::new(NONE),
+            vector: AtomicU64::new(0),
+            error: AtomicU64::new(0),
+            interrupted: AtomicU8::new(0),
+            excepted: AtomicBool::new(false),
+            address: AtomicU64::new(0),
+            number: AtomicU32::new(0),
+            controller: AtomicU32::new(0),
+            idle: AtomicU32::new(0),
+            alarm_ns: AtomicU64::new(0),
+            deadline_ns: AtomicU64::new(0),
+            flushes: AtomicU32::new(0),
+            arrived: AtomicU32::new(0),
+            started: AtomicU32::new(0),
+            faulting: AtomicBool::new(false),
+            exception: UnsafeCell::new(Exception { vector: 0, error: 0, address: 0, beyond_file: false }),
+            patchable: AtomicBool::new(false),
+            steps_out: AtomicBool::new(false),
+            cache: Cache::new(),
+            gdtr: Pointer { limit: 79, base: part(at, offset_of!(Block, gdt)) },
+            idtr: Pointer { limit: trap::TABLE_LIMIT, base: (&raw const trap::TABLE).cast() },
+            gdt: GDT,
+            stacks: Stacks {
+                page_fault: InterruptStack::new(),
+                interrupt: InterruptStack::new(),
+                exception: InterruptStack::new(),
+                service: InterruptStack::new(),
+                fatal: InterruptStack::new(),
+                flush: InterruptStack::new(),
+            },
+            scratch: [0; 16],
+            scratch_end: 0,
+            task: Task {
+                reserved: 0,
+                stacks: [end(at, ist::FATAL); 3],
+                reserved_1: 0,
+                interrupt_stacks: [
+                    end(at, ist::PAGE_FAULT),
+                    end(at, ist::INTERRUPT),
+                    end(at, ist::EXCEPTION),
+                    end(at, ist::SERVICE),
+                    end(at, ist::FATAL),
+                    end(at, ist::FLUSH),
+                    core::ptr::null(),
+                ],
+                reserved_2: [0; 5],
+                ports: 104,
+                bitmap: {
+                    let mut bitmap = [0; 8193];
+                    bitmap[8192] = 0xff;
+                    bitmap
                 },
-                scratch: [0; 16],
-                scratch_end: 0,
-                task: Task {
-                    reserved: 0,
-                    stacks: [end(at, ist::FATAL); 3],
-                    reserved_1: 0,
-                    interrupt_stacks: [
-                        end(at, ist::PAGE_FAULT),
-                        end(at, ist::INTERRUPT),
-                        end(at, ist::EXCEPTION),
-                        end(at, ist::SERVICE),
-                        end(at, ist::FATAL),
-                        end(at, ist::FLUSH),
-                        core::ptr::null(),
-                    ],
-                    reserved_2: [0; 5],
-                    ports: 104,
-                    bitmap: {
-                        let mut bitmap = [0; 8193];
-                        bitmap[8192] = 0xff;
-                        bitmap
-                    },
-                },
-            }
+            },
+        }
     }
 }

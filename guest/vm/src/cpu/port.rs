@@ -11,15 +11,6 @@ pub unsafe fn write_byte(port: u16, value: u8) {
     unsafe { asm!("out dx, al", in("dx") port, in("al") value, options(nostack, preserves_flags)) };
 }
 
-/// Writes a word of 16 bits.
-///
-/// # Safety
-/// As [`write_byte`].
-pub unsafe fn write_word(port: u16, value: u16) {
-    // SAFETY: the caller's promise.
-    unsafe { asm!("out dx, ax", in("dx") port, in("ax") value, options(nostack, preserves_flags)) };
-}
-
 /// Writes 32 bits.
 ///
 /// # Safety

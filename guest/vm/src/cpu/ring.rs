@@ -12,7 +12,6 @@ unsafe extern "C" {
     fn vm_service_tables();
     fn vm_service_page();
     fn vm_service_write();
-    fn vm_service_read();
     fn vm_service_halt();
     fn vm_service_reset();
 }
@@ -32,10 +31,6 @@ vm_service_page:
 vm_service_write:
     mov eax, edi
     wrmsr
-    iretq
-.p2align 4
-vm_service_read:
-    rdmsr
     iretq
 .p2align 4
 vm_service_halt:
@@ -93,26 +88,6 @@ pub unsafe fn write_register(register: u32, value: u64) {
             options(nostack)
         )
     };
-}
-
-/// Reads a model-specific register.
-///
-/// # Safety
-/// The register exists.
-pub unsafe fn read_register(register: u32) -> u64 {
-    let (low, high): (u64, u64);
-    // SAFETY: the caller's promise.
-    unsafe {
-        asm!(
-            "int3",
-            in("r11") vm_service_read as *const () as u64,
-            out("rax") low,
-            out("rdx") high,
-            in("ecx") register,
-            options(nostack)
-        )
-    };
-    high << 32 | low & 0xffff_ffff
 }
 
 /// Waits for an interrupt, unless one has left its mark.

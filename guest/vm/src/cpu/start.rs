@@ -66,7 +66,9 @@ fn enter(block: &'static Block, number: usize) -> Result<u64, memory::table::NoM
 pub fn first(then: extern "C" fn() -> !) -> ! {
     let Ok(stack) = enter(&FIRST, 0) else { boot::fatal("there is no memory for stacks") };
     // SAFETY: the stack is mapped and nobody's; nothing of the old one is used again.
-    unsafe { asm!("mov rsp, {}", "xor ebp, ebp", "call {}", "ud2", in(reg) stack, in(reg) then, options(noreturn)) }
+    unsafe {
+        asm!("mov rsp, {}", "xor ebp, ebp", "call {}", "ud2", in(reg) stack, in(reg) then, options(noreturn))
+    }
 }
 
 /// What every CPU does first on its own stack.

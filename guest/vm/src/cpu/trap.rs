@@ -150,7 +150,6 @@ const fn upcall(which: Upcall) -> usize {
     offset_of!(Block, upcall_frames) + which as usize * 8
 }
 
-
 global_asm!(
     r#"
 .pushsection .text.gate, "ax", @progbits

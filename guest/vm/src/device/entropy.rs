@@ -15,7 +15,9 @@ pub fn seed() -> [u8; 32] {
             for _ in 0..10 {
                 let (drawn, valid): (u64, u8);
                 // SAFETY: the processor has the instruction.
-                unsafe { asm!("rdrand {}", "setc {}", out(reg) drawn, out(reg_byte) valid, options(nomem, nostack)) };
+                unsafe {
+                    asm!("rdrand {}", "setc {}", out(reg) drawn, out(reg_byte) valid, options(nomem, nostack))
+                };
                 if valid != 0 {
                     value = drawn;
                     break;

@@ -238,6 +238,7 @@ fn start(errand: Errand) -> u64 {
 }
 
 impl State {
+    #[allow(clippy::result_large_err, reason = "what does not fit goes back to who queues it")]
     fn offer(&mut self, mut errand: Errand) -> Result<(), Errand> {
         const PAGE: usize = machine::PAGE as usize;
         let (written, length) = errand.data;

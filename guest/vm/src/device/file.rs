@@ -11,10 +11,10 @@ use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 
+use abi::Code;
 use abi::file::Attributes;
 use abi::request::Reply;
 use abi::vm::fuse::POSITION;
-use abi::Code;
 use entry::user_memory;
 use machine::{Event, PAGE, Sink, Source, Ticket, Transfer, UserRange};
 use spin::Mutex;
@@ -82,11 +82,7 @@ struct Stamp {
 
 impl Stamp {
     fn of(attributes: &Attributes) -> Self {
-        Self {
-            size: attributes.size,
-            modified_ns: attributes.modified_ns,
-            changed_ns: attributes.changed_ns,
-        }
+        Self { size: attributes.size, modified_ns: attributes.modified_ns, changed_ns: attributes.changed_ns }
     }
 }
 
@@ -213,14 +209,21 @@ impl File {
                 }
                 let page = object.page(at / PAGE)?;
                 // SAFETY: the page is held, and the count is within it.
-                let from = unsafe { core::slice::from_raw_parts(page.bytes().add(inside as usize), count as usize) };
+                let from =
+                    unsafe { core::slice::from_raw_parts(page.bytes().add(inside as usize), count as usize) };
                 rest[..count as usize].copy_from_slice(from);
                 done += count as usize;
                 continue;
             }
             let length = rest.len().min(MOST * PAGE as usize);
             let pages = blank(length.div_ceil(PAGE as usize)).ok_or(ENOMEM)?;
-            let number = errand::read(self.descriptor.0, at.unwrap_or(POSITION), length, pages.clone(), Then::Keep(cpu::current()));
+            let number = errand::read(
+                self.descriptor.0,
+                at.unwrap_or(POSITION),
+                length,
+                pages.clone(),
+                Then::Keep(cpu::current()),
+            );
             let read = errand::wait(number)?;
             for (to, page) in rest[..read].chunks_mut(PAGE as usize).zip(&pages) {
                 // SAFETY: the pages are ours, and each chunk is at most one.
@@ -245,7 +248,13 @@ impl File {
             }
             let at = offset.map(|offset| offset + done as u64);
             let lent = pages.clone();
-            let number = errand::write(self.descriptor.0, at.unwrap_or(POSITION), part.len(), lent, Then::Keep(cpu::current()));
+            let number = errand::write(
+                self.descriptor.0,
+                at.unwrap_or(POSITION),
+                part.len(),
+                lent,
+                Then::Keep(cpu::current()),
+            );
             let written = errand::wait(number)?;
             if let Some(at) = at {
                 self.written(at, &pages, written);
@@ -274,9 +283,10 @@ impl File {
             let count = (PAGE - inside).min(PAGE - from).min(length as u64 - at);
             // SAFETY: both pages are held, and the count stays within each.
             unsafe {
-                to.bytes()
-                    .add(inside as usize)
-                    .copy_from_nonoverlapping(pages[(at / PAGE) as usize].bytes().add(from as usize), count as usize);
+                to.bytes().add(inside as usize).copy_from_nonoverlapping(
+                    pages[(at / PAGE) as usize].bytes().add(from as usize),
+                    count as usize,
+                );
             }
         }
     }
@@ -355,11 +365,8 @@ impl Work {
         while self.done < self.length {
             let Some(offset) = self.offset else { return Step::Outside(self) };
             let at = offset + self.done;
-            let end = if self.file.kept {
-                self.file.known().map_or(0, |object| object.length())
-            } else {
-                u64::MAX
-            };
+            let end =
+                if self.file.kept { self.file.known().map_or(0, |object| object.length()) } else { u64::MAX };
             if at >= end {
                 break;
             }
@@ -388,7 +395,13 @@ impl Work {
             let then = move |result: Result<usize, Code>, pages: Vec<Page>, events: &mut Vec<Event>| {
                 self.wrote(at, copied, result, &pages, events);
             };
-            errand::write(descriptor, at.unwrap_or(POSITION), copied as usize, pages, Then::Call(Box::new(then)));
+            errand::write(
+                descriptor,
+                at.unwrap_or(POSITION),
+                copied as usize,
+                pages,
+                Then::Call(Box::new(then)),
+            );
             return Ok(());
         }
         // What is kept is read in whole pages, and some around.
@@ -405,7 +418,13 @@ impl Work {
         let then = move |result: Result<usize, Code>, pages: Vec<Page>, events: &mut Vec<Event>| {
             self.came(start, length, result, pages, events);
         };
-        errand::read(descriptor, start.unwrap_or(POSITION), length as usize, pages, Then::Call(Box::new(then)));
+        errand::read(
+            descriptor,
+            start.unwrap_or(POSITION),
+            length as usize,
+            pages,
+            Then::Call(Box::new(then)),
+        );
         Ok(())
     }
 

@@ -9,7 +9,9 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr};
 
-use abi::network::{Address, DATAGRAM_HEADER, Protocol, Shutdown, SocketOption, datagram_header, split_datagram};
+use abi::network::{
+    Address, DATAGRAM_HEADER, Protocol, Shutdown, SocketOption, datagram_header, split_datagram,
+};
 use abi::request::{Reply, Request};
 use abi::{Code, Handle};
 use machine::{Event, Sink, Source, Started, Ticket, Transfer};
@@ -96,7 +98,8 @@ pub fn begin(device: Device, seed: [u8; 32]) -> Result<(), Unusable> {
 /// What the command line says of our address.
 fn addresses() -> (Version4, Vec<IpAddr>) {
     let mut words = boot::command_line().split(|byte| *byte == b' ');
-    let told = words.find_map(|word| word.strip_prefix(b"ip=")).and_then(|word| core::str::from_utf8(word).ok());
+    let told =
+        words.find_map(|word| word.strip_prefix(b"ip=")).and_then(|word| core::str::from_utf8(word).ok());
     let Some(told) = told.filter(|told| *told != "dhcp") else { return (Version4::Dynamic, Vec::new()) };
     let mut parts = told.split(',');
     let address = parts.next().and_then(|part| part.split_once('/'));
@@ -228,13 +231,14 @@ impl Internet {
             }
             Kind::Stream => {
                 let mut fault = false;
-                let count = network.stack.receive_with(self.socket, now_ns, &mut |bytes| match to.put(bytes) {
-                    Ok(count) => count,
-                    Err(_) => {
-                        fault = true;
-                        0
-                    }
-                })?;
+                let count =
+                    network.stack.receive_with(self.socket, now_ns, &mut |bytes| match to.put(bytes) {
+                        Ok(count) => count,
+                        Err(_) => {
+                            fault = true;
+                            0
+                        }
+                    })?;
                 match count {
                     Some(0) if fault => return Err(EFAULT),
                     count => count,
@@ -377,4 +381,3 @@ pub fn acknowledge() {
         network.lock().card.acknowledge();
     }
 }
-

@@ -3,10 +3,10 @@
 //! Memory objects are our own; files and connections are the VMM's, by `errand` and `socket`. No call here
 //! waits, except transfers between files and the library OS's own memory.
 
-pub mod errand;
 mod card;
 mod console;
 mod entropy;
+pub mod errand;
 mod file;
 mod internet;
 mod memory;
@@ -21,6 +21,7 @@ use alloc::vec::Vec;
 
 use abi::boot::{MountKind, Tree};
 use abi::exit::Exit;
+use abi::file::Change;
 use abi::network::{Address, Protocol, Shutdown, SocketOption};
 use abi::request::{Reply, Request};
 use abi::{Code, Handle};
@@ -38,7 +39,8 @@ use memory::Memory;
 use socket::{Connection, Flow};
 use table::Granted;
 
-pub use start::run;
+#[cfg_attr(feature = "conformance", allow(unused_imports, reason = "the checks run in its stead"))]
+pub use start::{find, run};
 
 const EIO: Code = Code(5);
 const ENODEV: Code = Code(19);
@@ -53,7 +55,12 @@ pub enum Arrives {
     /// Nothing, or a directory.
     Nothing,
     /// A file; whether its pages are kept.
-    File { kept: bool },
+    File {
+        kept: bool,
+    },
+    /// A file has another length, or a part of it is zero.
+    Length(Handle, u64),
+    Hole(Handle, u64, u64),
     Socket(Flow),
 }
 
@@ -145,9 +152,16 @@ pub fn shown(backing: Backing) -> Result<Shown, Code> {
 fn ask(request: Request<'_>) -> Result<Reply, Code> {
     let answer = Arc::new(spin::Once::new());
     let given = answer.clone();
-    errand::request(&request, Arrives::Nothing, Then::Tell(cpu::current(), alloc::boxed::Box::new(move |reply| {
-        given.call_once(|| reply);
-    })))?;
+    errand::request(
+        &request,
+        Arrives::Nothing,
+        Then::Tell(
+            cpu::current(),
+            alloc::boxed::Box::new(move |reply| {
+                given.call_once(|| reply);
+            }),
+        ),
+    )?;
     loop {
         if let Some(reply) = answer.get() {
             return reply.clone();
@@ -165,6 +179,18 @@ fn arrived(reply: Reply, arrives: Arrives) -> Result<Reply, Code> {
         (Reply::Socket { handle, .. }, Arrives::Socket(flow)) => {
             (*handle, Granted::Connection(Connection::open(handle.descriptor(), flow)))
         }
+        (_, Arrives::Length(handle, size)) => {
+            if let Ok(Granted::File(file)) = table::get(handle) {
+                file.resized(size);
+            }
+            return Ok(reply);
+        }
+        (_, Arrives::Hole(handle, start, end)) => {
+            if let Ok(Granted::File(file)) = table::get(handle) {
+                file.punched(start, end);
+            }
+            return Ok(reply);
+        }
         _ => return Ok(reply),
     };
     if table::enter(handle.descriptor(), granted) { Ok(reply) } else { Err(EIO) }
@@ -174,12 +200,25 @@ fn arrived(reply: Reply, arrives: Arrives) -> Result<Reply, Code> {
 fn arrives(request: &Request<'_>) -> Arrives {
     match request {
         Request::Open { at, .. } | Request::Create { at, .. } => Arrives::File { kept: is_kept(at.tree) },
+        Request::HandleChange { handle, change: Change { size: Some(size), .. } } => {
+            Arrives::Length(*handle, *size)
+        }
+        Request::Allocate { handle, mode, offset, length } => {
+            allocated(*handle, *mode, *offset, offset.saturating_add(*length))
+        }
         Request::Listen { .. } => Arrives::Socket(Flow::Connections),
         Request::Datagram { .. } => Arrives::Socket(Flow::Packets),
         Request::Connect { protocol: Protocol::Tcp, .. } => Arrives::Socket(Flow::Bytes),
         Request::Connect { protocol: Protocol::Udp, .. } => Arrives::Socket(Flow::Packets),
         _ => Arrives::Nothing,
     }
+}
+
+/// What fallocate(2) does to a file's pages. (That it makes the file longer is seen when it is asked.)
+fn allocated(handle: Handle, mode: u32, start: u64, end: u64) -> Arrives {
+    const PUNCH_HOLE: u32 = 2;
+    const ZERO_RANGE: u32 = 16;
+    if mode & (PUNCH_HOLE | ZERO_RANGE) == 0 { Arrives::Nothing } else { Arrives::Hole(handle, start, end) }
 }
 
 /// Whether files of a tree cannot be written by anybody we should hear of.

@@ -180,13 +180,7 @@ impl Send {
 }
 
 /// A packet's header (`struct virtio_vsock_hdr`), with room for what follows.
-fn packet(
-    number: u32,
-    operation: u16,
-    flags: u32,
-    taken: u32,
-    length: usize,
-) -> Vec<u8> {
+fn packet(number: u32, operation: u16, flags: u32, taken: u32, length: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(vsock::HEADER + length);
     bytes.extend_from_slice(&vsock::GUEST.to_le_bytes());
     bytes.extend_from_slice(&vsock::HOST.to_le_bytes());
@@ -217,7 +211,8 @@ struct Header {
 
 impl Header {
     fn read(bytes: &[u8; vsock::HEADER]) -> Self {
-        let long = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("invariant: eight bytes"));
+        let long =
+            |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("invariant: eight bytes"));
         let word = |at: usize| long(at) as u32;
         let last = u32::from_le_bytes(bytes[40..44].try_into().expect("invariant: four bytes"));
         Self {
@@ -284,7 +279,9 @@ impl Channel {
         }
         let connection = self.connections.lock().get(&header.to_port).cloned();
         match connection {
-            Some(listener) if header.operation == operation::REQUEST => self.accept(&listener, &header, &packet),
+            Some(listener) if header.operation == operation::REQUEST => {
+                self.accept(&listener, &header, &packet)
+            }
             Some(connection) if header.from_port == connection.number => {
                 connection.take(&header, packet, &self.events);
             }
@@ -398,7 +395,8 @@ impl Connection {
         let mut state = self.state.lock();
         state.handle = Some(handle);
         let mut readiness = Readiness::empty();
-        readiness.set(Readiness::READ, state.unread > 0 || state.no_more_to_read || !state.accepted.is_empty());
+        readiness
+            .set(Readiness::READ, state.unread > 0 || state.no_more_to_read || !state.accepted.is_empty());
         readiness.set(Readiness::READ_END, state.no_more_to_read);
         readiness.set(Readiness::WRITE, state.established);
         readiness.set(Readiness::HANGUP, state.no_more_to_read && state.no_more_to_send);
@@ -571,9 +569,11 @@ impl State {
 
     /// The next whole packet, if it is there.
     fn packet(&self) -> Option<Vec<u8>> {
-        let mut bytes = self.arrived.iter().enumerate().flat_map(|(number, part)| {
-            part[if number == 0 { self.read } else { 0 }..].iter().copied()
-        });
+        let mut bytes = self
+            .arrived
+            .iter()
+            .enumerate()
+            .flat_map(|(number, part)| part[if number == 0 { self.read } else { 0 }..].iter().copied());
         let mut length = [0; 4];
         for byte in &mut length {
             *byte = bytes.next()?;

@@ -13,7 +13,7 @@ use spin::Once;
 use super::file::File;
 use super::socket::{Connection, Flow};
 use super::table::{self, Granted};
-use super::{card, console, entropy, internet, errand, socket, tree};
+use super::{card, console, entropy, errand, internet, socket, tree};
 use crate::boot::{self, serial};
 use crate::cpu::block::FIRST;
 use crate::cpu::{controller, trap::vector};
@@ -61,7 +61,7 @@ fn complete(boot: &mut Boot) {
 }
 
 /// Finds the devices that the command line names (Linux's admin-guide/kernel-parameters).
-fn find() {
+pub fn find() {
     let words = boot::command_line().split(|byte| *byte == b' ');
     for word in words.filter_map(|word| word.strip_prefix(b"virtio_mmio.device=")) {
         let Some((length, address, line)) = core::str::from_utf8(word).ok().and_then(described) else {

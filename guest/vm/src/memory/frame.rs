@@ -209,7 +209,8 @@ impl Frames {
         }
         let index = self.partial;
         let counts = self.counts(index);
-        let word = counts.free.iter().position(|word| *word != 0).expect("invariant: a listed block has some");
+        let word =
+            counts.free.iter().position(|word| *word != 0).expect("invariant: a listed block has some");
         let bit = counts.free[word].trailing_zeros() as usize;
         counts.free[word] &= counts.free[word] - 1;
         let page = word * 64 + bit;
@@ -345,7 +346,11 @@ impl Drop for Page {
 /// Takes whole blocks that lie one behind the other; the address of the first.
 pub fn take_blocks(count: usize) -> Option<u64> {
     let mut frames = FRAMES.lock();
-    if count == 1 { frames.take_free().map(|index| u64::from(index) * LARGE) } else { frames.take_many(count) }
+    if count == 1 {
+        frames.take_free().map(|index| u64::from(index) * LARGE)
+    } else {
+        frames.take_many(count)
+    }
 }
 
 /// Gives a whole block back.

@@ -13,9 +13,5 @@ pub const DEVICES: u64 = 0x7e0a_0000_0000;
 /// All memory, at its physical address from here on.
 pub const DIRECT: u64 = 0x7e40_0000_0000;
 
-/// The first entry of the top table that is the library OS's; there are four, the rest is applications'.
-pub const FIRST_OWN: usize = 252;
-pub const OWN: usize = 4;
-
 /// Bytes of a large page, which is what a block of frames is.
 pub const LARGE: u64 = 2 << 20;

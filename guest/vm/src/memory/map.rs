@@ -55,7 +55,8 @@ pub fn build(end: u64) -> Result<(), NoMemory> {
     };
     let text = crate::cpu::trap::text();
     let (data, data_end) = data();
-    for (start, end, bits) in [(text.start, text.end, EXECUTE), (text.end, data, READ), (data, data_end, READ_WRITE)]
+    for (start, end, bits) in
+        [(text.start, text.end, EXECUTE), (text.end, data, READ), (data, data_end, READ_WRITE)]
     {
         map(start, physical(start), end - start, bits)?;
     }

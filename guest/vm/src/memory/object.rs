@@ -122,7 +122,8 @@ impl Object {
     pub fn punch(&self, start: u64, end: u64) {
         let mut state = self.state.lock();
         let end = end.min(state.length.next_multiple_of(PAGE));
-        let touched: Vec<u64> = state.pages.range(start / PAGE..end.div_ceil(PAGE)).map(|(&at, _)| at).collect();
+        let touched: Vec<u64> =
+            state.pages.range(start / PAGE..end.div_ceil(PAGE)).map(|(&at, _)| at).collect();
         for index in touched {
             let (from, to) = (start.max(index * PAGE), end.min((index + 1) * PAGE));
             if to - from == PAGE {

@@ -11,11 +11,11 @@ use alloc::vec::Vec;
 
 use machine::{PAGE, Protection, UserRange};
 
+use super::flush;
 use super::frame::{self, Page};
 use super::layout::LARGE;
 use super::object::{Absent, Object};
 use super::table::{Bits, Entry, NoMemory, Slot, Tables};
-use super::flush;
 
 /// Mappings of this length or more get large pages without being asked.
 const LARGE_FROM: u64 = 32 << 20;
@@ -27,7 +27,11 @@ const AROUND: u64 = 16;
 pub enum Shown {
     Nothing,
     /// An object from this page on.
-    Object { object: Arc<Object>, page: u64, shared: bool },
+    Object {
+        object: Arc<Object>,
+        page: u64,
+        shared: bool,
+    },
 }
 
 /// A mapping.
@@ -176,8 +180,13 @@ impl Space {
     /// Removes the part of the map in a range: the pieces.
     fn cut(&mut self, range: UserRange) -> Vec<(u64, Area)> {
         let (start, end) = (range.address, range.end());
-        let met: Vec<u64> =
-            self.areas.range(..end).rev().take_while(|(_, area)| area.end > start).map(|(&at, _)| at).collect();
+        let met: Vec<u64> = self
+            .areas
+            .range(..end)
+            .rev()
+            .take_while(|(_, area)| area.end > start)
+            .map(|(&at, _)| at)
+            .collect();
         let mut pieces = Vec::new();
         for at in met {
             let area = self.areas.remove(&at).expect("invariant: just found");
@@ -228,12 +237,7 @@ impl Space {
     }
 
     /// Moves mappings, and continues them if there is more room.
-    pub fn relocate(
-        &mut self,
-        tables: &mut Tables,
-        from: UserRange,
-        to: UserRange,
-    ) -> Result<(), Failure> {
+    pub fn relocate(&mut self, tables: &mut Tables, from: UserRange, to: UserRange) -> Result<(), Failure> {
         let length = from.length.min(to.length);
         let last = self.area(from.address).map(|(start, area)| area.from(start, from.address));
         let last = last.ok_or(Failure::Denied)?;
@@ -315,7 +319,9 @@ impl Space {
     /// Where objects are shown in a range: object, and the part of it in bytes.
     pub fn objects(&self, range: UserRange) -> Vec<(Arc<Object>, u64, u64)> {
         let mut found = Vec::new();
-        for (&start, area) in self.areas.range(..range.end()).rev().take_while(|(_, area)| area.end > range.address) {
+        for (&start, area) in
+            self.areas.range(..range.end()).rev().take_while(|(_, area)| area.end > range.address)
+        {
             if let Shown::Object { object, page, .. } = &area.shown {
                 let (first, last) = (start.max(range.address), area.end.min(range.end()));
                 let base = page * PAGE;
@@ -467,8 +473,7 @@ fn separate(tables: &mut Tables, range: UserRange) -> Result<(), NoMemory> {
         unsafe { frame::split_block(entry.address(), counts) };
         let bits = entry.bits() - Bits::LARGE;
         for number in 0..512 {
-            Slot::at(table.address(), number)
-                .set(Entry::new(entry.address() + number as u64 * PAGE, bits));
+            Slot::at(table.address(), number).set(Entry::new(entry.address() + number as u64 * PAGE, bits));
         }
         slot.set(Entry::new(table.into_address(), Bits::HELD | Bits::WRITABLE));
         flush::range(at & !(LARGE - 1), (at & !(LARGE - 1)) + LARGE);

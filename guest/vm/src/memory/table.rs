@@ -116,11 +116,6 @@ impl Tables {
         self.root
     }
 
-    /// The top table's slot.
-    pub fn top(&self, index: usize) -> Slot {
-        Slot::at(self.root, index)
-    }
-
     /// The slot of a page, or of the large page around it; tables that are missing are made.
     pub fn make(&mut self, address: u64, large: bool) -> Result<Slot, NoMemory> {
         let mut table = self.root;

@@ -76,7 +76,8 @@ impl Device {
         transport.set_status(0);
         transport.set_status(status::ACKNOWLEDGE);
         transport.set_status(status::ACKNOWLEDGE | status::DRIVER);
-        let wanted = wanted | feature::EVENT_INDEX | if transport.is_modern() { feature::VERSION_1 } else { 0 };
+        let wanted =
+            wanted | feature::EVENT_INDEX | if transport.is_modern() { feature::VERSION_1 } else { 0 };
         let features = transport.features() & wanted;
         if transport.is_modern() && features & feature::VERSION_1 == 0 {
             return Err(Unusable("it does not offer version 1"));

@@ -105,7 +105,8 @@ impl Queue {
     pub fn new(size: u16, by_index: bool, doorbell: Doorbell) -> Self {
         let length = usize::from(size);
         let used = (length * 16 + 6 + length * 2).next_multiple_of(PAGE);
-        let layout = Layout::from_size_align(used + 6 + length * 8, PAGE).expect("invariant: rings are small");
+        let layout =
+            Layout::from_size_align(used + 6 + length * 8, PAGE).expect("invariant: rings are small");
         // SAFETY: the layout is not empty.
         let rings = unsafe { alloc_zeroed(layout) } as u64;
         if rings == 0 {
@@ -145,10 +146,8 @@ impl Queue {
     }
 
     fn set_descriptor(&self, index: u16, part: Part, next: Option<u16>) {
-        let flags = u16::from(next.is_some()) * NEXT | u16::from(part.writable) * WRITABLE;
-        let word = u64::from(part.length)
-            | u64::from(flags) << 32
-            | u64::from(next.unwrap_or(0)) << 48;
+        let flags = (u16::from(next.is_some()) * NEXT) | (u16::from(part.writable) * WRITABLE);
+        let word = u64::from(part.length) | u64::from(flags) << 32 | u64::from(next.unwrap_or(0)) << 48;
         let at = self.rings + u64::from(index) * 16;
         // SAFETY: a descriptor of the ring; the device may read it meanwhile.
         unsafe {
@@ -222,7 +221,9 @@ impl Queue {
         };
         let chain = self.under_way.get_mut(head as usize).and_then(Option::take);
         let Some(chain) = chain.filter(|chain| ready <= self.size && written <= chain.writable) else {
-            vm::broken(format_args!("a device used chain {head} of {written} bytes, which it was not offered"));
+            vm::broken(format_args!(
+                "a device used chain {head} of {written} bytes, which it was not offered"
+            ));
         };
         self.seen = self.seen.wrapping_add(1);
         let mut at = head as u16;

@@ -17,9 +17,9 @@ use api::spec::{Spec, Trace};
 use rustix::fs::{Mode, OFlags};
 
 use crate::caller::Caller;
+use crate::engine::Engine;
 use crate::grant::Destinations;
 use crate::identity::Identity;
-use crate::engine::Engine;
 use crate::sandbox::View;
 use crate::serve::{Granted, Object, Port};
 use crate::stream::Streams;

@@ -102,15 +102,17 @@ impl SpawnError {
 pub fn spawn(launch: Launch) -> Result<Guest, SpawnError> {
     let at = |step| move |errno| SpawnError { step, errno };
     let image = match launch.program {
-        Program::Image(image) => Some(image.file().map_err(|error| {
-            at(Step::Execute)(Errno::from_io_error(&error).unwrap_or(Errno::IO))
-        })?),
+        Program::Image(image) => Some(
+            image
+                .file()
+                .map_err(|error| at(Step::Execute)(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?,
+        ),
         Program::Inside(_) => None,
     };
     let (report, failure) = pipe_with(PipeFlags::CLOEXEC).map_err(at(Step::Fork))?;
     let (words, stderr) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(at(Step::Fork))?;
-    let table =
-        Table::gather(image.as_ref(), &failure, &stderr, launch.descriptors).map_err(at(Step::Descriptors))?;
+    let table = Table::gather(image.as_ref(), &failure, &stderr, launch.descriptors)
+        .map_err(at(Step::Descriptors))?;
     drop((failure, stderr));
     match raw::fork(launch.view.namespaces()).map_err(at(Step::Fork))? {
         Forked::Child => {
