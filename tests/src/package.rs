@@ -24,6 +24,7 @@ pub const BUSYBOX: Need = need("/bin/busybox", "busybox-static");
 pub const CADDY: Need = need("/usr/bin/caddy", "caddy");
 pub const CURL: Need = need("/usr/bin/curl", "curl");
 pub const DASH: Need = need("/bin/dash", "dash");
+pub const EROFS_UTILS: Need = need("/usr/bin/mkfs.erofs", "erofs-utils");
 pub const GCC: Need = need("/usr/bin/gcc", "gcc");
 pub const C_LIBRARY: Need = need("/usr/include/stdio.h", "libc6-dev");
 pub const GO: Need = need("/usr/bin/go", "golang-go");
@@ -36,12 +37,16 @@ pub const NODE: Need = need("/usr/bin/node", "nodejs");
 pub const OBJDUMP: Need = need("/usr/bin/objdump", "binutils");
 pub const OPENSSL: Need = need("/usr/bin/openssl", "openssl");
 pub const PYTHON: Need = need("/usr/bin/python3", "python3");
+pub const QEMU: Need = need("/usr/bin/qemu-system-x86_64", "qemu-system-x86");
 pub const REDIS_BENCHMARK: Need = need("/usr/bin/redis-benchmark", "redis-tools");
 pub const REDIS_SERVER: Need = need("/usr/bin/redis-server", "redis-server");
 pub const SETSID: Need = need("/usr/bin/setsid", "util-linux");
 pub const SQLITE: Need = need("/usr/bin/sqlite3", "sqlite3");
 pub const UNSHARE: Need = need("/usr/bin/unshare", "util-linux");
 pub const WRK: Need = need("/usr/bin/wrk", "wrk");
+
+/// No package brings it: the machine has it or not.
+pub const KVM: Need = need("/dev/kvm", "none");
 
 /// Everything there is to install. gVisor's `runsc` is not among it: the benchmark shows it only
 /// where somebody has installed it.
@@ -51,6 +56,7 @@ pub const ALL: &[Need] = &[
     CADDY,
     CURL,
     DASH,
+    EROFS_UTILS,
     GCC,
     C_LIBRARY,
     GO,
@@ -63,6 +69,7 @@ pub const ALL: &[Need] = &[
     OBJDUMP,
     OPENSSL,
     PYTHON,
+    QEMU,
     REDIS_BENCHMARK,
     REDIS_SERVER,
     SETSID,

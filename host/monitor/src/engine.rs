@@ -24,7 +24,7 @@ pub enum Engine {
 /// Why an engine cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    #[error("there is no KVM on this machine (no {KVM}): use --engine pico or qemu")]
+    #[error("there is no KVM on this machine (no {KVM}): use --engine pico")]
     NoKvm,
     #[error("you may not open {KVM}: add yourself to the group that owns it, or use --engine pico")]
     Forbidden,
@@ -41,7 +41,7 @@ impl Engine {
                 Ok(device) => Ok(Self::Kvm { kernel: KERNEL, device }),
                 Err(_) => Ok(Self::Pico(Image::built_in())),
             },
-            spec::Engine::Auto | spec::Engine::Pico | spec::Engine::Qemu => {
+            spec::Engine::Auto | spec::Engine::Pico => {
                 Ok(Self::Pico(image.map_or_else(Image::built_in, Image::new)))
             }
         }

@@ -22,6 +22,9 @@ const QEMU: &str = "qemu-system-x86_64";
 /// Virtual processors, of which the suite wants more than one in virtual machines.
 const CPUS: u16 = 3;
 
+/// A machine's name, and its test.
+type Test = (&'static str, fn() -> Outcome);
+
 /// How a test ends.
 enum Outcome {
     Passed,
@@ -44,7 +47,7 @@ fn main() -> ExitCode {
     }
     println!("\nrunning 3 tests");
     let [mut passed, mut failed, mut skipped] = [0; 3];
-    let tests: [(&str, fn() -> Outcome); 3] = [("pico", pico), ("kvm", kvm), ("qemu", qemu)];
+    let tests: [Test; 3] = [("pico", pico), ("kvm", kvm), ("qemu", qemu)];
     for (name, test) in tests {
         let word = match test() {
             Outcome::Passed => {

@@ -17,8 +17,6 @@ pub enum Engine {
     Pico,
     /// A virtual machine by KVM.
     Kvm,
-    /// A virtual machine by QEMU.
-    Qemu,
 }
 
 /// A program and what it is granted.

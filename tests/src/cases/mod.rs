@@ -7,6 +7,7 @@ mod hostile;
 mod input;
 mod java;
 mod life;
+mod machine;
 mod network;
 mod nginx;
 mod node;
@@ -33,6 +34,7 @@ const TABLES: &[&[Case]] = &[
     hostile::CASES,
     input::CASES,
     life::CASES,
+    machine::CASES,
     network::CASES,
     signals::CASES,
     terminal::CASES,
