@@ -19,7 +19,8 @@ const CR0: u64 = 0x8005_0033;
 const CR4: u64 = 0x5_0620;
 const EFER: u64 = 0xd01;
 const STAR: u64 = 0x0023_0008_0000_0000;
-const CALL_MASK: u64 = 0x4_7700;
+/// Not the interrupt flag: where the call lands in ring 3, nothing could set it again.
+const CALL_MASK: u64 = 0x4_7500;
 const XCR0: u64 = 0xe7;
 
 const MSR_STAR: u32 = 0xc000_0081;

@@ -156,7 +156,9 @@ vm_entry_long:
     mov ecx, 0xc0000082
     wrmsr
     mov ecx, 0xc0000084
-    mov eax, 0x47700
+    // Flags that a system call clears: not that of interrupts, because there are hypervisors on which the
+    // call lands in ring 3, where nothing could set it again.
+    mov eax, 0x47500
     xor edx, edx
     wrmsr
     mov eax, 13

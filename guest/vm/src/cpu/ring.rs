@@ -90,6 +90,11 @@ pub unsafe fn write_register(register: u32, value: u64) {
     };
 }
 
+/// Whether this is an address in the service that halts.
+pub fn is_halt(rip: u64) -> bool {
+    (vm_service_halt as *const () as u64..vm_service_reset as *const () as u64).contains(&rip)
+}
+
 /// Waits for an interrupt, unless one has left its mark.
 pub fn halt() {
     // SAFETY: the interrupt that ends it comes back behind the door.

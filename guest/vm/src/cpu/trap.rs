@@ -20,6 +20,7 @@ use entry::{Place, user_memory};
 use machine::{Exception, Registers};
 
 use super::block::{Block, Frame, Upcall, ist};
+use super::ring;
 use crate::vm;
 
 /// Interrupt vectors: the timer, kicks and devices are one priority class, so that none interrupts
@@ -476,7 +477,17 @@ fn interrupt(block: &Block, saved: &Saved, frame: &mut Frame) {
     block.head.kicked.store(1, SeqCst);
     block.arrived.fetch_add(1, SeqCst);
     if frame.cs & 3 == 0 {
-        // It ended a halt, and ring 3 cannot return to ring 0: the caller of the halt goes on instead.
+        // Ring 3 cannot return to ring 0. If it ended a halt, the caller of the halt goes on instead; if a
+        // system call was just beginning, it will begin again.
+        let call = vm_stub_call as *const () as u64;
+        if (call..vm_stub_page_fault as *const () as u64).contains(&frame.rip) {
+            let rsp = if frame.rip == call { frame.rsp } else { block.head.user_stack.load(Relaxed) };
+            (frame.rsp, frame.rflags) = (rsp, saved.r11);
+            saved.give_up(block, saved.rcx - 2, entry::INTERRUPT);
+        }
+        if !ring::is_halt(frame.rip) {
+            broken(block, saved, frame);
+        }
         // SAFETY: the frame by which that service would have returned.
         *frame = unsafe { *block.stacks.service.frame() };
         return;
