@@ -506,10 +506,13 @@ impl Connection {
         changed.set(Readiness::READ | Readiness::READ_END, state.no_more_to_read);
         changed.set(Readiness::HANGUP, state.no_more_to_read && state.no_more_to_send);
         report(&state, changed, &channel().events);
-        channel().send(packet(self.number, operation::SHUTDOWN, flags, taken, 0));
+        // One packet with both would close the descriptor.
+        for flag in [vsock::NO_SEND, vsock::NO_RECEIVE].into_iter().filter(|flag| flags & flag != 0) {
+            channel().send(packet(self.number, operation::SHUTDOWN, flag, taken, 0));
+        }
     }
 
-    /// Ends the connection: what was sent before still arrives.
+    /// Ends the connection: what was sent before still arrives, unless something that came was never read.
     pub fn close(&self) {
         channel().connections.lock().remove(&self.number);
         let accepted = core::mem::take(&mut self.state.lock().accepted);
@@ -517,8 +520,13 @@ impl Connection {
             channel().connections.lock().remove(&number);
             channel().send(packet(number, operation::RESET, 0, 0, 0));
         }
-        let both = vsock::NO_RECEIVE | vsock::NO_SEND;
-        channel().send(packet(self.number, operation::SHUTDOWN, both, 0, 0));
+        let unread = self.flow == Flow::Bytes && self.state.lock().unread > 0;
+        let (operation, flags) = if unread {
+            (operation::RESET, 0)
+        } else {
+            (operation::SHUTDOWN, vsock::NO_RECEIVE | vsock::NO_SEND)
+        };
+        channel().send(packet(self.number, operation, flags, 0, 0));
     }
 }
 
