@@ -4,9 +4,10 @@
 //! while application code runs, but for the few instructions of entry and exit, which whoever interrupts
 //! them knows by their addresses.
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use machine::Context;
+use machine::{Context, Exception};
 
 /// The beginning of a CPU's own memory.
 #[repr(C)]
@@ -27,7 +28,17 @@ pub struct Head {
     pub default_mxcsr: AtomicU32,
     /// The address of the current entry's `&mut dyn FnMut(&mut Context) -> bool`.
     pub call: AtomicU64,
+    /// What the last exception was; written by whoever the trap interrupts us with, read by this CPU alone.
+    pub exception: UnsafeCell<Exception>,
+    /// The trapped system call came from a `syscall` instruction that stands right before `rip`.
+    pub patchable: AtomicBool,
+    /// The way out was taken in single steps: the step that ends at the application is none of its own.
+    pub steps_out: AtomicBool,
 }
+
+// SAFETY: `exception` is accessed only by its own CPU: by the handler on top of application code, and after
+// that has given way to `run`. Everything else is atomic.
+unsafe impl Sync for Head {}
 
 // The test that kicks the gate on every instruction (host/monitor/tests/gate) knows this one.
 const _: () = assert!(core::mem::offset_of!(Head, kicked) == 48);
@@ -45,6 +56,9 @@ impl Head {
             inside: AtomicU32::new(0),
             default_mxcsr: AtomicU32::new(0x1f80),
             call: AtomicU64::new(0),
+            exception: UnsafeCell::new(Exception { vector: 0, error: 0, address: 0, beyond_file: false }),
+            patchable: AtomicBool::new(false),
+            steps_out: AtomicBool::new(false),
         }
     }
 

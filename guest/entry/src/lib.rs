@@ -12,10 +12,12 @@ pub mod code;
 mod head;
 pub mod patch;
 mod place;
+mod run;
 pub mod stub;
 pub mod user_memory;
 mod way;
 
 pub use head::Head;
 pub use place::{Place, place};
-pub use way::{EXCEPTION, INTERRUPT, SYSCALL, TRAPPED, abort, answer, enter, finish, leave};
+pub use run::{Ground, run};
+pub use way::{EXCEPTION, INTERRUPT, TRAPPED, abort, finish, leave};

@@ -26,7 +26,7 @@ use crate::head::Head;
 use crate::stub;
 
 /// What [`enter`] returns.
-pub const SYSCALL: u64 = 0;
+pub(crate) const SYSCALL: u64 = 0;
 pub const EXCEPTION: u64 = 1;
 pub const INTERRUPT: u64 = 2;
 /// A system call by a signal: its site may be patched.
@@ -47,7 +47,7 @@ unsafe extern "C" {
 /// # Safety
 /// GS points to this CPU's [`Head`], the stack is the CPU's own, and context and `head.call` stay
 /// where they are until this returns.
-pub unsafe fn enter(context: &mut Context) -> u64 {
+pub(crate) unsafe fn enter(context: &mut Context) -> u64 {
     // SAFETY: the caller's promise.
     unsafe { gate_enter(context) }
 }
@@ -88,7 +88,7 @@ pub(crate) fn address() -> u64 {
 
 /// From the gate: lets the library OS answer the system call in this context; false if it wants it to
 /// be returned from [`enter`].
-pub extern "C" fn answer(context: &mut Context) -> bool {
+extern "C" fn answer(context: &mut Context) -> bool {
     let call: u64;
     // SAFETY: GS points to this CPU's `Head`.
     unsafe {

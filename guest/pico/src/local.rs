@@ -2,11 +2,9 @@
 //!
 //! The head is first, because the gate reaches it by offsets.
 
-use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64};
 
 use entry::Head;
-use machine::Exception;
 use runtime::cache::Cache;
 
 use crate::layout::CPUS_MAX;
@@ -28,19 +26,9 @@ pub struct Local {
     pub started: AtomicU32,
     /// Counts the kicks that have arrived: see `hold.rs`.
     pub arrived: AtomicU32,
-    /// What the last signal told; written by the handler, read by this CPU alone.
-    pub exception: UnsafeCell<Exception>,
-    /// The trapped system call came from a `syscall` instruction that stands right before `rip`.
-    pub patchable: AtomicU32,
-    /// The way out was taken in single steps: the step that ends at the application is none of its own.
-    pub steps_out: AtomicU32,
     /// Free memory of its own.
     pub cache: Cache,
 }
-
-// SAFETY: `exception` is accessed only by its own CPU's thread: by the handler on top of application code,
-// and after that handler has given way to `enter`. Everything else is atomic.
-unsafe impl Sync for Local {}
 
 impl Local {
     const fn new() -> Self {
@@ -52,9 +40,6 @@ impl Local {
             deadline: AtomicU64::new(0),
             started: AtomicU32::new(0),
             arrived: AtomicU32::new(0),
-            exception: UnsafeCell::new(Exception { vector: 0, error: 0, address: 0, beyond_file: false }),
-            patchable: AtomicU32::new(0),
-            steps_out: AtomicU32::new(0),
             cache: Cache::new(),
         }
     }

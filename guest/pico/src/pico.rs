@@ -9,16 +9,16 @@ use core::sync::atomic::Ordering::*;
 use abi::Code;
 use abi::exit::Exit;
 use abi::pico::Direct;
-use entry::{patch, stub, user_memory};
+use entry::{Ground, patch, user_memory};
 use machine::{
-    Advice, Backing, Context, Cpu, Event, Fault, Machine, Now, Patience, Protection, Slice, Space, Trap,
-    UserRange,
+    Advice, Backing, Context, Cpu, Event, Exception, Fault, Machine, Now, Patience, Protection, Slice, Space,
+    Trap, UserRange,
 };
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::device::{self, Trees};
-use crate::local::LOCALS;
+use crate::local::{LOCALS, Local};
 use crate::lock::Mutex;
 use crate::{hold, host, idle, memory, thread, ticker, vdso};
 
@@ -35,40 +35,36 @@ impl Pico {
     }
 }
 
+impl Ground for Local {
+    #[inline]
+    fn pass(&self) {
+        hold::pass();
+    }
+
+    fn trapped(&self, context: &mut Context) -> Result<(), Exception> {
+        if self.head.is_patchable() {
+            patch::consider(context, |change| memory::change_code(self, change));
+        }
+        Ok(())
+    }
+
+    fn interrupted(&self) {
+        self.head.kicked.swap(0, AcqRel);
+    }
+}
+
 impl Machine for Pico {
     fn enter(
         &self,
         cpu: Cpu,
         context: &mut Context,
         slice: Slice,
-        mut call: &mut dyn FnMut(&mut Context) -> bool,
+        call: &mut dyn FnMut(&mut Context) -> bool,
     ) -> Trap {
         let local = &LOCALS[cpu.0 as usize];
         ticker::begin(local, slice);
-        local.head.lend(&mut call);
-        loop {
-            hold::pass();
-            stub::resume(context);
-            // SAFETY: the library OS lends the context and `call` until this returns; we are on this CPU's
-            // kernel stack.
-            match unsafe { entry::enter(context) } {
-                entry::SYSCALL => return Trap::Syscall,
-                entry::TRAPPED => {
-                    if local.patchable.load(Relaxed) != 0 {
-                        patch::consider(context, |change| memory::change_code(local, change));
-                    }
-                    if !call(context) {
-                        return Trap::Syscall;
-                    }
-                }
-                // SAFETY: this CPU's own cell; its handler has finished.
-                entry::EXCEPTION => return Trap::Exception(unsafe { *local.exception.get() }),
-                _ => {
-                    local.head.kicked.swap(0, AcqRel);
-                    return Trap::Interrupt;
-                }
-            }
-        }
+        // SAFETY: the library OS runs on the CPU's thread and kernel stack.
+        unsafe { entry::run(&local.head, local, context, call) }
     }
 
     #[inline]

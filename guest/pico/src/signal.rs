@@ -106,7 +106,7 @@ unsafe extern "C" fn on_signal(signal: u32, information: *const Information, fra
         }
         Place::Exit if signal == KICK => {
             if local.head.kicked.load(Acquire) != 0 {
-                local.steps_out.store(0, Relaxed);
+                local.head.steps_out.store(false, Relaxed);
                 frame.rip = entry::abort();
             }
         }
@@ -116,7 +116,7 @@ unsafe extern "C" fn on_signal(signal: u32, information: *const Information, fra
         _ if signal == KICK => {}
         // A program that steps itself: the trap flag was loaded, or not yet cleared. The step that ends
         // at its next instruction is ours as well.
-        Place::Exit if signal == linux::SIGTRAP => local.steps_out.store(1, Relaxed),
+        Place::Exit if signal == linux::SIGTRAP => local.head.steps_out.store(true, Relaxed),
         _ if signal == linux::SIGTRAP => {}
         Place::Library if signal == linux::SIGSYS && is_clock(information) => clock(frame),
         _ => broken(signal, frame),
@@ -128,7 +128,7 @@ fn application(signal: u32, information: &Information, frame: &mut Frame, local:
     let code = match signal {
         // Nobody wants this CPU any more: a kick that was noticed otherwise.
         KICK if local.head.kicked.load(Acquire) == 0 => return,
-        linux::SIGTRAP if local.steps_out.swap(0, Relaxed) != 0 => return,
+        linux::SIGTRAP if local.head.steps_out.swap(false, Relaxed) => return,
         KICK => entry::INTERRUPT,
         linux::SIGSYS => system_call(information, frame, local),
         linux::SIGILL if stub::is_patched_call(frame.rip) => {
@@ -136,7 +136,7 @@ fn application(signal: u32, information: &Information, frame: &mut Frame, local:
             frame.rip += 2;
             frame.rcx = frame.rip;
             frame.r11 = frame.rflags;
-            local.patchable.store(0, Relaxed);
+            local.head.patchable.store(false, Relaxed);
             entry::TRAPPED
         }
         _ => {
@@ -151,7 +151,7 @@ fn application(signal: u32, information: &Information, frame: &mut Frame, local:
                 beyond_file: signal == linux::SIGBUS && frame.vector == 14,
             };
             // SAFETY: this CPU's own cell, and its library OS is not running.
-            unsafe { *local.exception.get() = exception };
+            unsafe { local.head.keep(exception) };
             entry::EXCEPTION
         }
     };
@@ -180,7 +180,7 @@ fn system_call(information: &Information, frame: &mut Frame, local: &Local) -> u
     }
     // From the vsyscall page the kernel has returned to the caller already.
     let instruction = native && information.call_address == frame.rip;
-    local.patchable.store(instruction as u32, Relaxed);
+    local.head.patchable.store(instruction, Relaxed);
     entry::TRAPPED
 }
 

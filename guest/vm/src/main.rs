@@ -14,6 +14,7 @@
 extern crate alloc;
 
 mod boot;
+mod code;
 #[cfg(feature = "conformance")]
 mod conformance;
 mod cpu;

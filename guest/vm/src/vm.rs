@@ -4,13 +4,12 @@ use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::Arguments;
-use core::sync::atomic::Ordering::*;
 
 use abi::Code;
 use abi::address::USER_END;
 use abi::exit::Exit;
 use entry::patch::{self, Change};
-use entry::{stub, user_memory};
+use entry::{Ground, user_memory};
 use machine::{
     Advice, Backing, Context, Cpu, Event, Exception, Fault, Machine, Now, Patience, Protection, Slice, Space,
     Trap, UserRange,
@@ -19,7 +18,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use spin::Mutex;
 
-use crate::cpu::{self, block::Block, clock, hold, idle, start};
+use crate::cpu::{block::Block, clock, hold, idle, start};
 use crate::{device, memory};
 
 /// This virtual machine.
@@ -69,42 +68,38 @@ fn make_call(context: &mut Context) -> Result<(), Exception> {
     Ok(())
 }
 
+impl Ground for Block {
+    #[inline]
+    fn pass(&self) {
+        hold::pass();
+    }
+
+    fn trapped(&self, context: &mut Context) -> Result<(), Exception> {
+        if self.head.is_patchable() {
+            patch::consider(context, |change| change_code(self, change));
+            Ok(())
+        } else {
+            make_call(context)
+        }
+    }
+
+    fn interrupted(&self) {
+        idle::settle(self);
+    }
+}
+
 impl Machine for Vm {
     fn enter(
         &self,
         cpu: Cpu,
         context: &mut Context,
         slice: Slice,
-        mut call: &mut dyn FnMut(&mut Context) -> bool,
+        call: &mut dyn FnMut(&mut Context) -> bool,
     ) -> Trap {
         let block = start::block(cpu);
         idle::begin_slice(block, slice);
-        block.head.lend(&mut call);
-        loop {
-            hold::pass();
-            stub::resume(context);
-            // SAFETY: the library OS lends the context and `call` until this returns; we are on this CPU's
-            // stack.
-            match unsafe { entry::enter(context) } {
-                entry::SYSCALL => return Trap::Syscall,
-                entry::TRAPPED => {
-                    if block.patchable.load(Relaxed) {
-                        patch::consider(context, |change| change_code(block, change));
-                    } else if let Err(exception) = make_call(context) {
-                        return Trap::Exception(exception);
-                    }
-                    if !call(context) {
-                        return Trap::Syscall;
-                    }
-                }
-                // SAFETY: this CPU's own cell; its upcall has finished.
-                entry::EXCEPTION => return Trap::Exception(unsafe { *block.exception.get() }),
-                _ => {
-                    idle::settle(block);
-                    return Trap::Interrupt;
-                }
-            }
-        }
+        // SAFETY: the library OS runs on the CPU's own stack.
+        unsafe { entry::run(&block.head, block, context, call) }
     }
 
     #[inline]
@@ -195,6 +190,5 @@ pub fn halt(exit: Exit) -> ! {
 
 /// Our own bug, or the application's doing: the guest cannot go on.
 pub fn broken(what: Arguments<'_>) -> ! {
-    let _ = cpu::current();
     halt(Exit::Broken { message: format!("{what}") })
 }

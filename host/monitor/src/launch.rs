@@ -108,7 +108,7 @@ fn kvm(
         [control, sealed_file("eyot-boot", &start, false)?, device.try_clone()?, unused.try_clone()?, unused];
     let granted_numbers = descriptor::FIRST_FREE..descriptor::FIRST_FREE + granted.len() as u32;
     let run = || {
-        vmm::run(&vmm::RunSettings {
+        vmm::run(&vmm::Settings {
             kernel,
             control: descriptor::CONTROL,
             start: descriptor::BOOT,

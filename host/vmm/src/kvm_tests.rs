@@ -6,10 +6,11 @@ use std::time::Duration;
 use kvm_ioctls::Kvm;
 use vmm_sys_util::eventfd::EventFd;
 
+use crate::End;
 use crate::bus::Bus;
 use crate::device::random::Random;
+use crate::machine::Machine;
 use crate::transport::{Device, Port};
-use crate::{End, Machine};
 
 const BASE: u64 = 0x20_0000;
 /// What lies at the start of the image, in pages: four tables, code, stack, and an empty interrupt table.
@@ -76,7 +77,7 @@ fn a_guest_finds_a_device_and_rings_it() {
         eprintln!("SKIPPED: a_guest_finds_a_device_and_rings_it needs /dev/kvm");
         return;
     };
-    let mut machine = Machine::bare(&kvm, 64 << 20, 2).unwrap();
+    let mut machine = Machine::new(&kvm, 64 << 20, 2).unwrap();
     let call = Arc::new(EventFd::new(vmm_sys_util::eventfd::EFD_NONBLOCK).unwrap());
     let port = Port::new(Random.description(), machine.memory(), &call).unwrap();
     machine.plug(port.clone()).unwrap();

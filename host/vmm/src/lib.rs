@@ -30,5 +30,5 @@ mod transport;
 
 pub use confine::{Unconfined, confine};
 pub use error::Error;
-pub use machine::{End, Machine, Settings};
-pub use run::{RunSettings, run};
+pub use machine::End;
+pub use run::{Settings, run};

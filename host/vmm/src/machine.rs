@@ -15,16 +15,6 @@ use crate::memory::{self, Memory};
 use crate::transport::Port;
 use crate::{Error, boot, image};
 
-/// What is wanted.
-pub struct Settings<'a> {
-    pub image: &'a [u8],
-    pub module: &'a [u8],
-    pub command_line: &'a str,
-    /// Bytes.
-    pub memory: u64,
-    pub cpus: u16,
-}
-
 /// A machine that has not started.
 pub struct Machine {
     vm: Arc<VmFd>,
@@ -45,14 +35,8 @@ pub enum End {
 }
 
 impl Machine {
-    pub fn new(kvm: &Kvm, settings: &Settings<'_>) -> Result<Self, Error> {
-        let mut machine = Self::bare(kvm, settings.memory, settings.cpus)?;
-        machine.load(settings.image, settings.command_line, settings.module)?;
-        Ok(machine)
-    }
-
-    /// A machine whose memory is empty.
-    pub fn bare(kvm: &Kvm, memory: u64, cpus: u16) -> Result<Self, Error> {
+    /// A machine whose memory, of so many bytes, is empty.
+    pub fn new(kvm: &Kvm, memory: u64, cpus: u16) -> Result<Self, Error> {
         let vm = kvm.create_vm().map_err(refused("a virtual machine"))?;
         vm.create_irq_chip().map_err(refused("interrupt controllers"))?;
         let memory = memory::make(memory)?;
@@ -105,11 +89,6 @@ impl Machine {
         // A thread that begins asks for what it may not ask for later.
         line.wait();
         Ok(Started { ends, line })
-    }
-
-    /// Runs until it ends, without anybody to serve devices.
-    pub fn run(self) -> Result<End, Error> {
-        Ok(self.start(None)?.go().recv().unwrap_or(End::Reset))
     }
 }
 

@@ -30,7 +30,7 @@ use crate::serve::{Devices, Loop, Plugged};
 use crate::transport::{Device, Port};
 
 /// What the process has been given: a kernel, and descriptors by number, which it takes over.
-pub struct RunSettings<'a> {
+pub struct Settings<'a> {
     pub kernel: &'a [u8],
     /// The sequenced-packet socket to the monitor.
     pub control: u32,
@@ -54,7 +54,7 @@ const LEAST: u64 = 64 << 20;
 const CALL: u32 = 0;
 
 /// Runs a machine to its end; the process's exit status.
-pub fn run(settings: &RunSettings<'_>) -> u8 {
+pub fn run(settings: &Settings<'_>) -> u8 {
     let take = |number: u32| {
         // SAFETY: the caller hands the numbers over, each to one owner; nothing else in this process uses them.
         unsafe { OwnedFd::from_raw_fd(number as i32) }
@@ -121,7 +121,7 @@ fn assemble(kernel: &[u8], start: OwnedFd, device: OwnedFd, outside: &Outside) -
     // SAFETY: the number is this process's, and given up by its owner.
     let kvm = unsafe { Kvm::from_raw_fd(device.into_raw_fd()) };
     let length = start.boot.memory.max(LEAST).next_multiple_of(LARGE_PAGE);
-    let mut machine = Machine::bare(&kvm, length, start.boot.cpus.max(1))?;
+    let mut machine = Machine::new(&kvm, length, start.boot.cpus.max(1))?;
     start.kilohertz = machine.kilohertz();
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     start.realtime_ns = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);

@@ -13,7 +13,7 @@ use core::arch::global_asm;
 use core::mem::offset_of;
 
 use crate::cpu::block::{self, Block};
-use crate::cpu::trap;
+use crate::cpu::stub;
 
 /// What `main` is told about the way in.
 pub mod way {
@@ -23,12 +23,13 @@ pub mod way {
     pub const MULTIBOOT: u64 = 1;
 }
 
-/// PAE, SSE and its exceptions, FSGSBASE, XSAVE.
-const CR4: u32 = 0x5_0620;
+/// PAE, SSE and its exceptions; FSGSBASE and XSAVE may be added only where the processor has them.
+const CR4_START: u32 = 0x620;
+const CR4: u32 = CR4_START | 0x5_0000;
 /// Paging, write protection in ring 0, no emulation of anything, protected mode.
-pub const CR0: u32 = 0x8005_0033;
+const CR0: u32 = 0x8005_0033;
 /// Pages that forbid execution, long mode, SYSCALL.
-pub const EFER: u32 = 0x901;
+const EFER: u32 = 0x901;
 
 global_asm!(
     r#"
@@ -77,6 +78,20 @@ vm_service:
     .quad {STACK} + {STACK_LENGTH} - 8
 .popsection
 
+// From protected or real mode, with the tables of the start.
+.macro vm_long_mode
+    mov eax, {CR4_START}
+    mov cr4, eax
+    mov eax, offset vm_boot_tables
+    mov cr3, eax
+    mov ecx, 0xc0000080
+    xor edx, edx
+    mov eax, {EFER}
+    wrmsr
+    mov eax, {CR0}
+    mov cr0, eax
+.endm
+
 .pushsection .boot.text, "ax", @progbits
 .code32
 vm_entry_multiboot:
@@ -88,16 +103,7 @@ vm_entry_pvh:
     cld
     mov esi, ebx
     // Long mode or nothing: processors without it do not get here under any of these protocols.
-    mov eax, {CR4_START}
-    mov cr4, eax
-    mov eax, offset vm_boot_tables
-    mov cr3, eax
-    mov ecx, 0xc0000080
-    xor edx, edx
-    mov eax, {EFER}
-    wrmsr
-    mov eax, {CR0}
-    mov cr0, eax
+    vm_long_mode
     lgdt [vm_boot_descriptors]
     .byte 0xea
     .long vm_entry_long
@@ -268,14 +274,13 @@ vm_boot_tables:
 "#,
     MULTIBOOT = const way::MULTIBOOT,
     PVH = const way::PVH_OR_LINUX,
-    // FSGSBASE and XSAVE may be set only where the processor has them.
-    CR4_START = const 0x620,
+    CR4_START = const CR4_START,
     CR4 = const CR4,
     CR0 = const CR0,
     EFER = const EFER,
     EXTENDED = const machine::EXTENDED_MASK,
     NOTE = const abi::vm::NOTE,
-    TABLE = sym trap::TABLE,
+    TABLE = sym stub::TABLE,
     LOAD = const crate::memory::layout::IMAGE_LOAD,
     FIRST = sym block::FIRST,
     GDTR = const offset_of!(Block, gdtr),
@@ -283,7 +288,7 @@ vm_boot_tables:
     GDT = const offset_of!(Block, gdt),
     TASK = const offset_of!(Block, task),
     LOCAL = const offset_of!(Block, scratch_end),
-    CALL = sym trap::vm_stub_call,
+    CALL = sym stub::vm_stub_call,
     STACK = sym crate::boot::STACK,
     STACK_LENGTH = const crate::boot::STACK_LENGTH,
     MAIN = sym crate::boot::main,

@@ -20,7 +20,7 @@ use machine::PAGE;
 use spin::Once;
 
 use crate::cpu::block::{FIRST, UPCALLS};
-use crate::cpu::{self, clock, trap};
+use crate::cpu::{self, clock, stub};
 use crate::memory::{frame, map};
 
 unsafe extern "C" {
@@ -115,8 +115,8 @@ pub fn processors() -> &'static [u32] {
 
 /// The first function: on the stack of the start, with its tables.
 pub extern "C" fn main(way: u64, address: u64) -> ! {
-    trap::install();
-    trap::connect(&FIRST, [stack_end() - (32 << 10); UPCALLS]);
+    stub::install();
+    stub::connect(&FIRST, [stack_end() - (32 << 10); UPCALLS]);
     let Some(information) = information::gather(way, address) else {
         fatal("what the boot loader passed is neither PVH's, Linux's nor multiboot2's");
     };

@@ -11,10 +11,9 @@ use core::mem::offset_of;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64};
 
 use entry::Head;
-use machine::Exception;
 use runtime::cache::Cache;
 
-use crate::cpu::trap;
+use crate::cpu::stub;
 
 /// The most virtual CPUs a guest may have.
 pub const CPUS_MAX: usize = 64;
@@ -135,12 +134,6 @@ pub struct Block {
     pub started: AtomicU32,
     /// A page fault is being handled.
     pub faulting: AtomicBool,
-    /// What the last exception was; written by its upcall, read by this CPU alone.
-    pub exception: UnsafeCell<Exception>,
-    /// Whether the trapped system call came from an instruction right before `rip`.
-    pub patchable: AtomicBool,
-    /// The way out was taken in single steps: the step that ends at the application is none of its own.
-    pub steps_out: AtomicBool,
     /// Free memory of its own.
     pub cache: Cache,
 
@@ -214,12 +207,9 @@ impl Block {
             arrived: AtomicU32::new(0),
             started: AtomicU32::new(0),
             faulting: AtomicBool::new(false),
-            exception: UnsafeCell::new(Exception { vector: 0, error: 0, address: 0, beyond_file: false }),
-            patchable: AtomicBool::new(false),
-            steps_out: AtomicBool::new(false),
             cache: Cache::new(),
             gdtr: Pointer { limit: 79, base: part(at, offset_of!(Block, gdt)) },
-            idtr: Pointer { limit: trap::TABLE_LIMIT, base: (&raw const trap::TABLE).cast() },
+            idtr: Pointer { limit: stub::TABLE_LIMIT, base: (&raw const stub::TABLE).cast() },
             gdt: GDT,
             stacks: Stacks {
                 page_fault: InterruptStack::new(),

@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicBool, Ordering::*};
 
 use super::block::Block;
 use super::ring;
-use super::trap::vector;
+use super::stub::vector;
 use crate::memory::layout::{CONTROLLER, SHARED_CONTROLLER};
 
 const ID: u64 = 0x20;

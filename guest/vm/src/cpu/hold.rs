@@ -8,7 +8,7 @@
 use core::sync::atomic::{AtomicBool, Ordering::*};
 
 use super::block::Block;
-use super::{controller, idle, start, trap::vector};
+use super::{controller, idle, start, stub::vector};
 
 static HOLD: AtomicBool = AtomicBool::new(false);
 

@@ -15,7 +15,7 @@ use core::sync::atomic::{AtomicU32, Ordering::*};
 use machine::{Cpu, Event, Patience, Slice};
 
 use super::block::Block;
-use super::{clock, controller, start, trap::vector};
+use super::{clock, controller, start, stub::vector};
 use crate::device;
 
 const RUNNING: u32 = 0;
@@ -133,13 +133,11 @@ pub fn wait(block: &Block, patience: Patience, collect: bool, events: &mut Vec<E
             (Patience::Until(time_ns), None) => Some(time_ns),
             (_, due_ns) => due_ns,
         };
+        let now_ns = clock::monotonic();
         if let Some(time_ns) = until_ns {
-            let now_ns = clock::monotonic();
-            if time_ns > now_ns {
-                set_alarm(block, now_ns, time_ns);
-                super::ring::halt();
-            }
-        } else {
+            set_alarm(block, now_ns, time_ns);
+        }
+        if until_ns.is_none_or(|time_ns| time_ns > now_ns) {
             super::ring::halt();
         }
     }

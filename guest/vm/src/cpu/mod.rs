@@ -8,6 +8,7 @@ pub mod idle;
 pub mod port;
 pub mod ring;
 pub mod start;
+pub mod stub;
 pub mod trap;
 
 use core::arch::asm;

@@ -14,8 +14,9 @@ use machine::Cpu;
 use spin::Mutex;
 
 use super::block::{Block, CPUS_MAX, FIRST, UPCALLS};
-use super::{clock, controller, trap};
+use super::{clock, controller, stub};
 use crate::boot;
+use crate::code::EINVAL;
 use crate::memory::{self, frame, map};
 
 /// What a virtual CPU runs.
@@ -50,21 +51,28 @@ pub fn block(cpu: Cpu) -> &'static Block {
     block.expect("rule: the CPU was started")
 }
 
-/// Enters the CPU that this runs on, and gives it its stacks; the end of its main one.
-fn enter(block: &'static Block, number: usize) -> Result<u64, memory::table::NoMemory> {
+/// Numbers a CPU and gives it its stacks; the end of its main one.
+fn prepare(block: &'static Block, number: usize) -> Result<u64, memory::table::NoMemory> {
     let mut stacks = [0; UPCALLS];
     for (stack, length) in stacks.iter_mut().zip(UPCALL_STACKS) {
         *stack = map::stack(length)?;
     }
-    trap::connect(block, stacks);
+    stub::connect(block, stacks);
     block.number.store(number as u32, Relaxed);
-    BLOCKS[number].store(&raw const *block as *mut Block, Release);
     map::stack(STACK)
+}
+
+/// From here on others count on the CPU: to answer their kicks, and to forget translations when they say so.
+/// One that does not run yet would have them wait for ever.
+fn enter(block: &'static Block) {
+    let number = block.number.load(Relaxed) as usize;
+    BLOCKS[number].store(&raw const *block as *mut Block, Release);
 }
 
 /// Makes the CPU that has booted the first one, and goes on in `then` on a stack of its own.
 pub fn first(then: extern "C" fn() -> !) -> ! {
-    let Ok(stack) = enter(&FIRST, 0) else { boot::fatal("there is no memory for stacks") };
+    let Ok(stack) = prepare(&FIRST, 0) else { boot::fatal("there is no memory for stacks") };
+    enter(&FIRST);
     // SAFETY: the stack is mapped and nobody's; nothing of the old one is used again.
     unsafe {
         asm!("mov rsp, {}", "xor ebp, ebp", "call {}", "ud2", in(reg) stack, in(reg) then, options(noreturn))
@@ -100,16 +108,7 @@ vm_real_mode:
     // LGDT with 32 bits of address, from the offset in this segment.
     .byte 0x66, 0x0f, 0x01, 0x16
     .short vm_real_mode_table - vm_real_mode
-    mov eax, 0x620
-    mov cr4, eax
-    mov eax, offset vm_boot_tables
-    mov cr3, eax
-    mov ecx, 0xc0000080
-    xor edx, edx
-    mov eax, {EFER}
-    wrmsr
-    mov eax, {CR0}
-    mov cr0, eax
+    vm_long_mode
     .byte 0x66, 0xea
     .long {PAGE} + vm_real_mode_long - vm_real_mode
     .short 8
@@ -147,8 +146,6 @@ vm_second:
     iretq
 .popsection
 "#,
-    EFER = const boot::entry::EFER,
-    CR0 = const boot::entry::CR0,
     PAGE = const PAGE,
     BODY = sym body,
 );
@@ -156,18 +153,16 @@ vm_second:
 /// Starts a CPU; it runs `body` for ever.
 pub fn start(cpu: Cpu, body: Body) -> Result<(), Code> {
     let number = cpu.0 as usize;
-    let controller = boot::processors().get(number).copied().ok_or(memory::EINVAL)?;
-    let own = &raw const *super::current();
+    let controller = boot::processors().get(number).copied().ok_or(EINVAL)?;
     // SAFETY: the page is conventional memory that nobody was given, and the code fits.
     let mail = unsafe {
         let (code, end) = (&raw const vm_real_mode, &raw const vm_real_mode_end);
         frame::direct(PAGE).copy_from_nonoverlapping(code, end.offset_from_unsigned(code));
         frame::direct(PAGE).add((&raw const vm_real_mode_mail).offset_from_unsigned(code)).cast::<u64>()
     };
-    debug_assert!(!own.is_null());
     let block = Block::another();
     *BODIES[number].lock() = Some(body);
-    let stack = enter(block, number)?;
+    let stack = prepare(block, number)?;
     let seen = STARTED.load(Acquire);
     // SAFETY: the mail is in the page, four words; nobody reads it before the CPU starts.
     unsafe {
@@ -181,8 +176,9 @@ pub fn start(cpu: Cpu, body: Body) -> Result<(), Code> {
     let deadline_ns = clock::monotonic() + PATIENCE_NS;
     while STARTED.load(Acquire) == seen {
         if clock::monotonic() > deadline_ns {
-            BLOCKS[number].store(core::ptr::null_mut(), Release);
-            return Err(memory::EINVAL);
+            // If it comes late, it finds nothing to do.
+            drop(BODIES[number].lock().take());
+            return Err(EINVAL);
         }
         core::hint::spin_loop();
     }
@@ -192,9 +188,14 @@ pub fn start(cpu: Cpu, body: Body) -> Result<(), Code> {
 extern "C" fn body() -> ! {
     let block = super::current();
     settle(block);
-    STARTED.fetch_add(1, Release);
     let number = block.number.load(Relaxed) as usize;
-    let body = BODIES[number].lock().take().expect("invariant: a body precedes the start");
+    let Some(body) = BODIES[number].lock().take() else {
+        loop {
+            super::ring::halt();
+        }
+    };
+    enter(block);
+    STARTED.fetch_add(1, Release);
     body(Cpu(number as u16));
     crate::vm::broken(format_args!("virtual CPU {number} returned"))
 }

@@ -12,7 +12,7 @@ use spin::Mutex;
 
 use super::user;
 use crate::boot::serial;
-use crate::memory::EFAULT;
+use crate::code::EFAULT;
 
 /// Bytes written at once, at most.
 const MOST: usize = 4096;

@@ -18,14 +18,13 @@ use machine::{Event, Ticket};
 use spin::{Mutex, Once};
 
 use super::Arrives;
+use crate::code::{EIO, EMSGSIZE};
 use crate::cpu::{self, block::Block, clock, idle};
 use crate::memory::frame::Page;
 use crate::virtio::queue::{Part, Queue};
 use crate::virtio::{Device, Transport, Unusable};
 use crate::vm;
 
-const EIO: Code = Code(5);
-const EMSGSIZE: Code = Code(90);
 /// Descriptors of the queue.
 const LENGTH: u16 = 512;
 /// Room for answers that hold no data, names or lists.

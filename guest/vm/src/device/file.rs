@@ -3,8 +3,7 @@
 //!
 //! Files of read-only trees, and below overlays, are kept: a page that is there is not asked for again
 //! until the file is opened and has changed meanwhile. Files of writable trees are read each time, because
-//! others may write them; their pages are kept only while mappings show them, and writes go through. A
-//! transfer is one operation however many errands it takes, so that nobody takes a short one for the end.
+//! others may write them; their pages are kept only while mappings show them, and writes go through.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -13,22 +12,19 @@ use alloc::vec::Vec;
 
 use abi::Code;
 use abi::file::Attributes;
-use abi::request::Reply;
 use abi::vm::fuse::POSITION;
-use entry::user_memory;
-use machine::{Event, PAGE, Sink, Source, Ticket, Transfer, UserRange};
+use machine::{PAGE, Sink, Source, Transfer};
 use spin::Mutex;
 
 use super::errand::{self, Then};
+use super::transfer::{self, Work};
+use crate::code::ENOMEM;
 use crate::cpu;
 use crate::memory::frame::Page;
 use crate::memory::object::{Absent, Content, Object};
-use crate::memory::{EFAULT, ENOMEM};
 
 /// The most pages of one errand.
-const MOST: usize = 32;
-/// How many pages are read around one that is missing: a power of two.
-const AROUND: u64 = 16;
+pub const MOST: usize = 32;
 /// Objects of files that are not open any more, at most.
 const KEPT: usize = 512;
 
@@ -58,12 +54,12 @@ impl Content for Pages {
 }
 
 /// Pages of whatever content.
-fn blank(count: usize) -> Option<Vec<Page>> {
+pub fn blank(count: usize) -> Option<Vec<Page>> {
     (0..count).map(|_| Page::take()).collect()
 }
 
 /// Zeroes what no data came for.
-fn zero_from(pages: &[Page], length: usize) {
+pub fn zero_from(pages: &[Page], length: usize) {
     let page = PAGE as usize;
     for (number, to) in pages.iter().enumerate() {
         let start = length.saturating_sub(number * page).min(page);
@@ -93,10 +89,10 @@ static KEPT_OBJECTS: Mutex<Objects> = Mutex::new(BTreeMap::new());
 
 /// An open file.
 pub struct File {
-    descriptor: Arc<Descriptor>,
+    pub descriptor: Arc<Descriptor>,
     object: Mutex<Backed>,
     /// Whether pages that are there need not be asked for again.
-    kept: bool,
+    pub kept: bool,
 }
 
 /// The object that holds a file's pages.
@@ -152,7 +148,7 @@ impl File {
     }
 
     /// The object, if there is one.
-    fn known(&self) -> Option<Arc<Object>> {
+    pub fn known(&self) -> Option<Arc<Object>> {
         match &*self.object.lock() {
             Backed::Kept(object) => Some(object.clone()),
             Backed::Mapped(object) => object.upgrade(),
@@ -175,20 +171,20 @@ impl File {
 
     pub fn read(self: Arc<Self>, offset: Option<u64>, to: Sink<'_>) -> Result<Transfer, Code> {
         match to {
-            Sink::User(ranges) => begin(Work::new(self, offset, ranges, false)),
+            Sink::User(ranges) => transfer::begin(Work::new(self, offset, ranges, false)),
             Sink::Kernel(bytes) => self.read_now(offset, bytes).map(Transfer::Done),
         }
     }
 
     pub fn write(self: Arc<Self>, offset: Option<u64>, from: Source<'_>) -> Result<Transfer, Code> {
         match from {
-            Source::User(ranges) => begin(Work::new(self, offset, ranges, true)),
+            Source::User(ranges) => transfer::begin(Work::new(self, offset, ranges, true)),
             Source::Kernel(bytes) => self.write_now(offset, bytes).map(Transfer::Done),
         }
     }
 
     /// The page at an offset, if it is there and holds.
-    fn held(&self, offset: u64) -> Option<Page> {
+    pub fn held(&self, offset: u64) -> Option<Page> {
         self.known()?.present(offset / PAGE)
     }
 
@@ -268,19 +264,19 @@ impl File {
     }
 
     /// Pages that are kept learn what was written.
-    fn written(&self, offset: u64, pages: &[Page], length: usize) {
+    pub fn written(&self, offset: u64, pages: &[Page], length: usize) {
         let Some(object) = self.known() else { return };
         if offset + length as u64 > object.length() {
             object.resize(offset + length as u64);
         }
-        for at in 0..length as u64 {
-            // One step for each part that lies in one page here and in one there.
-            if at != 0 && !(offset + at).is_multiple_of(PAGE) && !at.is_multiple_of(PAGE) {
-                continue;
-            }
-            let Some(to) = object.present((offset + at) / PAGE) else { continue };
+        let mut next = 0;
+        while next < length as u64 {
+            // As much as lies in one page here and in one there.
+            let at = next;
             let (inside, from) = ((offset + at) % PAGE, at % PAGE);
             let count = (PAGE - inside).min(PAGE - from).min(length as u64 - at);
+            next += count;
+            let Some(to) = object.present((offset + at) / PAGE) else { continue };
             // SAFETY: both pages are held, and the count stays within each.
             unsafe {
                 to.bytes().add(inside as usize).copy_from_nonoverlapping(
@@ -289,218 +285,5 @@ impl File {
                 );
             }
         }
-    }
-}
-
-/// A transfer under way.
-struct Work {
-    file: Arc<File>,
-    offset: Option<u64>,
-    ranges: Vec<UserRange>,
-    write: bool,
-    done: u64,
-    length: u64,
-    ticket: Ticket,
-}
-
-/// How far one step came.
-enum Step {
-    Finished(Result<u64, Code>),
-    /// So many bytes have to be fetched or sent first.
-    Outside(Work),
-}
-
-impl Work {
-    fn new(file: Arc<File>, offset: Option<u64>, ranges: &[UserRange], write: bool) -> Self {
-        let length = ranges.iter().fold(0u64, |sum, range| sum.saturating_add(range.length));
-        Self { file, offset, ranges: ranges.to_vec(), write, done: 0, length, ticket: errand::ticket() }
-    }
-
-    /// The user memory for what comes next, and how much of it lies together.
-    fn place(&self) -> (u64, u64) {
-        let mut skip = self.done;
-        for range in &self.ranges {
-            if skip < range.length {
-                return (range.address + skip, range.length - skip);
-            }
-            skip -= range.length;
-        }
-        (0, 0)
-    }
-
-    /// Copies between user memory and pages, the first byte being at `inside` of the first page; how much.
-    fn copy(&mut self, pages: &[Page], inside: u64, length: u64) -> Result<u64, Code> {
-        let mut copied = 0;
-        while copied < length {
-            let (outside, together) = self.place();
-            let at = inside + copied;
-            let page = &pages[(at / PAGE) as usize];
-            let count = (length - copied).min(together).min(PAGE - at % PAGE);
-            if count == 0 {
-                break;
-            }
-            let own = page.bytes() as u64 + at % PAGE;
-            // SAFETY: the page is held; the other side was checked to be the application's.
-            let result = unsafe {
-                if self.write {
-                    user_memory::transfer(own, outside, count)
-                } else {
-                    user_memory::transfer(outside, own, count)
-                }
-            };
-            if result.is_err() {
-                return if copied > 0 { Ok(copied) } else { Err(EFAULT) };
-            }
-            copied += count;
-            self.done += count;
-        }
-        Ok(copied)
-    }
-
-    /// Does what can be done at once.
-    fn step(mut self) -> Step {
-        if self.write {
-            return if self.done < self.length { Step::Outside(self) } else { Step::Finished(Ok(self.done)) };
-        }
-        while self.done < self.length {
-            let Some(offset) = self.offset else { return Step::Outside(self) };
-            let at = offset + self.done;
-            let end =
-                if self.file.kept { self.file.known().map_or(0, |object| object.length()) } else { u64::MAX };
-            if at >= end {
-                break;
-            }
-            let Some(page) = self.file.held(at) else { return Step::Outside(self) };
-            let count = (PAGE - at % PAGE).min(self.length - self.done).min(end - at);
-            match self.copy(&[page], at % PAGE, count) {
-                Ok(copied) if copied == count => {}
-                Ok(_) => break,
-                Err(_) if self.done > 0 => break,
-                Err(code) => return Step::Finished(Err(code)),
-            }
-        }
-        Step::Finished(Ok(self.done))
-    }
-
-    /// Starts the errand that the next step needs.
-    fn go_outside(mut self) -> Result<(), Code> {
-        let descriptor = self.file.descriptor.0;
-        let at = self.offset.map(|offset| offset + self.done);
-        let rest = (self.length - self.done).min(MOST as u64 * PAGE);
-        if self.write {
-            let pages = blank(rest.div_ceil(PAGE) as usize).ok_or(ENOMEM)?;
-            let before = self.done;
-            let copied = self.copy(&pages, 0, rest)?;
-            self.done = before;
-            let then = move |result: Result<usize, Code>, pages: Vec<Page>, events: &mut Vec<Event>| {
-                self.wrote(at, copied, result, &pages, events);
-            };
-            errand::write(
-                descriptor,
-                at.unwrap_or(POSITION),
-                copied as usize,
-                pages,
-                Then::Call(Box::new(then)),
-            );
-            return Ok(());
-        }
-        // What is kept is read in whole pages, and some around.
-        let (start, length) = match at {
-            Some(at) if self.file.kept => {
-                let first = at & !(PAGE * AROUND - 1);
-                let end = self.file.known().map_or(0, |object| object.length()).next_multiple_of(PAGE);
-                let last = (at + rest).next_multiple_of(PAGE * AROUND).min(end);
-                (Some(first), (last - first).min(MOST as u64 * PAGE))
-            }
-            at => (at, rest),
-        };
-        let pages = blank(length.div_ceil(PAGE) as usize).ok_or(ENOMEM)?;
-        let then = move |result: Result<usize, Code>, pages: Vec<Page>, events: &mut Vec<Event>| {
-            self.came(start, length, result, pages, events);
-        };
-        errand::read(
-            descriptor,
-            start.unwrap_or(POSITION),
-            length as usize,
-            pages,
-            Then::Call(Box::new(then)),
-        );
-        Ok(())
-    }
-
-    /// Data has come for a read.
-    fn came(
-        mut self,
-        start: Option<u64>,
-        asked: u64,
-        result: Result<usize, Code>,
-        pages: Vec<Page>,
-        events: &mut Vec<Event>,
-    ) {
-        let read = match result {
-            Ok(read) => read as u64,
-            Err(code) => return self.finish(Err(code), events),
-        };
-        if let (Some(start), true, Some(object)) = (start, self.file.kept, self.file.known()) {
-            zero_from(&pages, read as usize);
-            // A file that became shorter: what was to be read is not there.
-            if read == 0 {
-                return self.finish(Ok(()), events);
-            }
-            object.insert(start / PAGE, pages);
-            return self.go_on(events);
-        }
-        let result = self.copy(&pages, 0, read).map(drop);
-        let over = read < asked || self.offset.is_none() || self.done >= self.length;
-        if result.is_err() || over { self.finish(result, events) } else { self.go_on(events) }
-    }
-
-    /// Data was written.
-    fn wrote(
-        mut self,
-        at: Option<u64>,
-        asked: u64,
-        result: Result<usize, Code>,
-        pages: &[Page],
-        events: &mut Vec<Event>,
-    ) {
-        match result {
-            Ok(written) => {
-                if let Some(at) = at {
-                    self.file.written(at, pages, written);
-                }
-                self.done += written as u64;
-                let over = (written as u64) < asked || self.done >= self.length;
-                if over { self.finish(Ok(()), events) } else { self.go_on(events) }
-            }
-            Err(code) => self.finish(Err(code), events),
-        }
-    }
-
-    fn go_on(self, events: &mut Vec<Event>) {
-        let (ticket, done) = (self.ticket, self.done);
-        let result = match self.step() {
-            Step::Finished(result) => result,
-            Step::Outside(work) => match work.go_outside() {
-                Ok(()) => return,
-                Err(code) => Err(code),
-            },
-        };
-        let result = if done > 0 { result.or(Ok(done)) } else { result };
-        events.push(Event::Completed { ticket, result: result.map(Reply::Number) });
-    }
-
-    fn finish(self, result: Result<(), Code>, events: &mut Vec<Event>) {
-        let result = if self.done > 0 { Ok(self.done) } else { result.map(|()| self.done) };
-        events.push(Event::Completed { ticket: self.ticket, result: result.map(Reply::Number) });
-    }
-}
-
-/// Begins a transfer, which may end at once.
-fn begin(work: Work) -> Result<Transfer, Code> {
-    let ticket = work.ticket;
-    match work.step() {
-        Step::Finished(result) => result.map(|done| Transfer::Done(done as usize)),
-        Step::Outside(work) => work.go_outside().map(|()| Transfer::Later(ticket)),
     }
 }

@@ -22,8 +22,8 @@ use super::card::Card;
 use super::table::{self, Granted};
 use super::{errand, user};
 use crate::boot;
+use crate::code::{EFAULT, EINVAL, EMSGSIZE};
 use crate::cpu::clock;
-use crate::memory::EFAULT;
 use crate::virtio::{Device, Unusable};
 
 /// Bytes of the longest datagram, with the header that names its peer.
@@ -31,9 +31,6 @@ const DATAGRAM_MOST: usize = DATAGRAM_HEADER + 65_535;
 /// The part of memory that buffers of connections may take.
 const SHARE: u64 = 8;
 const MTU: u16 = 1500;
-
-const EMSGSIZE: Code = Code(90);
-const EINVAL: Code = Code(22);
 
 struct Network {
     stack: Stack,

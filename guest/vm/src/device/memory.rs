@@ -9,12 +9,11 @@ use entry::user_memory;
 use machine::{PAGE, Sink, Source, UserRange};
 use spin::Mutex;
 
+use crate::code::{EFAULT, EINVAL, EIO, ENOMEM, ENXIO, EOPNOTSUPP};
+use crate::memory;
 use crate::memory::object::{Absent, Object};
-use crate::memory::{self, EFAULT, EINVAL, ENOMEM};
 
 const REGULAR: u32 = 0o100_600;
-const EIO: Code = Code(5);
-const ENXIO: Code = Code(6);
 
 /// An open object with a position of its own.
 pub struct Memory {
@@ -71,7 +70,7 @@ impl Memory {
         let end = offset.checked_add(length).filter(|end| *end <= i64::MAX as u64).ok_or(EINVAL)?;
         match mode & !KEEP_SIZE {
             0 | ZERO_RANGE | PUNCH_HOLE => {}
-            _ => return Err(Code(95)),
+            _ => return Err(EOPNOTSUPP),
         }
         if mode & (PUNCH_HOLE | ZERO_RANGE) != 0 {
             memory::punch(&self.object, offset, end);

@@ -13,6 +13,7 @@ mod memory;
 mod socket;
 mod start;
 mod table;
+mod transfer;
 mod tree;
 mod user;
 
@@ -28,8 +29,8 @@ use abi::{Code, Handle};
 use machine::{Backing, Device, Event, PAGE, Sink, Source, Started, Transfer};
 
 use crate::boot::serial;
+use crate::code::{EINVAL, EIO, ENODEV, ENOTSOCK};
 use crate::cpu::{self, clock, controller, ring};
-use crate::memory::EINVAL;
 use crate::memory::space::Shown;
 use crate::vm::Vm;
 
@@ -43,10 +44,6 @@ use table::Granted;
 pub use start::find;
 #[cfg(not(feature = "conformance"))]
 pub use start::run;
-
-const EIO: Code = Code(5);
-const ENODEV: Code = Code(19);
-const ENOTSOCK: Code = Code(88);
 
 /// How long a CPU looks for an answer before it halts: to be woken takes longer than most answers.
 pub const LOOK_NS: u64 = 50_000;

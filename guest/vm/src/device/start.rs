@@ -16,7 +16,7 @@ use super::table::{self, Granted};
 use super::{card, console, entropy, errand, internet, socket, tree};
 use crate::boot::{self, serial};
 use crate::cpu::block::FIRST;
-use crate::cpu::{controller, trap::vector};
+use crate::cpu::{controller, stub::vector};
 use crate::memory::frame;
 use crate::virtio::memory_mapped::MemoryMapped;
 use crate::virtio::{Device, Transport, Unusable, kind, pci};

@@ -11,11 +11,10 @@ use super::file::File;
 use super::internet::Internet;
 use super::memory::Memory;
 use super::socket::Connection;
+use crate::code::EBADF;
 
 /// Objects of our own have numbers from here on.
 const OWN: u32 = 1 << 30;
-
-const EBADF: Code = Code(9);
 
 /// A granted object.
 #[derive(Clone)]

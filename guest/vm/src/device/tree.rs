@@ -20,18 +20,10 @@ use spin::{Mutex, Once};
 
 use super::memory::Memory;
 use super::table::{self, Granted};
+use crate::code::{EINVAL, ENODATA, ENOENT, ENOTDIR, ENXIO, EOPNOTSUPP, EROFS, EUCLEAN};
 use crate::memory::frame::Page;
 use crate::memory::map::physical;
 use crate::memory::object::{Absent, Content, Object};
-
-const ENOENT: Code = Code(2);
-const ENXIO: Code = Code(6);
-const ENOTDIR: Code = Code(20);
-const EINVAL: Code = Code(22);
-const EROFS: Code = Code(30);
-const ENODATA: Code = Code(61);
-const EUCLEAN: Code = Code(117);
-const EOPNOTSUPP: Code = Code(95);
 
 /// The number of the file system's kind (statfs(2)).
 const KIND: u64 = 0xe0f5_e1e2;

@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicBool, Ordering::*};
 
 use machine::PAGE;
 
-use crate::cpu::{self, block::CPUS_MAX, controller, idle, ring, start, trap::vector};
+use crate::cpu::{self, block::CPUS_MAX, controller, idle, ring, start, stub::vector};
 
 /// Pages that are forgotten one by one; for more, everything is.
 const FEW: u64 = 4;

@@ -53,7 +53,7 @@ pub fn build(end: u64) -> Result<(), NoMemory> {
             Ok(())
         })
     };
-    let text = crate::cpu::trap::text();
+    let text = crate::cpu::stub::text();
     let (data, data_end) = data();
     for (start, end, bits) in
         [(text.start, text.end, EXECUTE), (text.end, data, READ), (data, data_end, READ_WRITE)]

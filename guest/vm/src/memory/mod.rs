@@ -15,14 +15,11 @@ use abi::address::{GATE_TABLE, GATE_TABLE_END, USER_END};
 use machine::{Advice, PAGE, Protection, Space, UserRange};
 use spin::Mutex;
 
+use crate::code::{EFAULT, ENOMEM};
+
 use object::Object;
 use space::{Access, Failure, Shown};
 use table::{NoMemory, Tables};
-
-/// Errors by their numbers (errno(3)).
-pub const ENOMEM: Code = Code(12);
-pub const EFAULT: Code = Code(14);
-pub const EINVAL: Code = Code(22);
 
 static SPACE: Mutex<space::Space> = Mutex::new(space::Space::new());
 

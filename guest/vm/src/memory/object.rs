@@ -14,7 +14,7 @@ use spin::Mutex;
 use super::frame::Page;
 
 /// How many pages are fetched together: a power of two.
-const AROUND: u64 = 16;
+pub const AROUND: u64 = 16;
 
 /// Why a page cannot be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use super::queue::{Doorbell, Rings};
 use super::{Transport, Unusable};
 use crate::boot;
 use crate::cpu::block::FIRST;
-use crate::cpu::{port, trap::vector};
+use crate::cpu::{port, stub::vector};
 use crate::memory::map;
 
 const ADDRESS: u16 = 0xcf8;
