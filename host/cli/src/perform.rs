@@ -92,6 +92,8 @@ enum Engine {
     Pico,
     /// A virtual machine by KVM.
     Kvm,
+    /// A virtual machine in QEMU, which emulates the processor: slow, and anywhere.
+    Qemu,
 }
 
 impl From<Engine> for api::spec::Engine {
@@ -100,6 +102,7 @@ impl From<Engine> for api::spec::Engine {
             Engine::Auto => Self::Auto,
             Engine::Pico => Self::Pico,
             Engine::Kvm => Self::Kvm,
+            Engine::Qemu => Self::Qemu,
         }
     }
 }

@@ -1,9 +1,10 @@
 //! What an island runs on: chosen and opened while the plan is made.
 
+use std::ffi::CStr;
 use std::os::fd::OwnedFd;
 
 use api::spec;
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{Access, Mode, OFlags, access, open};
 use rustix::io::Errno;
 
 use crate::sandbox::Image;
@@ -19,6 +20,8 @@ pub enum Engine {
     Pico(Image),
     /// A confined process that is a virtual machine, and this kernel in it.
     Kvm { kernel: &'static [u8], device: OwnedFd },
+    /// This kernel in QEMU, a confined process with devices of another.
+    Qemu { kernel: &'static [u8], program: &'static CStr },
 }
 
 /// Why an engine cannot be used.
@@ -30,12 +33,17 @@ pub enum EngineError {
     Forbidden,
     #[error("{KVM} cannot be opened: {0}")]
     Unusable(Errno),
+    #[error("there is no qemu-system-x86_64 below /usr: install QEMU (Debian: qemu-system-x86), or use --engine pico")]
+    NoQemu,
 }
 
 impl Engine {
     /// The wanted engine with the built-in images, or another image in its stead.
     pub fn resolve(wanted: spec::Engine, image: Option<&'static [u8]>) -> Result<Self, EngineError> {
         match wanted {
+            spec::Engine::Qemu => {
+                Ok(Self::Qemu { kernel: image.unwrap_or(KERNEL), program: qemu().ok_or(EngineError::NoQemu)? })
+            }
             spec::Engine::Kvm => Ok(Self::Kvm { kernel: image.unwrap_or(KERNEL), device: kvm()? }),
             spec::Engine::Auto if is_hardware() && image.is_none() => match kvm() {
                 Ok(device) => Ok(Self::Kvm { kernel: KERNEL, device }),
@@ -46,6 +54,13 @@ impl Engine {
             }
         }
     }
+}
+
+/// Where QEMU is. Its process sees no programs but those below /usr.
+pub fn qemu() -> Option<&'static CStr> {
+    [c"/usr/bin/qemu-system-x86_64", c"/usr/local/bin/qemu-system-x86_64"]
+        .into_iter()
+        .find(|path| access(*path, Access::EXEC_OK).is_ok())
 }
 
 fn kvm() -> Result<OwnedFd, EngineError> {

@@ -34,6 +34,8 @@ const PULSE: Timespec = Timespec { tv_sec: 0, tv_nsec: watch::INTERVAL.as_nanos(
 /// A living island.
 pub struct Running {
     guest: Guest,
+    /// The process that has the CPUs, where that is another one.
+    emulator: Option<Guest>,
     session: Session,
     signals: Signals,
     copying: Vec<JoinHandle<()>>,
@@ -53,7 +55,7 @@ impl Running {
         // A virtual machine's memory is as long as its limit: there is nothing to bound.
         let limit = plan.memory.filter(|_| matches!(plan.engine, Engine::Pico(_)));
         let group = limit.and_then(Group::with_memory);
-        let Launched { channel, guest, state } = launch(&plan, &granted.descriptors, group.as_ref())?;
+        let Launched { channel, guest, state, emulator } = launch(&plan, &granted.descriptors, group.as_ref())?;
         // The monitor's copies would keep pipes and the terminal from ending with the island.
         let Granted { descriptors, objects } = granted;
         drop(descriptors);
@@ -78,7 +80,7 @@ impl Running {
             _ => None,
         };
         let session = Session::new(channel, server)?;
-        Ok(Self { guest, session, signals, copying, terminal, group, watch, evidence })
+        Ok(Self { guest, emulator, session, signals, copying, terminal, group, watch, evidence })
     }
 
     /// Serves the island until it ends.
@@ -149,10 +151,15 @@ impl Running {
 
     /// Stops and goes on together with the guest.
     fn stop(&self) {
-        // Each fails only for a process that has ended.
-        let _ = pidfd_send_signal(&self.guest.descriptor, Signal::STOP);
+        let all = |signal| {
+            for process in std::iter::once(&self.guest).chain(&self.emulator) {
+                // It fails only for a process that has ended.
+                let _ = pidfd_send_signal(&process.descriptor, signal);
+            }
+        };
+        all(Signal::STOP);
         Signals::stop();
-        let _ = pidfd_send_signal(&self.guest.descriptor, Signal::CONT);
+        all(Signal::CONT);
     }
 
     /// Ends the guest if it still lives, and judges.
@@ -174,14 +181,7 @@ impl Running {
             // It fails only for a process that has ended.
             let _ = pidfd_send_signal(&self.guest.descriptor, Signal::KILL);
         }
-        if let Ok(Some(status)) = waitid(WaitId::PidFd(self.guest.descriptor.as_fd()), WaitIdOptions::EXITED)
-        {
-            self.evidence.signal = status.terminating_signal();
-            self.evidence.status = status.exit_status();
-        }
-        let mut words = [0; 1024];
-        let length = read(&self.guest.words, &mut words).unwrap_or(0);
-        self.evidence.words = String::from_utf8_lossy(&words[..length]).into_owned();
+        self.bury();
         self.evidence.out_of_memory |= self.group.as_ref().is_some_and(Group::has_killed);
         // The island's ends of the pipes are closed with its process, so the copies come to an end.
         let Self { copying, mut session, evidence, terminal, .. } = self;
@@ -197,6 +197,34 @@ impl Running {
             let _ = thread.join();
         }
         judge(evidence)
+    }
+}
+
+impl Running {
+    /// Takes the processes off the list, and what they have left behind.
+    fn bury(&mut self) {
+        let Self { guest, emulator, evidence, .. } = self;
+        let mut note = |process: &Guest, ended_itself: bool| {
+            if let Ok(Some(status)) = waitid(WaitId::PidFd(process.descriptor.as_fd()), WaitIdOptions::EXITED)
+                && ended_itself
+            {
+                evidence.signal = evidence.signal.or(status.terminating_signal());
+                evidence.status = evidence.status.filter(|status| *status != 0).or(status.exit_status());
+            }
+            let mut words = [0; 1024];
+            let length = read(&process.words, &mut words).unwrap_or(0);
+            evidence.words += &String::from_utf8_lossy(&words[..length]);
+            evidence.claim.is_some()
+        };
+        let said = note(guest, true);
+        if let Some(emulator) = emulator {
+            // The guest's end is its end. What has become of it tells more where there is no last word.
+            let ended_itself = !said && is_ready(&emulator.descriptor, FAREWELL / 4);
+            if !ended_itself {
+                let _ = pidfd_send_signal(&emulator.descriptor, Signal::KILL);
+            }
+            note(emulator, ended_itself);
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 //! only running is left. All else answers EPERM.
 
 use seccompiler::SeccompCmpArgLen::{Dword, Qword};
-use seccompiler::SeccompCmpOp::{Eq, MaskedEq};
+use seccompiler::SeccompCmpOp::{Eq, MaskedEq, Ne};
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
     apply_filter_all_threads,
@@ -26,9 +26,10 @@ enum Condition {
     /// All of these bits.
     Has(u8, u32),
     Null(u8),
+    Not(u8, u32),
 }
 
-use Condition::{Has, Is, Null, Within};
+use Condition::{Has, Is, Not, Null, Within};
 
 impl Condition {
     fn compile(self) -> Result<SeccompCondition, BackendError> {
@@ -37,6 +38,7 @@ impl Condition {
             Within(argument, bits) => SeccompCondition::new(argument, Dword, MaskedEq((!bits).into()), 0),
             Has(argument, bits) => SeccompCondition::new(argument, Dword, MaskedEq(bits.into()), bits.into()),
             Null(argument) => SeccompCondition::new(argument, Qword, Eq, 0),
+            Not(argument, value) => SeccompCondition::new(argument, Dword, Ne, value.into()),
         }
     }
 }
@@ -83,7 +85,6 @@ const ALLOWED: &[(libc::c_long, Ways)] = &[
     (libc::SYS_recvmsg, ANY),
     (libc::SYS_accept4, &[&[Is(3, (libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) as u32)]]),
     (libc::SYS_shutdown, ANY),
-    (libc::SYS_close, ANY),
     (
         libc::SYS_setsockopt,
         &[
@@ -123,21 +124,48 @@ const ALLOWED: &[(libc::c_long, Ways)] = &[
     (libc::SYS_exit_group, ANY),
 ];
 
-fn compile() -> Result<BpfProgram, BackendError> {
-    let rule = |way: &&[Condition]| {
+/// Where QEMU runs the CPUs, memory comes over connections: files to be mapped, whose length and seals are asked.
+const FOR_FRONTS: &[(libc::c_long, Ways)] = &[
+    (libc::SYS_mmap, &[&[Within(2, READ_WRITE), Has(3, libc::MAP_SHARED as u32)]]),
+    (libc::SYS_lseek, ANY),
+    (libc::SYS_fstat, ANY),
+    (libc::SYS_statx, &[&[Has(2, libc::AT_EMPTY_PATH as u32)]]),
+    (libc::SYS_newfstatat, &[&[Has(3, libc::AT_EMPTY_PATH as u32)]]),
+    (libc::SYS_fcntl, &[&[Is(1, libc::F_GET_SEALS as u32)]]),
+];
+
+/// Answers on those connections go by sendmsg. Their numbers always mean them: they are never closed, and nothing
+/// here gives a descriptor a number of its choice.
+fn answers(fronts: &[u32]) -> Vec<(libc::c_long, Vec<Vec<Condition>>)> {
+    if fronts.is_empty() {
+        return vec![(libc::SYS_close, vec![])];
+    }
+    let others = fronts.iter().map(|front| Not(0, *front)).collect();
+    let each = fronts.iter().map(|front| vec![Is(0, *front)]).collect();
+    vec![(libc::SYS_close, vec![others]), (libc::SYS_sendmsg, each)]
+}
+
+fn compile(fronts: &[u32]) -> Result<BpfProgram, BackendError> {
+    let rule = |way: &[Condition]| {
         SeccompRule::new(way.iter().map(|each| each.compile()).collect::<Result<_, _>>()?)
     };
-    let mut rules = std::collections::BTreeMap::new();
-    for (number, ways) in ALLOWED {
-        rules.insert(*number, ways.iter().map(rule).collect::<Result<Vec<_>, _>>()?);
+    let mut rules: std::collections::BTreeMap<_, Vec<_>> = std::collections::BTreeMap::new();
+    let more = if fronts.is_empty() { &[] } else { FOR_FRONTS };
+    for (number, ways) in ALLOWED.iter().chain(more) {
+        let rule = ways.iter().map(|way| rule(way)).collect::<Result<Vec<_>, _>>()?;
+        rules.entry(*number).or_default().extend(rule);
+    }
+    for (number, ways) in answers(fronts) {
+        rules.insert(number, ways.iter().map(|way| rule(way)).collect::<Result<Vec<_>, _>>()?);
     }
     let refused = SeccompAction::Errno(libc::EPERM as u32);
     SeccompFilter::new(rules, refused, SeccompAction::Allow, TargetArch::x86_64)?.try_into()
 }
 
-/// Confines this process. Everything it will ever need is there, its threads above all.
-pub fn confine() -> Result<(), Unconfined> {
-    let program = compile().map_err(|error| Unconfined(error.to_string()))?;
+/// Confines this process. Everything it will ever need is there, its threads above all; `fronts` are the
+/// connections to QEMU, if it runs the CPUs.
+pub fn confine(fronts: &[u32]) -> Result<(), Unconfined> {
+    let program = compile(fronts).map_err(|error| Unconfined(error.to_string()))?;
     apply_filter_all_threads(&program).map_err(|error| Unconfined(error.to_string()))
 }
 
@@ -171,7 +199,7 @@ mod tests {
             std::fs::File::open("/proc/self/exe").map_err(|error| error.raw_os_error())
         });
         begins.recv().unwrap();
-        confine().unwrap();
+        confine(&[]).unwrap();
         go.send(()).unwrap();
         let refused = Some(libc::EPERM);
         let error = |result: std::io::Result<()>| result.err().and_then(|error| error.raw_os_error());

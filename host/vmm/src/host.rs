@@ -4,6 +4,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use abi::network::SocketOption;
 use rustix::io::Errno;
@@ -20,6 +21,12 @@ fn outcome(result: isize) -> Result<usize, Errno> {
 
 fn last() -> Errno {
     Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
+
+/// Nanoseconds since the epoch.
+pub fn realtime_ns() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// An event counter's descriptor.

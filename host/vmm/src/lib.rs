@@ -31,4 +31,4 @@ mod transport;
 pub use confine::{Unconfined, confine};
 pub use error::Error;
 pub use machine::End;
-pub use run::{Settings, run};
+pub use run::{Engine, Settings, run};

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use abi::exit::Exit;
 use abi::message::ToMonitor;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::channel::Channel;
@@ -21,10 +21,13 @@ pub enum Whom {
     Monitor,
     /// A doorbell, or a call of a CPU's.
     Bell(u32),
+    /// The vhost-user front end of that number.
+    Front(u32),
 }
 
 const MONITOR: u64 = 1 << 32;
 const BELL: u64 = 2 << 32;
+const FRONT: u64 = 3 << 32;
 
 impl Whom {
     fn data(self) -> EventData {
@@ -32,6 +35,7 @@ impl Whom {
             Self::Connection(number) => number.into(),
             Self::Monitor => MONITOR,
             Self::Bell(number) => BELL | u64::from(number),
+            Self::Front(number) => FRONT | u64::from(number),
         })
     }
 
@@ -40,8 +44,23 @@ impl Whom {
         match data & !0xffff_ffff {
             MONITOR => Self::Monitor,
             BELL => Self::Bell(data as u32),
+            FRONT => Self::Front(data as u32),
             _ => Self::Connection(data as u32),
         }
+    }
+}
+
+fn hear(epoll: impl AsFd, bell: impl AsFd, number: u32) -> Result<(), Errno> {
+    // Nobody reads the counter: every ring is a change.
+    epoll::add(epoll, bell, Whom::Bell(number).data(), EventFlags::IN | EventFlags::ET)
+}
+
+/// The way to hear of one more bell.
+pub struct Ear(OwnedFd);
+
+impl Ear {
+    pub fn hear(&self, bell: impl AsFd, number: u32) -> Result<(), Errno> {
+        hear(&self.0, bell, number)
     }
 }
 
@@ -67,13 +86,17 @@ impl Outside {
 
     /// Hears of a bell.
     pub fn hear(&self, bell: &EventFd, number: u32) -> Result<(), Errno> {
-        // Nobody reads the counter: every ring is a change.
-        epoll::add(
-            &self.epoll,
-            host::counter(bell),
-            Whom::Bell(number).data(),
-            EventFlags::IN | EventFlags::ET,
-        )
+        hear(&self.epoll, host::counter(bell), number)
+    }
+
+    /// Hears of bells that are not there yet.
+    pub fn ear(&self) -> Result<Ear, Errno> {
+        Ok(Ear(fcntl_dupfd_cloexec(&self.epoll, 0)?))
+    }
+
+    /// Is told of what a front end says.
+    pub fn attend(&self, front: impl AsFd, number: u32) -> Result<(), Errno> {
+        epoll::add(&self.epoll, front, Whom::Front(number).data(), EventFlags::IN)
     }
 
     /// Is told of every change of a connection's readiness.

@@ -5,7 +5,6 @@ use std::io::{self, Read, Seek, Write};
 use std::ops::Range;
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use abi::exit::Exit;
 use abi::vm::Start;
@@ -26,20 +25,31 @@ use crate::machine::{End, Machine};
 use crate::memory::Memory;
 use crate::outside::Outside;
 use crate::pool::Pool;
-use crate::serve::{Devices, Loop, Plugged};
-use crate::transport::{Device, Port};
+use crate::serve::{self, Devices, Loop, Plugged};
+use crate::transport::{Configuration, Device, Front, Port};
 
-/// What the process has been given: a kernel, and descriptors by number, which it takes over.
+/// What the process has been given: descriptors by number, which it takes over.
 pub struct Settings<'a> {
-    pub kernel: &'a [u8],
     /// The sequenced-packet socket to the monitor.
     pub control: u32,
-    /// A file with the encoded [`Start`], whose times are filled in here.
-    pub start: u32,
-    /// /dev/kvm.
-    pub device: u32,
+    pub engine: Engine<'a>,
     /// What was granted; the guest knows it by the same numbers.
     pub granted: Range<u32>,
+}
+
+/// Who runs the CPUs.
+#[derive(Clone)]
+pub enum Engine<'a> {
+    /// This process, by KVM.
+    Kvm {
+        kernel: &'a [u8],
+        /// A file with the encoded [`Start`], whose times are filled in here.
+        start: u32,
+        /// /dev/kvm.
+        device: u32,
+    },
+    /// QEMU, a process of its own: vhost-user connections for files, for sockets and for random numbers.
+    Qemu { fronts: [u32; 3] },
 }
 
 /// Exit statuses of the process.
@@ -55,18 +65,9 @@ const CALL: u32 = 0;
 
 /// Runs a machine to its end; the process's exit status.
 pub fn run(settings: &Settings<'_>) -> u8 {
-    let take = |number: u32| {
-        // SAFETY: the caller hands the numbers over, each to one owner; nothing else in this process uses them.
-        unsafe { OwnedFd::from_raw_fd(number as i32) }
-    };
-    let given = Given {
-        kernel: settings.kernel,
-        control: take(settings.control),
-        start: take(settings.start),
-        device: take(settings.device),
-        granted: settings.granted.clone().map(take).collect(),
-    };
-    match given.run() {
+    let control = take(settings.control);
+    let granted = settings.granted.clone().map(take).collect();
+    match begin(control, granted, &settings.engine) {
         End::Reset | End::Gone => RESET,
         End::Failed(message) => {
             // Whoever would read it may be gone.
@@ -76,35 +77,65 @@ pub fn run(settings: &Settings<'_>) -> u8 {
     }
 }
 
-/// The same, owned.
-struct Given<'a> {
-    kernel: &'a [u8],
-    control: OwnedFd,
-    start: OwnedFd,
-    device: OwnedFd,
-    granted: Vec<OwnedFd>,
+fn take(number: u32) -> OwnedFd {
+    // SAFETY: the caller of `run` hands the numbers over, each to one owner; nothing else in this process uses
+    // them.
+    unsafe { OwnedFd::from_raw_fd(number as i32) }
 }
 
-impl Given<'_> {
-    /// Runs the machine. The monitor is told of one that cannot be made.
-    fn run(self) -> End {
-        let Self { kernel, control, start, device, granted } = self;
-        let mut outside = match Outside::new(Table::new(granted), Channel::new(control)) {
-            Ok(outside) => outside,
-            Err(error) => return End::Failed(error.to_string()),
-        };
-        host::ignore_broken_pipes();
-        let begun = assemble(kernel, start, device, &outside).and_then(|(machine, devices, call)| {
-            let started = machine.start(Some(call))?;
-            // All threads are there, and no CPU has run.
-            confine()?;
-            Ok((started.go(), devices))
-        });
-        match begun {
-            Ok((ends, devices)) => Loop::new(outside, devices, ends).run(),
-            Err(error) => fail(&mut outside, &error),
-        }
+/// Runs the machine. The monitor is told of one that cannot be made.
+fn begin(control: OwnedFd, granted: Vec<OwnedFd>, engine: &Engine<'_>) -> End {
+    let mut outside = match Outside::new(Table::new(granted), Channel::new(control)) {
+        Ok(outside) => outside,
+        Err(error) => return End::Failed(error.to_string()),
+    };
+    host::ignore_broken_pipes();
+    let begun = match *engine {
+        Engine::Kvm { kernel, start, device } => by_kvm(kernel, take(start), take(device), &outside),
+        Engine::Qemu { fronts } => for_qemu(fronts, &outside),
+    };
+    match begun {
+        Ok((devices, engine)) => Loop::new(outside, devices, engine).run(),
+        Err(error) => fail(&mut outside, &error),
     }
+}
+
+type Begun = Result<(Devices, serve::Engine), Error>;
+
+fn by_kvm(kernel: &[u8], start: OwnedFd, device: OwnedFd, outside: &Outside) -> Begun {
+    let (machine, devices, call) = assemble(kernel, start, device, outside)?;
+    let started = machine.start(Some(call))?;
+    // All threads are there, and no CPU has run.
+    confine(&[])?;
+    Ok((devices, serve::Engine::Cpus(started.go())))
+}
+
+/// Devices whose memory and queues come with the connections.
+fn for_qemu(fronts: [u32; 3], outside: &Outside) -> Begun {
+    let nothing = Arc::new(Memory::new());
+    let call = Arc::new(EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK)?);
+    outside.hear(&call, CALL)?;
+    let mut file = plugged(File::new(Pool::new()?), &nothing, &call)?;
+    let port = file.port.clone();
+    file.device.attach(&port);
+    let socket = plugged(Socket::new(), &nothing, &call)?;
+    let random = plugged(Random, &nothing, &call)?;
+    // The socket device is the one whose configuration QEMU asks for.
+    let configured =
+        [(&file.port, Configuration::Own), (&socket.port, Configuration::Ours), (&random.port, Configuration::Own)];
+    let mut served = Vec::new();
+    for (number, (descriptor, (port, configuration))) in (0..).zip(fronts.into_iter().zip(configured)) {
+        let front = Front::new(take(descriptor), port, outside.ear()?, number + 1, configuration)?;
+        outside.attend(&front.socket, number)?;
+        served.push(front);
+    }
+    confine(&fronts)?;
+    Ok((Devices { file, socket, random, balloon: None }, serve::Engine::Fronts(served)))
+}
+
+fn plugged<D: Device>(device: D, memory: &Arc<Memory>, call: &Arc<EventFd>) -> Result<Plugged<D>, Error> {
+    let port = Port::new(device.description(), memory, call)?;
+    Ok(Plugged::new(device, port))
 }
 
 fn fail(outside: &mut Outside, error: &Error) -> End {
@@ -123,8 +154,7 @@ fn assemble(kernel: &[u8], start: OwnedFd, device: OwnedFd, outside: &Outside) -
     let length = start.boot.memory.max(LEAST).next_multiple_of(LARGE_PAGE);
     let mut machine = Machine::new(&kvm, length, start.boot.cpus.max(1))?;
     start.kilohertz = machine.kilohertz();
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    start.realtime_ns = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
+    start.realtime_ns = host::realtime_ns();
     // A start is longer than a message where a service has many arguments.
     let module = postcard::to_allocvec(&start).map_err(|_| Error::Start("it cannot be encoded"))?;
     let call = Arc::new(EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK)?);
@@ -136,7 +166,7 @@ fn assemble(kernel: &[u8], start: OwnedFd, device: OwnedFd, outside: &Outside) -
     file.device.attach(&port);
     let socket = plug.plug(Socket::new())?;
     let random = plug.plug(Random)?;
-    let balloon = plug.plug(Balloon::new(&memory))?;
+    let balloon = Some(plug.plug(Balloon::new(&memory))?);
     let devices = plug.devices;
     machine.load(kernel, &Bus::command_line(devices), &module)?;
     Ok((machine, Devices { file, socket, random, balloon }, call))
@@ -153,13 +183,13 @@ struct Plug<'a> {
 
 impl Plug<'_> {
     fn plug<D: Device>(&mut self, device: D) -> Result<Plugged<D>, Error> {
-        let port = Port::new(device.description(), &self.memory, self.call)?;
-        self.machine.plug(port.clone())?;
+        let plugged = plugged(device, &self.memory, self.call)?;
+        self.machine.plug(plugged.port.clone())?;
         self.devices += 1;
-        for bell in &port.doorbells {
+        for bell in &plugged.port.doorbells {
             self.outside.hear(bell, self.devices as u32)?;
         }
-        Ok(Plugged::new(device, port))
+        Ok(plugged)
     }
 }
 

@@ -21,7 +21,7 @@ use crate::device::random::Random;
 use crate::device::socket::Socket;
 use crate::machine::End;
 use crate::outside::{Outside, Whom};
-use crate::transport::{Device, Port};
+use crate::transport::{Device, Front, Heard, Port};
 
 /// Events that follow each other within this time are a conversation.
 const BRISK: Duration = Duration::from_micros(200);
@@ -34,6 +34,15 @@ const EVENTS: usize = 128;
 const MESSAGES: usize = 64;
 /// Turns in which everything a guest has left behind is done.
 const LAST_TURNS: usize = 1000;
+
+/// Takes what a front end says; how it has ended.
+fn hear(front: &mut Front) -> Option<End> {
+    match front.hear() {
+        Heard::Done => None,
+        Heard::Gone => Some(End::Reset),
+        Heard::Nonsense(error) => Some(End::Failed(format!("QEMU does not keep to vhost-user: {error}"))),
+    }
+}
 
 /// A device with its port.
 pub struct Plugged<D: ?Sized> {
@@ -61,23 +70,33 @@ pub struct Devices {
     pub file: Plugged<File>,
     pub socket: Plugged<Socket>,
     pub random: Plugged<Random>,
-    pub balloon: Plugged<Balloon>,
+    /// None where QEMU has its own.
+    pub balloon: Option<Plugged<Balloon>>,
+}
+
+/// Who runs the CPUs, and how their end is heard of.
+pub enum Engine {
+    /// Threads of ours.
+    Cpus(Receiver<End>),
+    /// QEMU, at the other end of these.
+    Fronts(Vec<Front>),
 }
 
 /// All devices, and the host's side.
 pub struct Loop {
     pub outside: Outside,
     devices: Devices,
-    /// How a CPU has ended.
-    ends: Receiver<End>,
+    engine: Engine,
+    /// How a front end has ended.
+    ended: Option<End>,
     events: Vec<Event>,
     /// When the last word came.
     farewell: Option<Instant>,
 }
 
 impl Loop {
-    pub fn new(outside: Outside, devices: Devices, ends: Receiver<End>) -> Self {
-        Self { outside, devices, ends, events: Vec::with_capacity(EVENTS), farewell: None }
+    pub fn new(outside: Outside, devices: Devices, engine: Engine) -> Self {
+        Self { outside, devices, engine, ended: None, events: Vec::with_capacity(EVENTS), farewell: None }
     }
 
     /// Runs until the machine ends.
@@ -114,7 +133,9 @@ impl Loop {
         done |= self.devices.file.process(&mut self.outside);
         self.devices.socket.device.release(&mut self.outside);
         done |= self.devices.random.process(&mut self.outside);
-        done |= self.devices.balloon.process(&mut self.outside);
+        if let Some(balloon) = &mut self.devices.balloon {
+            done |= balloon.process(&mut self.outside);
+        }
         self.say_farewell();
         self.outside.settle();
         self.wait(Some(Duration::ZERO)) | done
@@ -136,7 +157,10 @@ impl Loop {
         if self.outside.channel.is_gone() {
             return Some(End::Gone);
         }
-        let end = self.ends.try_recv().ok()?;
+        let end = match &self.engine {
+            Engine::Cpus(ends) => ends.try_recv().ok()?,
+            Engine::Fronts(_) => self.ended.take()?,
+        };
         // The guest may have gone right after its last word.
         for _ in 0..LAST_TURNS {
             if !self.turn() {
@@ -179,6 +203,15 @@ impl Loop {
             match whom {
                 Whom::Connection(number) => self.devices.socket.device.ready(number, flags),
                 Whom::Bell(_) => {}
+                Whom::Front(number) => {
+                    if let Engine::Fronts(fronts) = &mut self.engine
+                        && let Some(front) = fronts.get_mut(number as usize)
+                        && let Some(end) = hear(front)
+                    {
+                        self.outside.ignore(&front.socket);
+                        self.ended = Some(end);
+                    }
+                }
                 Whom::Monitor => {
                     if flags.contains(EventFlags::OUT) {
                         self.outside.channel.flush();
@@ -196,11 +229,13 @@ impl Loop {
     /// The guest is to ring from now on; true if it has something already.
     fn listen(&self) -> bool {
         let Devices { file, socket, random, balloon } = &self.devices;
-        file.listen() | socket.listen() | random.listen() | balloon.listen()
+        let balloon = balloon.as_ref().is_some_and(Plugged::listen);
+        file.listen() | socket.listen() | random.listen() | balloon
     }
 
     fn hush(&self) {
         let Devices { file, socket, random, balloon } = &self.devices;
-        [&file.port, &socket.port, &random.port, &balloon.port].into_iter().for_each(|port| port.hush());
+        let balloon = balloon.as_ref().map(|balloon| &balloon.port);
+        [&file.port, &socket.port, &random.port].into_iter().chain(balloon).for_each(|port| port.hush());
     }
 }

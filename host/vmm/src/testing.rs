@@ -25,7 +25,7 @@ use crate::machine::End;
 use crate::memory::{self, Memory};
 use crate::outside::Outside;
 use crate::pool::Pool;
-use crate::serve::{Devices, Loop, Plugged};
+use crate::serve::{Devices, Engine, Loop, Plugged};
 use crate::transport::{Device, Port};
 
 pub const MEMORY: u64 = 32 << 20;
@@ -236,8 +236,8 @@ impl Rig {
         let random = Plugged::new(Random, random_port);
         let balloon = Balloon::new(&memory);
         let balloon_port = plugged(balloon.description());
-        let balloon = Plugged::new(balloon, balloon_port);
-        let turns = Loop::new(outside, Devices { file, socket, random, balloon }, receiver);
+        let balloon = Some(Plugged::new(balloon, balloon_port));
+        let turns = Loop::new(outside, Devices { file, socket, random, balloon }, Engine::Cpus(receiver));
         Self { turns, file: drivers.0, socket: drivers.1, monitor, ends }
     }
 

@@ -68,7 +68,7 @@ pub struct Start {
     pub boot: Boot,
     /// Time-stamp counter ticks in a millisecond; none: unknown.
     pub kilohertz: Option<u64>,
-    /// Nanoseconds since the epoch when the machine was made.
+    /// Nanoseconds since the epoch when the machine was made; zero: ask ([`fuse::command::TIME`]).
     pub realtime_ns: u64,
 }
 
@@ -111,6 +111,8 @@ pub mod fuse {
         pub const EXIT: u32 = 3;
         /// Nothing → the next [`crate::message::ToGuest`] that is not an answer, as soon as there is one.
         pub const EVENT: u32 = 4;
+        /// Nothing → nanoseconds since the epoch (u64).
+        pub const TIME: u32 = 5;
     }
 }
 

@@ -17,6 +17,8 @@ pub enum Engine {
     Pico,
     /// A virtual machine by KVM.
     Kvm,
+    /// A virtual machine in QEMU, which emulates the processor.
+    Qemu,
 }
 
 /// A program and what it is granted.

@@ -35,6 +35,11 @@ pub fn begin(kilohertz: Option<u64>, realtime_ns: Option<u64>) {
     EPOCH_NS.store(realtime_ns.unwrap_or_else(|| calendar() * 1_000_000_000), Relaxed);
 }
 
+/// Takes over a time since the epoch.
+pub fn set_realtime(time_ns: u64) {
+    EPOCH_NS.store(time_ns.saturating_sub(monotonic()), Relaxed);
+}
+
 /// What processor or hypervisor say of the counter's frequency.
 fn told() -> Option<u64> {
     let most = __cpuid(0).eax;

@@ -445,6 +445,23 @@ pub fn acknowledge() {
     }
 }
 
+/// Asks for the time, in nanoseconds since the epoch.
+pub fn time() -> Result<u64, Code> {
+    let number = start(control(0, command::TIME, &[], size_of::<u64>(), Then::Drop));
+    let mut events = Vec::new();
+    loop {
+        let finished = state().take();
+        for (errand, written) in finished {
+            if errand.number == number {
+                state().events.append(&mut events);
+                let bytes = answer(&errand, written)?.try_into().map_err(|_| EIO)?;
+                return Ok(u64::from_le_bytes(bytes));
+            }
+            conclude((errand, written), &mut events);
+        }
+    }
+}
+
 /// Tells the monitor how the guest ends, and waits until that was heard, though not for ever: the guest may be
 /// broken, or the monitor gone.
 pub fn last_word(exit: &abi::exit::Exit) {

@@ -16,7 +16,7 @@ use super::table::{self, Granted};
 use super::{card, console, entropy, errand, internet, socket, tree};
 use crate::boot::{self, serial};
 use crate::cpu::block::FIRST;
-use crate::cpu::{controller, stub::vector};
+use crate::cpu::{clock, controller, stub::vector};
 use crate::memory::frame;
 use crate::virtio::memory_mapped::MemoryMapped;
 use crate::virtio::{Device, Transport, Unusable, kind, pci};
@@ -32,7 +32,7 @@ pub fn mounts() -> &'static [Mount] {
 /// Starts the library OS.
 #[cfg_attr(feature = "conformance", allow(dead_code, reason = "the checks run in its stead"))]
 pub fn run(start: Option<Start>) -> ! {
-    let Some(Start { mut boot, .. }) = start else { boot::fatal("no service was given") };
+    let Some(Start { mut boot, realtime_ns, .. }) = start else { boot::fatal("no service was given") };
     if let Some((_, files)) = boot::service() {
         if tree::begin(files).is_err() {
             boot::fatal("the service's files are damaged");
@@ -41,6 +41,12 @@ pub fn run(start: Option<Start>) -> ! {
         find_on_pci();
     }
     find();
+    if realtime_ns == 0
+        && errand::is_there()
+        && let Ok(time_ns) = errand::time()
+    {
+        clock::set_realtime(time_ns);
+    }
     MOUNTS.call_once(|| boot.mounts.clone());
     grant(&boot);
     let machine = Arc::new(Vm::new(boot.seed));

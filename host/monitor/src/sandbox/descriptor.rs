@@ -10,7 +10,7 @@ use super::raw;
 /// Numbers below this are the guest's; ours are moved above it before the fork.
 const ABOVE: i32 = 512;
 
-/// The first agreed number. Those below are /dev/null, but for standard error, which the monitor reads.
+/// The first agreed number. Those below are /dev/null and twice standard error, which the monitor reads.
 const FIRST: u32 = abi::pico::descriptor::CONTROL;
 
 /// Everything the child needs, out of the way of the guest's numbers and closed by execution.
@@ -45,7 +45,7 @@ impl Table {
     /// Puts the granted descriptors at their numbers, in the child; the first number behind them.
     pub fn arrange(&self) -> Result<u32, Errno> {
         for number in 0..FIRST {
-            let standard = if number == 2 { &self.stderr } else { &self.null };
+            let standard = if number == 0 { &self.null } else { &self.stderr };
             raw::place(standard.as_fd(), number)?;
         }
         let mut next = FIRST;

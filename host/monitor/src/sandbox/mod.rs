@@ -19,4 +19,4 @@ mod wall;
 pub use image::Image;
 pub use limit::raise_descriptors;
 pub use spawn::{Guest, Launch, Program, SpawnError, rehearse, spawn};
-pub use view::{Part, View};
+pub use view::{Part, Spaces, View};

@@ -3,7 +3,7 @@
 //! The only unsafe code of the monitor. Each function states what makes it sound for every caller, so that
 //! all of them are safe to call.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::io::Errno;
@@ -110,6 +110,17 @@ pub fn execute(image: BorrowedFd, name: &CStr) -> Errno {
             libc::AT_EMPTY_PATH,
         )
     };
+    last()
+}
+
+/// Executes a program by its path with these words, the zeroth being `name`, and an empty environment. Returns
+/// only if that fails.
+pub fn execute_installed(path: &CStr, name: &CStr, arguments: &[CString]) -> Errno {
+    let end = std::ptr::null();
+    let words = arguments.iter().map(|word| word.as_ptr());
+    let words: Vec<_> = std::iter::once(name.as_ptr()).chain(words).chain([end]).collect();
+    // SAFETY: both vectors end with a null pointer and live until the call returns, if it does.
+    unsafe { libc::execve(path.as_ptr(), words.as_ptr(), [end].as_ptr()) };
     last()
 }
 

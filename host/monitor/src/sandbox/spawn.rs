@@ -1,6 +1,6 @@
 //! Forking the guest's process and walking it through the wall.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -23,6 +23,8 @@ pub enum Program<'a> {
     Image(Image),
     /// This, in the forked process: it has nothing but the granted descriptors. Its status ends it.
     Inside(&'a dyn Fn() -> u8),
+    /// A program of this machine, by its path, with these words after its name.
+    Installed { path: &'a CStr, arguments: &'a [CString] },
 }
 
 /// What a guest's process is made from.
@@ -107,7 +109,7 @@ pub fn spawn(launch: Launch) -> Result<Guest, SpawnError> {
                 .file()
                 .map_err(|error| at(Step::Execute)(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?,
         ),
-        Program::Inside(_) => None,
+        Program::Inside(_) | Program::Installed { .. } => None,
     };
     let (report, failure) = pipe_with(PipeFlags::CLOEXEC).map_err(at(Step::Fork))?;
     let (words, stderr) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(at(Step::Fork))?;
@@ -153,7 +155,7 @@ fn child(launch: &Launch, table: &Table) -> Result<std::convert::Infallible, Spa
     wall::drop_capabilities().map_err(at(Step::Capabilities))?;
     wall::tie().map_err(at(Step::Tie))?;
     orphaned(table.failure.as_fd()).map_err(at(Step::Tie))?;
-    wall::restrict(*view != View::Nothing).map_err(at(Step::Restrict))?;
+    wall::restrict(view.readable()).map_err(at(Step::Restrict))?;
     let next = table.arrange().map_err(at(Step::Descriptors))?;
     match (launch.program, &table.image) {
         (Program::Inside(run), _) => {
@@ -168,6 +170,10 @@ fn child(launch: &Launch, table: &Table) -> Result<std::convert::Infallible, Spa
             Err(at(Step::Execute)(raw::execute(image.as_fd(), launch.name)))
         }
         (Program::Image(_), None) => Err(at(Step::Execute)(Errno::NOENT)),
+        (Program::Installed { path, arguments }, _) => {
+            raw::close_from(next).map_err(at(Step::Descriptors))?;
+            Err(at(Step::Execute)(raw::execute_installed(path, launch.name, arguments)))
+        }
     }
 }
 

@@ -6,13 +6,18 @@
 //! such a look-up may answer is for the process's user to decide: nobody for root, so that the machine's
 //! whole tree may be there; the caller's own for anybody else, who could read files of their own that
 //! others cannot: of the machine's tree only /usr is there then, which belongs to the package manager.
+//!
+//! An emulator is a program of the machine's: it sees programs and libraries, and what it is to boot.
 
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use abi::boot::Tree;
 use abi::pico::{Direct, Owners};
-use rustix::fs::{CWD, Mode, fstat, mkdirat};
+use rustix::fs::{CWD, Mode, OFlags, fstat, mkdirat, openat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
@@ -34,7 +39,25 @@ pub enum View {
     Nothing,
     /// Trees in a mount name space.
     Trees { parts: Vec<Part>, user_namespace: bool },
+    /// What a program of this machine needs to run.
+    Programs { spaces: Spaces, files: Vec<Content> },
 }
+
+/// Name spaces of a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spaces {
+    /// The machine's: Landlock alone keeps it to programs.
+    Shared,
+    Own,
+    /// Its own, with a user name space to be allowed to make them.
+    OwnWithUser,
+}
+
+/// A file at the root, by name.
+pub type Content = (&'static str, Cow<'static, [u8]>);
+
+/// Where this machine has programs and their libraries, of which some may be one.
+const PROGRAMS: [&str; 3] = ["usr", "lib", "lib64"];
 
 /// A part of a granted tree that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,8 +78,11 @@ impl View {
     /// The CLONE_NEW* flags it takes.
     pub fn namespaces(&self) -> i32 {
         let spaces = libc::CLONE_NEWNS | libc::CLONE_NEWPID;
+        let more = spaces | libc::CLONE_NEWNET | libc::CLONE_NEWIPC;
         match self {
-            Self::Nothing => 0,
+            Self::Nothing | Self::Programs { spaces: Spaces::Shared, .. } => 0,
+            Self::Programs { spaces: Spaces::Own, .. } => more,
+            Self::Programs { spaces: Spaces::OwnWithUser, .. } => more | libc::CLONE_NEWUSER,
             Self::Trees { user_namespace: false, .. } => spaces,
             Self::Trees { .. } => spaces | libc::CLONE_NEWUSER,
         }
@@ -68,8 +94,8 @@ impl View {
 
     fn parts(&self) -> &[Part] {
         match self {
-            Self::Nothing => &[],
             Self::Trees { parts, .. } => parts,
+            Self::Nothing | Self::Programs { .. } => &[],
         }
     }
 
@@ -85,25 +111,68 @@ impl View {
         self.parts().iter().enumerate().map(told).collect()
     }
 
+    /// What Landlock leaves readable, and whether it may be executed too.
+    pub fn readable(&self) -> (Vec<PathBuf>, bool) {
+        match self {
+            Self::Nothing => (Vec::new(), false),
+            Self::Trees { .. } => (vec![PathBuf::from("/")], false),
+            Self::Programs { spaces: Spaces::Shared, .. } => {
+                (PROGRAMS.map(|name| Path::new("/").join(name)).to_vec(), true)
+            }
+            Self::Programs { .. } => (vec![PathBuf::from("/")], true),
+        }
+    }
+
     /// Makes it the root of this process, which is alone in new name spaces.
     pub fn enter(&self) -> Result<(), Errno> {
-        if *self == Self::Nothing {
+        if self.namespaces() == 0 {
             return Ok(());
         }
         leave_propagation()?;
-        let copies = self.parts().iter().map(Part::copy).collect::<Result<Vec<_>, _>>()?;
-        let root = fresh()?;
-        attach(&root, CWD, Path::new("/"))?;
-        mkdirat(&root, NONE, Mode::from_raw_mode(0o755))?;
-        for (number, (part, copy)) in self.parts().iter().zip(&copies).enumerate() {
-            let name = number.to_string();
-            mkdirat(&root, &name, Mode::from_raw_mode(0o755))?;
-            attach(copy, &root, Path::new(&name))?;
-            part.mask(copy, &root)?;
-        }
+        let root = match self {
+            Self::Programs { files, .. } => programs(files)?,
+            _ => trees(self.parts())?,
+        };
         raw::set_mounts(root.as_fd(), ATTRIBUTES)?;
         change_root(&root)
     }
+}
+
+/// A root with a directory for each part.
+fn trees(parts: &[Part]) -> Result<OwnedFd, Errno> {
+    let copies = parts.iter().map(Part::copy).collect::<Result<Vec<_>, _>>()?;
+    let root = fresh()?;
+    attach(&root, CWD, Path::new("/"))?;
+    mkdirat(&root, NONE, Mode::from_raw_mode(0o755))?;
+    for (number, (part, copy)) in parts.iter().zip(&copies).enumerate() {
+        let name = number.to_string();
+        mkdirat(&root, &name, Mode::from_raw_mode(0o755))?;
+        attach(copy, &root, Path::new(&name))?;
+        part.mask(copy, &root)?;
+    }
+    Ok(root)
+}
+
+/// A root with the machine's programs and these files.
+fn programs(files: &[Content]) -> Result<OwnedFd, Errno> {
+    let copies = PROGRAMS.map(|name| (name, clone(CWD, &Path::new("/").join(name))));
+    let root = fresh()?;
+    attach(&root, CWD, Path::new("/"))?;
+    for (name, copy) in copies {
+        match copy {
+            Err(Errno::NOENT) => {}
+            copy => {
+                mkdirat(&root, name, Mode::from_raw_mode(0o755))?;
+                attach(&copy?, &root, Path::new(name))?;
+            }
+        }
+    }
+    for (name, content) in files {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
+        let mut file = File::from(openat(&root, *name, flags, Mode::from_raw_mode(0o444))?);
+        file.write_all(content).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    }
+    Ok(root)
 }
 
 impl Part {
@@ -159,7 +228,7 @@ fn kernels_mount(line: &str, root: &Path) -> Option<String> {
 
 /// From here on nothing that is mounted here reaches any other name space.
 fn leave_propagation() -> Result<(), Errno> {
-    let root = rustix::fs::open("/", rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC, Mode::empty())?;
+    let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     raw::set_mounts(root.as_fd(), 0)
 }
 

@@ -1,6 +1,7 @@
 //! What cannot be undone: the user, the capabilities, no new privileges, Landlock.
 
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, Ruleset, RulesetAttr,
@@ -54,27 +55,31 @@ pub fn tie() -> Result<(), Errno> {
     setsid().map(drop)
 }
 
-/// Closes the file system: nothing at all, or with `readable` reading below this process's root.
-pub fn restrict(readable: bool) -> Result<(), Errno> {
+/// Closes the file system but for reading below these directories, and executing where that is wanted.
+pub fn restrict((readable, execute): (Vec<PathBuf>, bool)) -> Result<(), Errno> {
     set_no_new_privs(true)?;
-    let root = if readable {
-        Some(open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
-    } else {
-        None
-    };
-    landlock(root).map_err(|_| Errno::PERM)
+    let mut opened = Vec::new();
+    for directory in readable {
+        match open(&directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+            // Not every machine has all of them.
+            Err(Errno::NOENT) => {}
+            directory => opened.push(directory?),
+        }
+    }
+    landlock(opened, execute).map_err(|_| Errno::PERM)
 }
 
-fn landlock(readable: Option<OwnedFd>) -> Result<(), RulesetError> {
+fn landlock(readable: Vec<OwnedFd>, execute: bool) -> Result<(), RulesetError> {
     let mut rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(LANDLOCK))?
         .handle_access(AccessNet::from_all(LANDLOCK))?
         .scope(Scope::from_all(LANDLOCK))?
         .create()?;
-    if let Some(root) = readable {
-        let read: BitFlags<AccessFs> = AccessFs::ReadFile | AccessFs::ReadDir;
-        rules = rules.add_rule(PathBeneath::new(root, read))?;
+    let read: BitFlags<AccessFs> = AccessFs::ReadFile | AccessFs::ReadDir;
+    let access = if execute { read | AccessFs::Execute } else { read };
+    for directory in readable {
+        rules = rules.add_rule(PathBeneath::new(directory, access))?;
     }
     rules.restrict_self().map(drop)
 }

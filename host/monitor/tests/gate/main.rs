@@ -18,6 +18,8 @@ use tracee::{Stop, Tracee};
 /// Where the mark of a kick is in the structure that GS points to (`guest/pico/src/local.rs`).
 const KICKED: u64 = 48;
 const MOMENT: Duration = Duration::from_millis(20);
+/// How often a program may miss its tracer.
+const ATTEMPTS: u32 = 5;
 
 struct Gate {
     tracee: Tracee,
@@ -41,14 +43,9 @@ fn everywhere(form: Form) {
         println!("skipped: no AVX on this machine");
         return;
     }
-    let (code, _) = image::code();
-    let island = island::start(form, code);
-    let tracee = Tracee(island.process);
-    assert_eq!(tracee.wait(), Stop::Signal(libc::SIGTRAP), "the child executes the image");
-    // The program's own int3 comes as a signal.
-    let stop = tracee.run(0, Duration::from_secs(20));
+    let started = (0..ATTEMPTS).find_map(|_| start(form)).expect("the program meets its tracer");
+    let (tracee, island) = started;
     let registers = tracee.registers();
-    assert_eq!(stop, Stop::Signal(libc::SIGTRAP), "at {:#x}: {}", registers.rip, island.words());
     let (from, site, end) = (registers.rdi, registers.rsi, registers.rdx);
     let gate = Gate { tracee, island, local: registers.gs_base, loop_start: from };
     if !gate.tracee.breakpoint(Some(site)) {
@@ -67,6 +64,20 @@ fn everywhere(form: Form) {
     let reached = addresses.iter().filter(|&&address| gate.fire(address)).count();
     println!("{form:?}: {reached} of {} instructions reached", addresses.len());
     assert!(reached * 10 > addresses.len() * 8, "{reached} of {}", addresses.len());
+}
+
+/// The program, stopped at its own int3. Its island has two CPUs, and only the first one's thread is traced: on a
+/// busy machine the program may find itself on the other, where int3 is its end.
+fn start(form: Form) -> Option<(Tracee, island::Island)> {
+    let (code, _) = image::code();
+    let island = island::start(form, code);
+    let tracee = Tracee(island.process);
+    assert_eq!(tracee.wait(), Stop::Signal(libc::SIGTRAP), "the child executes the image");
+    match tracee.run(0, Duration::from_secs(20)) {
+        Stop::Signal(libc::SIGTRAP) => Some((tracee, island)),
+        Stop::Ended(status) if libc::WEXITSTATUS(status) == 128 + libc::SIGTRAP => None,
+        stop => panic!("{stop:?} at {:#x}: {}", tracee.registers().rip, island.words()),
+    }
 }
 
 /// The loop's instructions: before the site, and behind what the patch has overwritten.

@@ -19,7 +19,7 @@ const DRIVER_OK: u32 = 4;
 const NEEDS_RESET: u32 = 0x40;
 
 const INDIRECT: u64 = 1 << 28;
-const EVENT_INDEX: u64 = 1 << 29;
+pub(super) const EVENT_INDEX: u64 = 1 << 29;
 const VERSION_1: u64 = 1 << 32;
 
 /// Where the configuration starts.
@@ -51,6 +51,16 @@ impl Registers {
             layouts: vec![Layout::default(); description.queues.len()],
             status: 0,
         }
+    }
+
+    pub fn features(&self) -> u64 {
+        self.features
+    }
+
+    /// Notes the features that the driver has as well; whether we have all of them.
+    pub fn accept(&mut self, features: u64) -> bool {
+        self.accepted = features;
+        features & !self.features == 0
     }
 
     /// The features that both sides have.
@@ -163,7 +173,7 @@ impl Port {
         // Bits are only ever added, and the device's own is not the driver's to set.
         let mut added = value & !registers.status & !NEEDS_RESET;
         if added & FEATURES_OK != 0
-            && (registers.accepted & !registers.features != 0 || registers.accepted & VERSION_1 == 0)
+            && (!registers.accept(registers.accepted) || registers.accepted & VERSION_1 == 0)
         {
             added &= !FEATURES_OK;
         }

@@ -4,10 +4,12 @@ pub mod chain;
 mod mmio;
 mod port;
 pub mod ring;
+mod user;
 
 pub use chain::{Chain, Parts};
 pub use port::{Port, Ticket};
 pub use ring::{Broken, Ring};
+pub use user::{Configuration, Front, Heard};
 
 use crate::outside::Outside;
 

@@ -43,6 +43,11 @@ impl Ring {
         Self { queue, memory: memory.clone(), taken: Vec::new(), seen: None, broken: false, untold: false }
     }
 
+    /// Where the queue lies from now on, and where its chains point to.
+    pub fn set_memory(&mut self, memory: &Arc<Memory>) {
+        self.memory = memory.clone();
+    }
+
     pub fn most(&self) -> u16 {
         self.queue.max_size()
     }
@@ -76,6 +81,20 @@ impl Ring {
             return;
         }
         self.taken = vec![false; usize::from(self.queue.size())];
+    }
+
+    /// Goes on with a queue that was used before, at the next chain that nobody has looked at.
+    pub fn resume(&mut self, next: u16) -> Result<(), Broken> {
+        let used = self.queue.used_idx(&*self.memory, Ordering::Acquire);
+        let used = self.check(used)?.0;
+        self.queue.set_next_used(used);
+        self.queue.set_next_avail(next);
+        Ok(())
+    }
+
+    /// The next chain that nobody has looked at.
+    pub fn next(&self) -> u16 {
+        self.queue.next_avail()
     }
 
     pub fn end(&mut self) {

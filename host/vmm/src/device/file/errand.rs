@@ -80,6 +80,7 @@ impl File {
                     return None;
                 }
             },
+            command::TIME => data(&answer, &host::realtime_ns().to_le_bytes(), room),
             _ => answer.error(Errno::NOTTY),
         };
         Some((head, written))

@@ -31,7 +31,7 @@ const TAG: &[u8; 4] = b"eyot";
 /// Bytes of a tag, which zeros fill.
 const TAG_LENGTH: usize = 36;
 /// Hasty errands, of which we know none, and errands.
-const QUEUES: &[u16] = &[16, 1024];
+const QUEUES: &[u16] = &[1024, 1024];
 const ERRANDS: usize = 1;
 
 /// The device.

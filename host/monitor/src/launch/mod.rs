@@ -1,5 +1,7 @@
 //! Launching a planned island: its memory, its channel, its process.
 
+mod emulator;
+
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -43,6 +45,8 @@ pub struct Launched {
     pub channel: Channel,
     pub guest: Guest,
     pub state: Option<OwnedFd>,
+    /// The process that has the CPUs, where that is another one.
+    pub emulator: Option<Guest>,
 }
 
 /// Makes the guest's process, with the best view that this machine allows; `granted` follows the
@@ -56,6 +60,7 @@ pub fn launch(plan: &Plan, granted: &[OwnedFd], group: Option<&Group>) -> Result
         let launched = match &plan.engine {
             Engine::Pico(image) => pico(plan, *image, view, granted, group),
             Engine::Kvm { kernel, device } => kvm(plan, kernel, device, view, granted, group),
+            Engine::Qemu { kernel, program } => emulator::launch(plan, kernel, program, view, granted, group),
         };
         match launched {
             Err(StartError::Spawn(error)) if error.is_for_namespaces() => last = Some(error),
@@ -86,7 +91,7 @@ fn pico(
         eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
     ];
     let guest = spawn(plan, Program::Image(image), view, &own, granted, data, group)?;
-    Ok(Launched { channel, guest, state: Some(state) })
+    Ok(Launched { channel, guest, state: Some(state), emulator: None })
 }
 
 /// A process that is a virtual machine.
@@ -99,25 +104,32 @@ fn kvm(
     group: Option<&Group>,
 ) -> Result<Launched, StartError> {
     let (channel, control) = Channel::new()?;
-    let start = vm::Start { boot: plan.boot.clone(), kilohertz: None, realtime_ns: 0 };
-    let start =
-        postcard::to_allocvec(&start).map_err(|error| StartError::Memory(std::io::Error::other(error)))?;
+    let start = start_information(plan)?;
     // As many as a picoprocess has, so that what is granted has the same numbers.
     let unused = eventfd(0, EventfdFlags::CLOEXEC)?;
     let own =
         [control, sealed_file("eyot-boot", &start, false)?, device.try_clone()?, unused.try_clone()?, unused];
-    let granted_numbers = descriptor::FIRST_FREE..descriptor::FIRST_FREE + granted.len() as u32;
+    let engine = vmm::Engine::Kvm { kernel, start: descriptor::BOOT, device: descriptor::STATE };
     let run = || {
         vmm::run(&vmm::Settings {
-            kernel,
             control: descriptor::CONTROL,
-            start: descriptor::BOOT,
-            device: descriptor::STATE,
-            granted: granted_numbers.clone(),
+            engine: engine.clone(),
+            granted: numbers(granted),
         })
     };
     let guest = spawn(plan, Program::Inside(&run), view, &own, granted, None, group)?;
-    Ok(Launched { channel, guest, state: None })
+    Ok(Launched { channel, guest, state: None, emulator: None })
+}
+
+/// The numbers of what is granted, in the process that has it.
+fn numbers(granted: &[OwnedFd]) -> std::ops::Range<u32> {
+    descriptor::FIRST_FREE..descriptor::FIRST_FREE + granted.len() as u32
+}
+
+/// What a virtual machine's kernel is told; its times are filled in later.
+fn start_information(plan: &Plan) -> Result<Vec<u8>, StartError> {
+    let start = vm::Start { boot: plan.boot.clone(), kilohertz: None, realtime_ns: 0 };
+    postcard::to_allocvec(&start).map_err(|error| StartError::Memory(std::io::Error::other(error)))
 }
 
 fn spawn(
