@@ -33,7 +33,9 @@ pub enum EngineError {
     Forbidden,
     #[error("{KVM} cannot be opened: {0}")]
     Unusable(Errno),
-    #[error("there is no qemu-system-x86_64 below /usr: install QEMU (Debian: qemu-system-x86), or use --engine pico")]
+    #[error(
+        "there is no qemu-system-x86_64 in /usr/bin: install it (Debian: qemu-system-x86), or use --engine pico"
+    )]
     NoQemu,
 }
 
@@ -41,17 +43,16 @@ impl Engine {
     /// The wanted engine with the built-in images, or another image in its stead.
     pub fn resolve(wanted: spec::Engine, image: Option<&'static [u8]>) -> Result<Self, EngineError> {
         match wanted {
-            spec::Engine::Qemu => {
-                Ok(Self::Qemu { kernel: image.unwrap_or(KERNEL), program: qemu().ok_or(EngineError::NoQemu)? })
-            }
+            spec::Engine::Qemu => Ok(Self::Qemu {
+                kernel: image.unwrap_or(KERNEL),
+                program: qemu().ok_or(EngineError::NoQemu)?,
+            }),
             spec::Engine::Kvm => Ok(Self::Kvm { kernel: image.unwrap_or(KERNEL), device: kvm()? }),
-            spec::Engine::Auto if is_hardware() && image.is_none() => match kvm() {
-                Ok(device) => Ok(Self::Kvm { kernel: KERNEL, device }),
-                Err(_) => Ok(Self::Pico(Image::built_in())),
-            },
-            spec::Engine::Auto | spec::Engine::Pico => {
-                Ok(Self::Pico(image.map_or_else(Image::built_in, Image::new)))
-            }
+            spec::Engine::Pico => Ok(Self::Pico(image.map_or_else(Image::built_in, Image::new))),
+            spec::Engine::Auto => Ok(match by_processor() {
+                Ok(device) => Self::Kvm { kernel: image.unwrap_or(KERNEL), device },
+                Err(_) => Self::Pico(image.map_or_else(Image::built_in, Image::new)),
+            }),
         }
     }
 }
@@ -69,6 +70,16 @@ fn kvm() -> Result<OwnedFd, EngineError> {
         Errno::ACCESS | Errno::PERM => EngineError::Forbidden,
         error => EngineError::Unusable(error),
     })
+}
+
+/// KVM where the processor is under it, or why it is not what is best here.
+pub fn by_processor() -> Result<OwnedFd, String> {
+    if !is_hardware() {
+        return Err(
+            "the processor shows neither vmx nor svm, and emulated KVM is slower than a process".into()
+        );
+    }
+    kvm().map_err(|error| error.to_string())
 }
 
 /// Whether the processor virtualises: without, KVM is emulated and slower than a process.

@@ -55,7 +55,8 @@ impl Running {
         // A virtual machine's memory is as long as its limit: there is nothing to bound.
         let limit = plan.memory.filter(|_| matches!(plan.engine, Engine::Pico(_)));
         let group = limit.and_then(Group::with_memory);
-        let Launched { channel, guest, state, emulator } = launch(&plan, &granted.descriptors, group.as_ref())?;
+        let Launched { channel, guest, state, emulator } =
+            launch(&plan, &granted.descriptors, group.as_ref())?;
         // The monitor's copies would keep pipes and the terminal from ending with the island.
         let Granted { descriptors, objects } = granted;
         drop(descriptors);

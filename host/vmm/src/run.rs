@@ -121,8 +121,11 @@ fn for_qemu(fronts: [u32; 3], outside: &Outside) -> Begun {
     let socket = plugged(Socket::new(), &nothing, &call)?;
     let random = plugged(Random, &nothing, &call)?;
     // The socket device is the one whose configuration QEMU asks for.
-    let configured =
-        [(&file.port, Configuration::Own), (&socket.port, Configuration::Ours), (&random.port, Configuration::Own)];
+    let configured = [
+        (&file.port, Configuration::Own),
+        (&socket.port, Configuration::Ours),
+        (&random.port, Configuration::Own),
+    ];
     let mut served = Vec::new();
     for (number, (descriptor, (port, configuration))) in (0..).zip(fronts.into_iter().zip(configured)) {
         let front = Front::new(take(descriptor), port, outside.ear()?, number + 1, configuration)?;

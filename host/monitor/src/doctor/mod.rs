@@ -22,7 +22,12 @@ pub fn examine() -> Report {
         memory::groups(),
         memory::huge_pages(),
     ];
-    checks.extend([sandbox::subordinate_users(), virtualisation::kvm(), virtualisation::qemu()]);
+    checks.extend([
+        sandbox::subordinate_users(),
+        virtualisation::kvm(),
+        virtualisation::qemu(),
+        virtualisation::engine(),
+    ]);
     let able = checks.iter().all(|check| check.state != State::Missing);
     Report { able, host_calls: sandbox::host_calls(), checks }
 }

@@ -1,13 +1,14 @@
-//! What later engines could use. Islands in a picoprocess need none of it.
+//! What virtual machines could use. Islands in a picoprocess need none of it.
 
 use api::report::{Check, State};
 use rustix::fs::{Access, access};
 
-use super::{check, program};
+use super::check;
+use crate::engine;
 
 /// Whether /dev/kvm is there, and whether it is the processor's or emulated by software.
 pub fn kvm() -> Check {
-    let hardware = crate::engine::is_hardware();
+    let hardware = engine::is_hardware();
     let device = std::path::Path::new("/dev/kvm");
     let usable = access(device, Access::READ_OK | Access::WRITE_OK).is_ok();
     let (found, remedy) = match (device.exists(), usable, hardware) {
@@ -24,15 +25,24 @@ pub fn kvm() -> Check {
     check("KVM", State::Noted, found, remedy)
 }
 
+/// What `--engine auto` takes here, and why.
+pub fn engine() -> Check {
+    let found = match engine::by_processor() {
+        Ok(_) => "auto takes kvm: the processor virtualises, and you may use it".to_owned(),
+        Err(why) => format!("auto takes pico: {why}"),
+    };
+    check("engine", State::Noted, found, None)
+}
+
+/// Whether `--engine qemu` can be had.
 pub fn qemu() -> Check {
-    let found: Vec<String> = ["qemu-system-x86_64", "qemu-system-microvm"]
-        .into_iter()
-        .filter_map(program)
-        .map(|path| path.display().to_string())
-        .collect();
-    if found.is_empty() {
-        check("QEMU", State::Noted, "not installed", None)
-    } else {
-        check("QEMU", State::Noted, found.join(", "), None)
+    match engine::qemu() {
+        Some(path) => check("QEMU", State::Noted, path.to_string_lossy(), None),
+        None => check(
+            "QEMU",
+            State::Noted,
+            "not installed: no --engine qemu",
+            Some("apt install qemu-system-x86"),
+        ),
     }
 }

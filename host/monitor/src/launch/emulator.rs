@@ -21,11 +21,8 @@ use crate::serve::Channel;
 use crate::start::sealed_file;
 
 /// QEMU's kinds of our devices, each on a virtio-mmio slot: files, sockets, random numbers.
-const DEVICES: [&str; 3] = [
-    "vhost-user-fs-device,tag=eyot,queue-size=1024",
-    "vhost-user-vsock-device",
-    "vhost-user-rng",
-];
+const DEVICES: [&str; 3] =
+    ["vhost-user-fs-device,tag=eyot,queue-size=1024", "vhost-user-vsock-device", "vhost-user-rng"];
 
 /// What a microvm has that nobody looks at, left out.
 const MACHINE: &str =
@@ -52,8 +49,7 @@ pub fn launch(
     let mut ends = Vec::new();
     let mut own = vec![control];
     for _ in DEVICES {
-        let (end, other) =
-            socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        let (end, other) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         ends.push(end);
         own.push(other);
     }
@@ -111,9 +107,33 @@ fn words(plan: &Plan, kernel: &str, start: &str, first: u32) -> Vec<String> {
     let memory = format!("memory-backend-memfd,id=memory,size={kibibytes}K,share=on,seal=on");
     let (size, cpus) = (format!("{kibibytes}K"), plan.boot.cpus.to_string());
     let mut words: Vec<String> = [
-        "-M", MACHINE, "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", &cpus, "-m", &size, "-object", &memory,
-        "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio", "-sandbox",
-        SYSTEM_CALLS, "-global", "virtio-mmio.force-legacy=false", "-kernel", kernel, "-initrd", start,
+        "-M",
+        MACHINE,
+        "-accel",
+        "tcg,thread=multi",
+        "-cpu",
+        "max",
+        "-smp",
+        &cpus,
+        "-m",
+        &size,
+        "-object",
+        &memory,
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-no-reboot",
+        "-serial",
+        "stdio",
+        "-sandbox",
+        SYSTEM_CALLS,
+        "-global",
+        "virtio-mmio.force-legacy=false",
+        "-kernel",
+        kernel,
+        "-initrd",
+        start,
     ]
     .map(str::to_owned)
     .to_vec();

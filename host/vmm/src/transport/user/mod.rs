@@ -14,12 +14,10 @@ use std::sync::{Arc, Mutex};
 use vhost::VhostUserMemoryRegionBase;
 use vhost::vhost_user::message::{
     VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags, VhostUserInflight,
-    VhostUserLog, VhostUserMemoryRegion, VhostUserProtocolFeatures, VhostUserShMemConfig,
-    VhostUserSharedMsg, VhostUserSingleMemoryRegion, VhostUserVringAddrFlags, VhostUserVringState,
+    VhostUserLog, VhostUserMemoryRegion, VhostUserProtocolFeatures, VhostUserShMemConfig, VhostUserSharedMsg,
+    VhostUserSingleMemoryRegion, VhostUserVringAddrFlags, VhostUserVringState,
 };
-use vhost::vhost_user::{
-    BackendReqHandler, Error, GpuBackend, Result, VhostUserBackendReqHandlerMut,
-};
+use vhost::vhost_user::{BackendReqHandler, Error, GpuBackend, Result, VhostUserBackendReqHandlerMut};
 
 use super::Port;
 use crate::outside::Ear;
@@ -72,7 +70,9 @@ impl Front {
     pub fn hear(&mut self) -> Heard {
         match self.handler.handle_request() {
             // What a device refuses, the front end has been told.
-            Ok(()) | Err(Error::InvalidOperation(_) | Error::InvalidParam | Error::ReqHandlerError(_)) => Heard::Done,
+            Ok(()) | Err(Error::InvalidOperation(_) | Error::InvalidParam | Error::ReqHandlerError(_)) => {
+                Heard::Done
+            }
             Err(Error::Disconnected | Error::PartialMessage | Error::SocketBroken(_)) => Heard::Gone,
             Err(error) => Heard::Nonsense(error.to_string()),
         }
