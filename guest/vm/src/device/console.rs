@@ -1,4 +1,4 @@
-//! The console of a machine without our monitor: its serial line.
+//! The console of a machine without our monitor: a line by virtio, else its serial line.
 //!
 //! Bytes out are written at once, with a carriage return before each new line, as terminals at the other
 //! end of a line expect.
@@ -10,7 +10,7 @@ use abi::{Code, Handle};
 use machine::{Event, Readiness, Sink, Source, Transfer};
 use spin::Mutex;
 
-use super::user;
+use super::{line, user};
 use crate::boot::serial;
 use crate::code::EFAULT;
 
@@ -29,6 +29,16 @@ pub fn the() -> Arc<Console> {
     CONSOLE.call_once(|| Arc::new(Console::default())).clone()
 }
 
+/// Writes bytes on the line there is.
+fn put(bytes: &[u8]) {
+    if line::is_there() { line::write(bytes) } else { serial::write(bytes) }
+}
+
+/// A byte that has come.
+fn take() -> Option<u8> {
+    if line::is_there() { line::read() } else { serial::read() }
+}
+
 impl Console {
     pub fn watch(&self, handle: Handle) {
         *self.watched.lock() = Some(handle);
@@ -42,10 +52,10 @@ impl Console {
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
             match line.strip_suffix(b"\n") {
                 Some(line) => {
-                    serial::write(line);
-                    serial::write(b"\r\n");
+                    put(line);
+                    put(b"\r\n");
                 }
-                None => serial::write(line),
+                None => put(line),
             }
         }
         Ok(Transfer::Done(length))
@@ -55,7 +65,7 @@ impl Console {
         let mut to = user::Sink::new(to);
         let mut done = 0;
         while to.room() > 0
-            && let Some(byte) = serial::read()
+            && let Some(byte) = take()
         {
             done += to.put(&[if byte == b'\r' { b'\n' } else { byte }]).map_err(|_| EFAULT)?;
         }
@@ -67,7 +77,7 @@ impl Console {
 pub fn collect(events: &mut Vec<Event>) {
     if let Some(console) = CONSOLE.get()
         && let Some(handle) = *console.watched.lock()
-        && serial::is_ready()
+        && (line::is_ready() || serial::is_ready())
     {
         events.push(Event::Ready { handle, readiness: Readiness::READ });
     }

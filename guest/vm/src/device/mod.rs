@@ -9,6 +9,7 @@ mod entropy;
 pub mod errand;
 mod file;
 mod internet;
+mod line;
 mod memory;
 mod socket;
 mod start;
@@ -68,6 +69,7 @@ pub fn interrupted() {
     errand::acknowledge();
     socket::acknowledge();
     internet::acknowledge();
+    line::acknowledge();
 }
 
 /// Adds what has happened.

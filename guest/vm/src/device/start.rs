@@ -13,7 +13,7 @@ use spin::Once;
 use super::file::File;
 use super::socket::{Connection, Flow};
 use super::table::{self, Granted};
-use super::{card, console, entropy, errand, internet, socket, tree};
+use super::{card, console, entropy, errand, internet, line, socket, tree};
 use crate::boot::{self, serial};
 use crate::cpu::block::FIRST;
 use crate::cpu::{clock, controller, stub::vector};
@@ -37,10 +37,12 @@ pub fn run(start: Option<Start>) -> ! {
         if tree::begin(files).is_err() {
             boot::fatal("the service's files are damaged");
         }
-        complete(&mut boot);
         find_on_pci();
     }
     find();
+    if boot::service().is_some() {
+        complete(&mut boot);
+    }
     if realtime_ns == 0
         && errand::is_there()
         && let Ok(time_ns) = errand::time()
@@ -123,7 +125,11 @@ fn take(transport: alloc::boxed::Box<dyn Transport>, line: Option<u32>) -> Resul
     let begin: fn(Device) -> Result<(), Unusable> = match transport.kind() {
         kind::FILE => errand::begin,
         kind::SOCKET => socket::begin,
-        kind::NETWORK if boot::service().is_some() => |device| internet::begin(device, entropy::seed()),
+        // Our own VMM has better ways for these.
+        _ if boot::service().is_none() => return Ok(()),
+        kind::NETWORK => |device| internet::begin(device, entropy::seed()),
+        kind::CONSOLE => line::begin,
+        kind::RANDOM => entropy::begin,
         _ => return Ok(()),
     };
     let wanted = if transport.kind() == kind::NETWORK { card::WANTED } else { 0 };
