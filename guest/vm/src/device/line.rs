@@ -22,11 +22,11 @@ const LENGTH: usize = 512;
 
 struct State {
     receive: Queue,
-    arriving: Vec<Box<[u8; LENGTH]>>,
+    arriving: Vec<[u8; LENGTH]>,
     /// Bytes that have come and nobody has taken, from the end of the list.
     arrived: Vec<u8>,
     transmit: Queue,
-    leaving: Vec<Box<[u8; LENGTH]>>,
+    leaving: Vec<[u8; LENGTH]>,
     free: Vec<u32>,
 }
 
@@ -40,7 +40,8 @@ static LINE: Once<Line> = Once::new();
 /// Takes the device over.
 pub fn begin(device: Device) -> Result<(), Unusable> {
     let (receive, transmit) = (device.queue(RECEIVE, CHAINS)?, device.queue(TRANSMIT, CHAINS)?);
-    let buffers = || (0..CHAINS).map(|_| Box::new([0; LENGTH])).collect::<Vec<_>>();
+    // These never move: the device knows where they are.
+    let buffers = || vec![[0; LENGTH]; usize::from(CHAINS)];
     let (arriving, leaving) = (buffers(), buffers());
     let free = (0..u32::from(CHAINS)).collect();
     let mut state = State { receive, arriving, arrived: vec![], transmit, leaving, free };
