@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use eyot_tests::build::{self, Toolchain};
+use eyot_tests::engine::Engine;
 use eyot_tests::island::{Place, Run};
 use eyot_tests::scratch::Scratch;
 
@@ -48,7 +49,7 @@ impl Bench {
 
     /// On an island of the binary under test.
     pub fn island(&self) -> Place {
-        Place::Island(self.eyot.clone())
+        Place::Island { eyot: self.eyot.clone(), engine: Engine::Pico }
     }
 
     /// What commands' homes and working directories lie in.

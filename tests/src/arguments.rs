@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
+use eyot_tests::engine::Engine;
 
 use crate::cases;
 use crate::suite::caller::Caller;
 use crate::suite::case::Case;
+use crate::suite::setting::Setting;
 use crate::suite::stage::Stage;
 
 pub enum Action {
@@ -26,11 +28,12 @@ pub struct Arguments {
     pub action: Action,
     texts: Vec<String>,
     callers: Vec<Caller>,
+    engines: Vec<Engine>,
 }
 
 impl Arguments {
     pub fn read(mut words: impl Iterator<Item = String>) -> Result<Self> {
-        let (mut texts, mut callers, mut list) = (Vec::new(), Vec::new(), false);
+        let (mut texts, mut callers, mut engines, mut list) = (Vec::new(), Vec::new(), Vec::new(), false);
         let (mut eyot, mut played, mut user) = (PathBuf::from("target/release/eyot"), None, None);
         let (mut directory, mut programs) = (PathBuf::new(), PathBuf::new());
         while let Some(word) = words.next() {
@@ -40,6 +43,10 @@ impl Arguments {
                 "--caller" => {
                     let name = value()?;
                     callers.push(Caller::named(&name).with_context(|| format!("no caller is named {name}"))?);
+                }
+                "--engine" => {
+                    let name = value()?;
+                    engines.push(Engine::named(&name).with_context(|| format!("no engine is named {name}"))?);
                 }
                 "--list" => list = true,
                 "--eyot" => eyot = value()?.into(),
@@ -54,24 +61,33 @@ impl Arguments {
             Some(name) => {
                 let case = cases::all().find(|case| case.name == name).context("no such case")?;
                 let caller = *callers.first().context("no caller")?;
-                let stage = Stage { case: case.name, caller, programs, directory, eyot };
+                let setting = Setting { caller, engine: *engines.first().context("no engine")? };
+                let stage = Stage { case: case.name, setting, programs, directory, eyot };
                 Action::Play { case, stage, user }
             }
             None if list => Action::List,
             None => Action::Suite { eyot },
         };
-        Ok(Self { action, texts, callers })
+        Ok(Self { action, texts, callers, engines })
     }
 
-    /// The cases and callers that were asked for: all, or those whose names contain one of the texts.
-    pub fn selection(&self) -> impl Iterator<Item = (&'static Case, Caller)> {
+    /// The cases and settings that were asked for: all, or those whose names contain one of the texts.
+    pub fn selection(&self) -> impl Iterator<Item = (&'static Case, Setting)> {
+        let wanted = |setting: &Setting| {
+            (self.callers.is_empty() || self.callers.contains(&setting.caller))
+                && (self.engines.is_empty() || self.engines.contains(&setting.engine))
+        };
+        self.cases().flat_map(move |case| case.settings().filter(wanted).map(move |setting| (case, setting)))
+    }
+
+    /// The cases among them that one engine alone plays, with the reason.
+    pub fn pico_only(&self) -> impl Iterator<Item = (&'static Case, &'static str)> {
+        self.cases().filter_map(|case| case.pico_only.map(|reason| (case, reason)))
+    }
+
+    fn cases(&self) -> impl Iterator<Item = &'static Case> {
         let named =
             |case: &Case| self.texts.is_empty() || self.texts.iter().any(|text| case.name.contains(text));
-        let called = |caller: &Caller| self.callers.is_empty() || self.callers.contains(caller);
-        let cases = cases::all().filter(move |case| named(case));
-        cases.flat_map(move |case| {
-            let callers = case.callers.iter().copied();
-            callers.filter(called).map(move |caller| (case, caller))
-        })
+        cases::all().filter(move |case| named(case))
     }
 }

@@ -4,6 +4,8 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::engine::Engine;
+
 /// PATH of every program: what Debian's own programs are found with, whatever the caller has.
 pub const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -12,8 +14,8 @@ pub const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
 pub enum Place {
     /// On this machine, as every program does.
     Native,
-    /// On an island, by this `eyot`.
-    Island(PathBuf),
+    /// On an island, by this `eyot`, on this engine.
+    Island { eyot: PathBuf, engine: Engine },
 }
 
 /// A program to run, and what it is granted. What cannot be said natively (a volume elsewhere than at
@@ -85,7 +87,7 @@ impl Run {
     pub fn command(&self, place: &Place, directory: &Path) -> Command {
         let mut command = match place {
             Place::Native => self.native(),
-            Place::Island(eyot) => self.island(eyot),
+            Place::Island { eyot, engine } => self.island(eyot, *engine),
         };
         bare(&mut command, directory);
         if *place == Place::Native {
@@ -108,9 +110,9 @@ impl Run {
         command
     }
 
-    fn island(&self, eyot: &Path) -> Command {
+    fn island(&self, eyot: &Path, engine: Engine) -> Command {
         let mut command = Command::new(eyot);
-        command.arg("do").args(&self.options);
+        command.args(["do", "--engine", engine.name()]).args(&self.options);
         for (name, value) in &self.environment {
             command.arg("-e").arg(format!("{name}={value}"));
         }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod build;
+pub mod engine;
 pub mod island;
 pub mod outcome;
 pub mod package;

@@ -2,7 +2,7 @@
 //!
 //! Every case is a row of a table in `cases`. As root, the suite plays each as root, as an ordinary
 //! user, and as an ordinary user who is denied user namespaces; and, where the case has a native
-//! counterpart, without an island, which proves the expectation. Everything happens in one directory
+//! counterpart, without an island, which proves the expectation; and as root by each other engine. Everything happens in one directory
 //! that goes at the end; no user is created.
 #![forbid(unsafe_code)]
 
@@ -26,6 +26,7 @@ use suite::caller::Caller;
 use suite::case::Case;
 use suite::play::play;
 use suite::runner::{Runner, Tally};
+use suite::setting::Setting;
 use suite::trace::{Before, Whose};
 
 fn main() -> ExitCode {
@@ -43,8 +44,11 @@ fn run() -> Result<ExitCode> {
     match &arguments.action {
         Action::Play { case, stage, user } => Ok(play(case, stage, *user)),
         Action::List => {
-            for (case, caller) in arguments.selection() {
-                println!("{} ({})", case.name, caller.name());
+            for (case, setting) in arguments.selection() {
+                println!("{} ({})", case.name, setting.name());
+            }
+            for (case, reason) in arguments.pico_only() {
+                println!("{}: by picoprocess only, {reason}", case.name);
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -59,10 +63,10 @@ fn whole(arguments: &Arguments, eyot: &Path) -> Result<ExitCode> {
     let before = Before::look(Whose::Named, runner.scratch.path());
     let mut tally = Tally::default();
     let mut jobs = Vec::new();
-    for (case, caller) in arguments.selection() {
-        match obstacle(case, caller, eyot) {
-            Some(reason) => tally.skip(case, caller, &reason),
-            None => jobs.push((case, caller)),
+    for (case, setting) in arguments.selection() {
+        match obstacle(case, setting, eyot) {
+            Some(reason) => tally.skip(case, setting, &reason),
+            None => jobs.push((case, setting)),
         }
     }
     tally.merge(runner.play(jobs));
@@ -111,14 +115,17 @@ fn copy_programs(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// Why a case is not played, if it is not.
-fn obstacle(case: &Case, caller: Caller, eyot: &Path) -> Option<String> {
-    if !caller.is_possible() {
+fn obstacle(case: &Case, setting: Setting, eyot: &Path) -> Option<String> {
+    if !setting.caller.is_possible() {
         return Some("the suite does not run as root".to_string());
     }
     let missing: Vec<&str> = package::missing(case.needs).iter().map(|need| need.package).collect();
     if !missing.is_empty() {
         return Some(format!("not installed: {}", missing.join(", ")));
     }
-    let islander = caller != Caller::Native;
+    if let Some(need) = package::missing(setting.engine.needs()).first() {
+        return Some(format!("no {} here", need.path));
+    }
+    let islander = setting.caller != Caller::Native;
     (islander && !eyot.exists()).then(|| format!("{} does not exist", eyot.display()))
 }

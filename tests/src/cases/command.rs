@@ -11,8 +11,8 @@ use crate::suite::case::{Case, ISLANDERS, case};
 use crate::suite::stage::Stage;
 
 pub const CASES: &[Case] = &[
-    case("command/help", help).callers(ISLANDERS),
-    case("command/words-refused", words_refused).callers(ISLANDERS),
+    case("command/help", help).callers(ISLANDERS).pico_only("no island is made"),
+    case("command/words-refused", words_refused).callers(ISLANDERS).pico_only("no island is made"),
     case("command/termination-reaches-the-program", termination).needs(&[DASH]),
 ];
 

@@ -84,7 +84,7 @@ fn fresh_code(stage: &Stage) -> Result<()> {
         in_vain(stage.run(&program(stage, "hostile_calls", &[mode])?)?, &[line])?;
     }
     let other = stage.run(&program(stage, "hostile_calls", &["int80"])?)?;
-    if stage.caller == Caller::Confined {
+    if stage.setting.caller == Caller::Confined {
         // The filter that makes this caller what it is kills for another architecture's call.
         return other.exits(159)?.one_sentence().map(drop);
     }
@@ -104,7 +104,7 @@ fn host_calls(stage: &Stage) -> Result<()> {
     let output = outcome.text();
     let listed = output.lines().filter_map(|line| line.strip_prefix("allowed ")?.parse().ok());
     let found: BTreeSet<i64> = listed.chain([15, 231]).collect();
-    let direct: &[i64] = if stage.caller == Caller::Confined { &[] } else { DIRECT };
+    let direct: &[i64] = if stage.setting.caller == Caller::Confined { &[] } else { DIRECT };
     let expected: BTreeSet<i64> = ALWAYS.iter().chain(direct).copied().collect();
     ensure!(found == expected, "allowed: {found:?}\nexpected: {expected:?}\n{outcome}");
     ensure!(found.len() <= 24, "{} distinct host calls", found.len());

@@ -57,7 +57,7 @@ fn programs(stage: &Stage) -> Result<()> {
     refused(stage, &stage.write("not-executable", &busybox)?, 126)?.complains("chmod +rx")?;
     let unreadable = stage.write_program("unreadable", &busybox)?;
     fs::set_permissions(&unreadable, fs::Permissions::from_mode(0o111))?;
-    if stage.caller != Caller::Root {
+    if stage.setting.caller != Caller::Root {
         refused(stage, &unreadable, 126)?;
     }
     refused(stage, &stage.write_program("empty", "")?, 126)?;

@@ -162,9 +162,10 @@ fn acknowledged_data(stage: &Stage) -> Result<()> {
 
 fn closed_streams(stage: &Stage) -> Result<()> {
     let command = |words: &[&str]| stage.eyot_command(&[&["do"], words].concat());
+    let engine = stage.setting.engine.name();
     let shell = |line: &str| {
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", &format!("exec {} do {line}", text(&stage.eyot))]);
+        command.args(["-c", &format!("exec {} do --engine {engine} {line}", text(&stage.eyot))]);
         eyot_tests::island::bare(&mut command, &stage.directory);
         command
     };

@@ -1,9 +1,11 @@
 //! A case: what it is called, what it needs, who runs it, and its body.
 
 use anyhow::Result;
+use eyot_tests::engine::Engine;
 use eyot_tests::package::Need;
 
 use super::caller::Caller;
+use super::setting::Setting;
 use super::stage::Stage;
 
 #[derive(Clone, Copy)]
@@ -12,6 +14,8 @@ pub struct Case {
     pub needs: &'static [Need],
     pub callers: &'static [Caller],
     pub limit_s: u64,
+    /// Why the case says nothing about other engines than the picoprocess, if so.
+    pub pico_only: Option<&'static str>,
     pub body: fn(&Stage) -> Result<()>,
 }
 
@@ -22,7 +26,7 @@ pub const ISLANDERS: &[Caller] = &[Caller::Root, Caller::Ordinary, Caller::Confi
 
 /// A case that everybody runs, of at most a minute.
 pub const fn case(name: &'static str, body: fn(&Stage) -> Result<()>) -> Case {
-    Case { name, needs: &[], callers: EVERYBODY, limit_s: 60, body }
+    Case { name, needs: &[], callers: EVERYBODY, limit_s: 60, pico_only: None, body }
 }
 
 impl Case {
@@ -39,5 +43,17 @@ impl Case {
     pub const fn limit_s(mut self, limit_s: u64) -> Self {
         self.limit_s = limit_s;
         self
+    }
+
+    /// Other engines than the picoprocess do not play it, for this reason.
+    pub const fn pico_only(mut self, reason: &'static str) -> Self {
+        self.pico_only = Some(reason);
+        self
+    }
+
+    /// Who plays it by which engine.
+    pub fn settings(&self) -> impl Iterator<Item = Setting> {
+        let all = Setting::all().filter(|setting| self.callers.contains(&setting.caller));
+        all.filter(|setting| self.pico_only.is_none() || setting.engine == Engine::Pico)
     }
 }

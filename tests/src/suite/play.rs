@@ -41,9 +41,9 @@ pub fn play(case: &Case, stage: &Stage, user: Option<u32>) -> ExitCode {
 fn try_play(case: &Case, stage: &Stage, user: Option<u32>) -> Result<()> {
     // Orphans of this case come to this process, so that none escapes the check below.
     set_child_subreaper(Some(getpid())).context("becoming the reaper of orphans")?;
-    become_caller(stage.caller, user)?;
+    become_caller(stage.setting.caller, user)?;
     let whose = match user {
-        Some(user) if stage.caller != Caller::Root => Whose::User(user),
+        Some(user) if stage.setting.caller != Caller::Root => Whose::User(user),
         _ => Whose::Nobody,
     };
     let before = Before::look(whose, &stage.directory);

@@ -15,6 +15,7 @@ use eyot_tests::scratch::Scratch;
 use super::caller::{Caller, unused_user};
 use super::case::Case;
 use super::play::SKIPPED;
+use super::setting::Setting;
 
 /// Cases that play at the same time.
 const LANES: u32 = 2;
@@ -43,18 +44,19 @@ enum Verdict {
 
 impl Runner {
     /// Plays all of these, and prints a line for each.
-    pub fn play(&self, jobs: Vec<(&'static Case, Caller)>) -> Tally {
+    pub fn play(&self, jobs: Vec<(&'static Case, Setting)>) -> Tally {
         let queue = Mutex::new(VecDeque::from(jobs));
         let tally = Mutex::new(Tally::default());
         std::thread::scope(|scope| {
             for lane in 0..LANES {
                 let (queue, tally) = (&queue, &tally);
                 scope.spawn(move || {
-                    while let Some((case, caller)) = queue.lock().ok().and_then(|mut jobs| jobs.pop_front()) {
+                    while let Some((case, setting)) = queue.lock().ok().and_then(|mut jobs| jobs.pop_front())
+                    {
                         let start = Instant::now();
-                        let verdict = self.judge(case, caller, lane);
+                        let verdict = self.judge(case, setting, lane);
                         if let Ok(mut tally) = tally.lock() {
-                            tally.add(case, caller, verdict, start.elapsed());
+                            tally.add(case, setting, verdict, start.elapsed());
                         }
                     }
                 });
@@ -63,17 +65,17 @@ impl Runner {
         tally.into_inner().unwrap_or_default()
     }
 
-    fn judge(&self, case: &Case, caller: Caller, lane: u32) -> Verdict {
-        match self.run(case, caller, lane) {
+    fn judge(&self, case: &Case, setting: Setting, lane: u32) -> Verdict {
+        match self.run(case, setting, lane) {
             Ok(verdict) => verdict,
             Err(error) => Verdict::Failed(format!("{error:#}\n")),
         }
     }
 
-    fn run(&self, case: &Case, caller: Caller, lane: u32) -> Result<Verdict> {
+    fn run(&self, case: &Case, setting: Setting, lane: u32) -> Result<Verdict> {
         let user = rustix::process::geteuid().is_root().then(|| unused_user(lane));
-        let owner = user.filter(|_| caller != Caller::Root);
-        let name = format!("case-{}-{}", case.name.replace('/', "-"), caller.name());
+        let owner = user.filter(|_| setting.caller != Caller::Root);
+        let name = format!("case-{}-{}", case.name.replace('/', "-"), setting.name());
         let directory = self.scratch.directory(&name, owner)?;
         for part in ["home", "work"] {
             self.scratch.directory(&format!("{name}/{part}"), owner)?;
@@ -82,7 +84,8 @@ impl Runner {
         // Whoever runs the suite may ignore signals (nohup does), and programs would inherit that.
         let mut command = Command::new("env");
         command.arg("--default-signal").arg(&self.suite);
-        command.args(["--play", case.name, "--caller", caller.name()]);
+        command.args(["--play", case.name, "--caller", setting.caller.name()]);
+        command.args(["--engine", setting.engine.name()]);
         command.arg("--directory").arg(&directory).arg("--programs").arg(&self.programs);
         command.arg("--eyot").arg(&self.eyot);
         if let Some(user) = user {
@@ -92,7 +95,7 @@ impl Runner {
         command.current_dir(&directory).process_group(0).stdin(Stdio::null());
         let mut child =
             command.stdout(words.try_clone()?).stderr(words).spawn().context("starting a case")?;
-        let limit = Duration::from_secs(case.limit_s);
+        let limit = Duration::from_secs(case.limit_s) * setting.engine.patience();
         let (status, hang) = wait(&mut child, limit)?;
         let text = String::from_utf8_lossy(&fs::read(&said)?).into_owned();
         fs::remove_file(&said)?;
@@ -124,12 +127,12 @@ fn wait(child: &mut Child, limit: Duration) -> Result<(ExitStatus, Option<String
 }
 
 impl Tally {
-    pub fn skip(&mut self, case: &Case, caller: Caller, reason: &str) {
-        self.add(case, caller, Verdict::Skipped(reason.to_string()), Duration::ZERO);
+    pub fn skip(&mut self, case: &Case, setting: Setting, reason: &str) {
+        self.add(case, setting, Verdict::Skipped(reason.to_string()), Duration::ZERO);
     }
 
-    fn add(&mut self, case: &Case, caller: Caller, verdict: Verdict, time: Duration) {
-        let title = format!("{} ({})", case.name, caller.name());
+    fn add(&mut self, case: &Case, setting: Setting, verdict: Verdict, time: Duration) {
+        let title = format!("{} ({})", case.name, setting.name());
         match verdict {
             Verdict::Passed => {
                 self.passed += 1;

@@ -12,6 +12,7 @@ use eyot_tests::outcome::{Outcome, run};
 use eyot_tests::service::Service;
 
 use super::caller::Caller;
+use super::setting::Setting;
 
 /// How long one program may take; the case as a whole has a limit of its own.
 const LIMIT: Duration = Duration::from_secs(50);
@@ -19,7 +20,7 @@ const LIMIT: Duration = Duration::from_secs(50);
 pub struct Stage {
     /// The name of the case that plays.
     pub case: &'static str,
-    pub caller: Caller,
+    pub setting: Setting,
     /// Compiled test programs.
     pub programs: PathBuf,
     /// This case's own directory; holds `home` and `work`.
@@ -69,9 +70,9 @@ impl Stage {
 
     /// Where this caller's programs run.
     pub fn place(&self) -> Place {
-        match self.caller {
+        match self.setting.caller {
             Caller::Native => Place::Native,
-            _ => Place::Island(self.eyot.clone()),
+            _ => Place::Island { eyot: self.eyot.clone(), engine: self.setting.engine },
         }
     }
 
@@ -80,12 +81,12 @@ impl Stage {
     }
 
     pub fn run_with_input(&self, what: &Run, input: &[u8]) -> Result<Outcome> {
-        run(what.command(&self.place(), &self.directory), input, LIMIT)
+        run(what.command(&self.place(), &self.directory), input, self.limit())
     }
 
     /// Runs the same without an island, whoever the caller is.
     pub fn natively(&self, what: &Run) -> Result<Outcome> {
-        run(what.command(&Place::Native, &self.directory), b"", LIMIT)
+        run(what.command(&Place::Native, &self.directory), b"", self.limit())
     }
 
     /// Runs the same natively and here, and requires the same status and output.
@@ -94,7 +95,7 @@ impl Stage {
     }
 
     pub fn compare_with_input(&self, what: &Run, input: &[u8]) -> Result<Outcome> {
-        let native = run(what.command(&Place::Native, &self.directory), input, LIMIT)?;
+        let native = run(what.command(&Place::Native, &self.directory), input, self.limit())?;
         self.run_with_input(what, input)?.same_as(&native)
     }
 
@@ -108,6 +109,10 @@ impl Stage {
         Service::start(what.command(&self.place(), &self.directory), &self.directory)
     }
 
+    fn limit(&self) -> Duration {
+        LIMIT * self.setting.engine.patience()
+    }
+
     /// Runs a command of this machine that is no part of what is tested: a client, an inspection.
     pub fn outside<Word: AsRef<std::ffi::OsStr>>(
         &self,
@@ -116,14 +121,17 @@ impl Stage {
         self.natively(&Run::new(words))
     }
 
-    /// Runs `eyot` itself with exactly these arguments.
+    /// Runs `eyot` itself with exactly these arguments, on the setting's engine.
     pub fn eyot(&self, arguments: &[&str]) -> Result<Outcome> {
-        run(self.eyot_command(arguments), b"", LIMIT)
+        run(self.eyot_command(arguments), b"", self.limit())
     }
 
     pub fn eyot_command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.eyot);
-        command.args(arguments);
+        match arguments {
+            ["do", rest @ ..] => command.args(["do", "--engine", self.setting.engine.name()]).args(rest),
+            _ => command.args(arguments),
+        };
         bare(&mut command, &self.directory);
         command
     }
