@@ -5,7 +5,8 @@
 //! interrupts and exceptions have stacks of their own in both rings.
 //!
 //! Some hypervisors, when disturbed, deliver the same trap again right before the first instruction in ring
-//! 3. So a stub takes the frame off its stack at once, and ignores what comes while that is in use.
+//! 3. So a stub takes the frame off its stack at once, and ignores what comes while that is in use; but an
+//! interrupt might be another one then, since acknowledgements of flushes may be repeated as well.
 //!
 //! `int3` from the library OS is the door to ring 0 (`ring.rs`); from elsewhere it is a breakpoint.
 
@@ -201,7 +202,7 @@ vm_stub_interrupts:
 .rept {INTERRUPTS}
     .p2align 5
     cmp byte ptr gs:[{INTERRUPTED}], 0
-    jne vm_stub_return
+    jne vm_stub_missed
     mov byte ptr gs:[{INTERRUPTED}], vm_vector
     jmp vm_stub_interrupt
     .set vm_vector, vm_vector + 1
@@ -210,6 +211,13 @@ vm_stub_interrupts:
 vm_stub_interrupt:
     vm_take_frame {INTERRUPT_FRAME}
     mov rsp, gs:[{TO_INTERRUPT}]
+    iretq
+    // The same again, mostly. But it may be another, and this was all that is heard of it: so look around, and
+    // let the timer be set anew.
+.p2align 4
+vm_stub_missed:
+    mov dword ptr gs:[{KICKED}], 1
+    mov qword ptr gs:[{ALARM}], 0
     iretq
 .p2align 4
 vm_stub_flush:
@@ -329,6 +337,8 @@ vm_upcall:
     FAULTING = const offset_of!(Block, faulting),
     EXCEPTED = const offset_of!(Block, excepted),
     INTERRUPTED = const offset_of!(Block, interrupted),
+    KICKED = const offset_of!(Block, head.kicked),
+    ALARM = const offset_of!(Block, alarm_ns),
     FLUSHES = const offset_of!(Block, flushes),
     CONTROLLER = const crate::memory::layout::CONTROLLER,
     FIRST_VECTOR = const vector::FIRST,
