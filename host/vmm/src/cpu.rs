@@ -67,7 +67,7 @@ impl Cpu {
         special.gs = kvm_segment { base: direct.block, ..data };
         special.tr = kvm_segment {
             base: direct.task,
-            limit: 0x2068,
+            limit: 0x67,
             selector: 0x40,
             type_: 11,
             present: 1,

@@ -88,7 +88,7 @@ pub struct Pointer {
     base: *const u8,
 }
 
-/// The task segment, with every port open: drivers are in ring 3.
+/// The task segment. Its map of ports lies beyond it: none is open to ring 3, where applications are.
 #[repr(C, packed)]
 pub struct Task {
     reserved: u32,
@@ -97,7 +97,6 @@ pub struct Task {
     interrupt_stacks: [*const u8; 7],
     reserved_2: [u16; 5],
     ports: u16,
-    bitmap: [u8; 8193],
 }
 
 /// One virtual CPU.
@@ -235,12 +234,7 @@ impl Block {
                     core::ptr::null(),
                 ],
                 reserved_2: [0; 5],
-                ports: 104,
-                bitmap: {
-                    let mut bitmap = [0; 8193];
-                    bitmap[8192] = 0xff;
-                    bitmap
-                },
+                ports: size_of::<Task>() as u16,
             },
         }
     }

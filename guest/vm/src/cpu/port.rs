@@ -1,14 +1,15 @@
-//! Ports of the machine, for what has no better interface: serial line, clock of old, power.
+//! Ports of the machine, for what has no better interface: serial line, clock of old, power. They are closed to
+//! ring 3, because there the application is too: ring 0 is asked (`ring.rs`).
 
-use core::arch::asm;
+use super::ring::{self, Port};
 
 /// Writes a byte.
 ///
 /// # Safety
 /// What the device behind the port does with it is intended.
 pub unsafe fn write_byte(port: u16, value: u8) {
-    // SAFETY: the caller's promise; every port is open to ring 3 (`block.rs`).
-    unsafe { asm!("out dx, al", in("dx") port, in("al") value, options(nostack, preserves_flags)) };
+    // SAFETY: the caller's promise.
+    unsafe { ring::port(Port::WriteByte, port, value.into()) };
 }
 
 /// Writes 32 bits.
@@ -17,7 +18,7 @@ pub unsafe fn write_byte(port: u16, value: u8) {
 /// As [`write_byte`].
 pub unsafe fn write_long(port: u16, value: u32) {
     // SAFETY: the caller's promise.
-    unsafe { asm!("out dx, eax", in("dx") port, in("eax") value, options(nostack, preserves_flags)) };
+    unsafe { ring::port(Port::WriteLong, port, value) };
 }
 
 /// Reads a byte.
@@ -25,10 +26,8 @@ pub unsafe fn write_long(port: u16, value: u32) {
 /// # Safety
 /// Reading has no effect that is not intended.
 pub unsafe fn read_byte(port: u16) -> u8 {
-    let value;
     // SAFETY: the caller's promise.
-    unsafe { asm!("in al, dx", in("dx") port, out("al") value, options(nostack, preserves_flags)) };
-    value
+    unsafe { ring::port(Port::ReadByte, port, 0) as u8 }
 }
 
 /// Reads 32 bits.
@@ -36,8 +35,6 @@ pub unsafe fn read_byte(port: u16) -> u8 {
 /// # Safety
 /// As [`read_byte`].
 pub unsafe fn read_long(port: u16) -> u32 {
-    let value;
     // SAFETY: the caller's promise.
-    unsafe { asm!("in eax, dx", in("dx") port, out("eax") value, options(nostack, preserves_flags)) };
-    value
+    unsafe { ring::port(Port::ReadLong, port, 0) }
 }

@@ -1,7 +1,8 @@
 //! What only ring 0 may do, asked for from ring 3 through the door of `int3`.
 //!
 //! A service is a few instructions that end in IRETQ; interrupts are off in it. Doing it twice must not
-//! matter: there are hypervisors that deliver what they have to deliver once more when they are disturbed.
+//! matter: there are hypervisors that deliver what they have to deliver once more when they are disturbed. (It
+//! does for some ports; devices behind those are not what such hypervisors are used with.)
 
 use core::arch::{asm, global_asm};
 use core::mem::offset_of;
@@ -13,6 +14,10 @@ unsafe extern "C" {
     fn vm_service_page();
     fn vm_service_write();
     fn vm_service_halt();
+    fn vm_service_write_byte();
+    fn vm_service_write_long();
+    fn vm_service_read_byte();
+    fn vm_service_read_long();
     fn vm_service_reset();
 }
 
@@ -31,6 +36,22 @@ vm_service_page:
 vm_service_write:
     mov eax, edi
     wrmsr
+    iretq
+.p2align 4
+vm_service_write_byte:
+    out dx, al
+    iretq
+.p2align 4
+vm_service_write_long:
+    out dx, eax
+    iretq
+.p2align 4
+vm_service_read_byte:
+    in al, dx
+    iretq
+.p2align 4
+vm_service_read_long:
+    in eax, dx
     iretq
 .p2align 4
 vm_service_halt:
@@ -88,6 +109,40 @@ pub unsafe fn write_register(register: u32, value: u64) {
             options(nostack)
         )
     };
+}
+
+/// What is done with a port.
+#[derive(Clone, Copy)]
+pub enum Port {
+    WriteByte,
+    WriteLong,
+    ReadByte,
+    ReadLong,
+}
+
+/// Writes to a port, or reads from it: the value.
+///
+/// # Safety
+/// What the device behind the port does is intended.
+pub unsafe fn port(what: Port, port: u16, value: u32) -> u32 {
+    let service = match what {
+        Port::WriteByte => vm_service_write_byte,
+        Port::WriteLong => vm_service_write_long,
+        Port::ReadByte => vm_service_read_byte,
+        Port::ReadLong => vm_service_read_long,
+    };
+    let result;
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!(
+            "int3",
+            in("r11") service as *const () as u64,
+            in("dx") port,
+            inout("eax") value => result,
+            options(nostack)
+        );
+    }
+    result
 }
 
 /// Whether this is an address in the service that halts.

@@ -7,6 +7,7 @@
 use core::mem::offset_of;
 use core::sync::atomic::Ordering::*;
 
+use abi::address::USER_END;
 use entry::{Place, user_memory};
 use machine::{Exception, Registers};
 
@@ -191,6 +192,14 @@ fn exception(block: &Block, saved: &Saved, frame: &mut Frame) {
     if vector == DEBUG && block.head.steps_out.swap(false, Relaxed) {
         return;
     }
+    if let (INVALID_OPCODE, Some(number)) = (vector, forbidden_interrupt(rip)) {
+        // Emulators of ring 0 do not know the instruction.
+        let error = u32::from(number) << 3 | 2;
+        let exception = Exception { vector: 13, error, address: 0, beyond_file: false };
+        // SAFETY: as below.
+        unsafe { block.head.keep(exception) };
+        saved.give_up(block, rip, entry::EXCEPTION)
+    }
     if vector == INVALID_OPCODE && entry::stub::is_patched_call(rip) {
         // A jump to the call in the middle of a patched site: what stood there does the same.
         block.head.patchable.store(false, Relaxed);
@@ -201,6 +210,13 @@ fn exception(block: &Block, saved: &Saved, frame: &mut Frame) {
     // SAFETY: this CPU's own cell, and its library OS is not running.
     unsafe { block.head.keep(exception) };
     saved.give_up(block, rip, entry::EXCEPTION)
+}
+
+/// The number in an `int` instruction at this address.
+fn forbidden_interrupt(rip: u64) -> Option<u8> {
+    let mut bytes = [0; 2];
+    user_memory::copy_in(USER_END, rip, &mut bytes).ok()?;
+    (bytes[0] == 0xcd).then_some(bytes[1])
 }
 
 const fn has_error(vector: u32) -> bool {
