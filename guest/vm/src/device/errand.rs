@@ -401,6 +401,16 @@ pub fn wait(number: u64) -> Result<usize, Code> {
     }
 }
 
+/// Adds what the library OS is told with the next collection.
+pub fn add(mut events: Vec<Event>) {
+    if events.is_empty() {
+        return;
+    }
+    state().events.append(&mut events);
+    // Whoever sleeps until something is finished has to hear of it.
+    idle::pass_on(cpu::current());
+}
+
 /// Does what is finished, or waits a moment for something to be.
 pub fn serve() {
     let finished = state().take();
@@ -409,11 +419,7 @@ pub fn serve() {
     }
     let mut events = Vec::new();
     finished.into_iter().for_each(|finished| conclude(finished, &mut events));
-    if !events.is_empty() {
-        state().events.append(&mut events);
-        // Whoever sleeps until something is finished has to hear of it.
-        idle::pass_on(cpu::current());
-    }
+    add(events);
 }
 
 /// Wants an interrupt for what finishes next; false if something has.

@@ -3,7 +3,9 @@
 //!
 //! Files of read-only trees, and below overlays, are kept: a page that is there is not asked for again
 //! until the file is opened and has changed meanwhile. Files of writable trees are read each time, because
-//! others may write them; their pages are kept only while mappings show them, and writes go through.
+//! others may write them; their pages are kept only while mappings show them, or until what was written there
+//! is stored (`write_back.rs`). Such pages are one truth for everybody here: all who have the file open share
+//! its object, writes past mappings go through and change them too, and reads prefer them.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -13,15 +15,19 @@ use alloc::vec::Vec;
 use abi::Code;
 use abi::file::Attributes;
 use abi::vm::fuse::POSITION;
-use machine::{PAGE, Sink, Source, Transfer};
+use machine::{Event, PAGE, Sink, Source, Transfer};
 use spin::Mutex;
 
 use super::errand::{self, Then};
+use super::memory::{KEEP_SIZE, PUNCH_HOLE};
 use super::transfer::{self, Work};
-use crate::code::ENOMEM;
+use crate::code::{EIO, ENOMEM};
 use crate::cpu;
 use crate::memory::frame::Page;
-use crate::memory::object::{Absent, Content, Object};
+use crate::memory::object::{Absent, Content, Object, Run, Store, Stored};
+
+/// A mode of fallocate(2) that memory objects do not have.
+const ZERO_RANGE: u32 = 16;
 
 /// The most pages of one errand.
 pub const MOST: usize = 32;
@@ -37,8 +43,19 @@ impl Drop for Descriptor {
     }
 }
 
-/// The content of a file's pages.
+/// The content of a file's pages, and where they are stored.
 struct Pages(Arc<Descriptor>);
+
+impl Store for Pages {
+    fn store(&self, run: Run, stored: Stored) {
+        let length = run.length;
+        let then = move |result: Result<usize, Code>, _: Vec<Page>, events: &mut Vec<Event>| {
+            let result = result.and_then(|written| if written == length { Ok(()) } else { Err(EIO) });
+            stored(result, events);
+        };
+        errand::write(self.0.0, run.first * PAGE, length, run.pages, Then::Call(Box::new(then)));
+    }
+}
 
 impl Content for Pages {
     fn pages(&self, first: u64, count: usize) -> Result<Vec<Page>, Absent> {
@@ -87,29 +104,27 @@ type Objects = BTreeMap<(u64, u64), (Stamp, Arc<Object>)>;
 
 static KEPT_OBJECTS: Mutex<Objects> = Mutex::new(BTreeMap::new());
 
+/// Objects of files that are not kept: made when something maps the file, gone with the last mapping.
+static MAPPED: Mutex<BTreeMap<(u64, u64), Weak<Object>>> = Mutex::new(BTreeMap::new());
+
 /// An open file.
 pub struct File {
     pub descriptor: Arc<Descriptor>,
-    object: Mutex<Backed>,
-    /// Whether pages that are there need not be asked for again.
-    pub kept: bool,
-}
-
-/// The object that holds a file's pages.
-enum Backed {
-    Kept(Arc<Object>),
-    /// Made when something maps the file, gone with the last mapping.
-    Mapped(Weak<Object>),
+    /// The object that holds its pages, if they are kept.
+    object: Option<Arc<Object>>,
+    /// Device and inode number.
+    key: (u64, u64),
+    writable: bool,
 }
 
 impl File {
     /// A file of a tree.
-    pub fn new(descriptor: u32, attributes: &Attributes, kept: bool) -> Self {
+    pub fn new(descriptor: u32, attributes: &Attributes, kept: bool, writable: bool) -> Self {
         let descriptor = Arc::new(Descriptor(descriptor));
-        if !kept {
-            return Self { descriptor, object: Mutex::new(Backed::Mapped(Weak::new())), kept };
-        }
         let (key, stamp) = ((attributes.device, attributes.inode), Stamp::of(attributes));
+        if !kept {
+            return Self { descriptor, object: None, key, writable };
+        }
         let mut objects = KEPT_OBJECTS.lock();
         let object = match objects.get(&key) {
             Some((known, object)) if *known == stamp => object.clone(),
@@ -122,37 +137,55 @@ impl File {
                 object
             }
         };
-        Self { descriptor, object: Mutex::new(Backed::Kept(object)), kept }
+        Self { descriptor, object: Some(object), key, writable: false }
     }
 
     /// A stream that is a file: one position, nothing kept.
     pub fn stream(descriptor: u32) -> Self {
-        let descriptor = Arc::new(Descriptor(descriptor));
-        Self { descriptor, object: Mutex::new(Backed::Mapped(Weak::new())), kept: false }
+        // No file's: what is mapped of it is its own.
+        let key = (u64::MAX, descriptor.into());
+        Self { descriptor: Arc::new(Descriptor(descriptor)), object: None, key, writable: false }
     }
 
-    /// The object that mappings show; `length` is asked when it has to be made.
-    pub fn object(&self, length: impl FnOnce() -> Result<u64, Code>) -> Result<Arc<Object>, Code> {
-        let mut object = self.object.lock();
-        match &*object {
-            Backed::Kept(object) => Ok(object.clone()),
-            Backed::Mapped(mapped) => match mapped.upgrade() {
-                Some(object) => Ok(object),
-                None => {
-                    let made = Arc::new(Object::file(length()?, Box::new(Pages(self.descriptor.clone()))));
-                    *object = Backed::Mapped(Arc::downgrade(&made));
-                    Ok(made)
-                }
-            },
+    /// Whether pages that are there need not be asked for again.
+    pub fn is_kept(&self) -> bool {
+        self.object.is_some()
+    }
+
+    /// The object that mappings show, which may be `shared`; `length` is asked for what is not kept.
+    pub fn object(
+        &self,
+        shared: bool,
+        length: impl FnOnce() -> Result<u64, Code>,
+    ) -> Result<Arc<Object>, Code> {
+        if let Some(object) = &self.object {
+            return Ok(object.clone());
         }
+        let length = length()?;
+        let pages = || Box::new(Pages(self.descriptor.clone()));
+        let object = {
+            let mut mapped = MAPPED.lock();
+            match mapped.get(&self.key).and_then(Weak::upgrade) {
+                Some(object) => object,
+                None => {
+                    mapped.retain(|_, object| object.strong_count() > 0);
+                    let object = Arc::new(Object::file(length, pages()));
+                    mapped.insert(self.key, Arc::downgrade(&object));
+                    object
+                }
+            }
+        };
+        // Others may have made the file longer.
+        object.extend(length);
+        if shared && self.writable {
+            object.store_in(|| pages());
+        }
+        Ok(object)
     }
 
     /// The object, if there is one.
     pub fn known(&self) -> Option<Arc<Object>> {
-        match &*self.object.lock() {
-            Backed::Kept(object) => Some(object.clone()),
-            Backed::Mapped(object) => object.upgrade(),
-        }
+        self.object.clone().or_else(|| MAPPED.lock().get(&self.key).and_then(Weak::upgrade))
     }
 
     /// The file's length was changed through us.
@@ -162,10 +195,14 @@ impl File {
         }
     }
 
-    /// A part of the file was made zero through us.
-    pub fn punched(&self, start: u64, end: u64) {
-        if let Some(object) = self.known() {
+    /// Room was made in the file through us, or a hole (fallocate(2)).
+    pub fn allocated(&self, mode: u32, start: u64, end: u64) {
+        let Some(object) = self.known() else { return };
+        if mode & (PUNCH_HOLE | ZERO_RANGE) != 0 {
             crate::memory::punch(&object, start, end);
+        }
+        if mode & KEEP_SIZE == 0 {
+            object.extend(end);
         }
     }
 
@@ -183,10 +220,6 @@ impl File {
         }
     }
 
-    /// The page at an offset, if it is there and holds.
-    pub fn held(&self, offset: u64) -> Option<Page> {
-        self.known()?.present(offset / PAGE)
-    }
 
     /// Reads into memory of the library OS's, waiting.
     fn read_now(&self, offset: Option<u64>, bytes: &mut [u8]) -> Result<usize, Code> {
@@ -195,9 +228,8 @@ impl File {
             let at = offset.map(|offset| offset + done as u64);
             let rest = &mut bytes[done..];
             if let Some(at) = at
-                && self.kept
+                && let Some(object) = &self.object
             {
-                let Some(object) = self.known() else { break };
                 let inside = at % PAGE;
                 let count = (object.length().saturating_sub(at)).min(PAGE - inside).min(rest.len() as u64);
                 if count == 0 {
@@ -221,6 +253,9 @@ impl File {
                 Then::Keep(cpu::current()),
             );
             let read = errand::wait(number)?;
+            if let Some(at) = at {
+                self.prefer(at, &pages, read);
+            }
             for (to, page) in rest[..read].chunks_mut(PAGE as usize).zip(&pages) {
                 // SAFETY: the pages are ours, and each chunk is at most one.
                 to.copy_from_slice(unsafe { core::slice::from_raw_parts(page.bytes(), to.len()) });
@@ -263,27 +298,52 @@ impl File {
         Ok(done)
     }
 
-    /// Pages that are kept learn what was written.
+    /// Pages that are in memory learn what was written.
     pub fn written(&self, offset: u64, pages: &[Page], length: usize) {
         let Some(object) = self.known() else { return };
-        if offset + length as u64 > object.length() {
-            object.resize(offset + length as u64);
-        }
-        let mut next = 0;
-        while next < length as u64 {
-            // As much as lies in one page here and in one there.
-            let at = next;
-            let (inside, from) = ((offset + at) % PAGE, at % PAGE);
-            let count = (PAGE - inside).min(PAGE - from).min(length as u64 - at);
-            next += count;
-            let Some(to) = object.present((offset + at) / PAGE) else { continue };
+        object.extend(offset + length as u64);
+        each(&object, offset, pages, length, |index, inside, own, count| {
             // SAFETY: both pages are held, and the count stays within each.
-            unsafe {
-                to.bytes().add(inside as usize).copy_from_nonoverlapping(
-                    pages[(at / PAGE) as usize].bytes().add(from as usize),
-                    count as usize,
-                );
-            }
+            unsafe { inside.copy_from_nonoverlapping(own, count) };
+            object.amended(index);
+        });
+    }
+
+    /// What was read gives way to what is in memory, which may not be stored yet.
+    pub fn prefer(&self, offset: u64, pages: &[Page], length: usize) {
+        let Some(object) = self.known() else { return };
+        each(&object, offset, pages, length, |_, inside, own, count| {
+            // SAFETY: as in `written`.
+            unsafe { own.copy_from_nonoverlapping(inside, count) };
+        });
+    }
+}
+
+/// Visits the parts of pages, which hold bytes of a file from an offset on, that are in memory as well: number
+/// of the page there, and where the same bytes lie there and here.
+fn each(
+    object: &Object,
+    offset: u64,
+    pages: &[Page],
+    length: usize,
+    mut act: impl FnMut(u64, *mut u8, *mut u8, usize),
+) {
+    let mut next = 0;
+    while next < length as u64 {
+        // As much as lies in one page here and in one there.
+        let at = next;
+        let (inside, from) = ((offset + at) % PAGE, at % PAGE);
+        let count = (PAGE - inside).min(PAGE - from).min(length as u64 - at);
+        next += count;
+        let index = (offset + at) / PAGE;
+        if let Some(page) = object.present(index) {
+            let own = pages[(at / PAGE) as usize].bytes();
+            act(
+                index,
+                page.bytes().wrapping_add(inside as usize),
+                own.wrapping_add(from as usize),
+                count as usize,
+            );
         }
     }
 }

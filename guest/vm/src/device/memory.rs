@@ -15,6 +15,10 @@ use crate::memory::object::{Absent, Object};
 
 const REGULAR: u32 = 0o100_600;
 
+/// Modes of fallocate(2).
+pub const KEEP_SIZE: u32 = 1;
+pub const PUNCH_HOLE: u32 = 2;
+
 /// An open object with a position of its own.
 pub struct Memory {
     pub object: Arc<Object>,
@@ -53,7 +57,12 @@ impl Memory {
 
     pub fn attributes(&self) -> Attributes {
         let size = self.object.length();
-        Attributes { size, block_size: PAGE as u32, blocks: size.div_ceil(512), ..self.attributes }
+        Attributes { size, block_size: PAGE as u32, blocks: self.blocks(size), ..self.attributes }
+    }
+
+    /// Memory's holes are nowhere; a file in the image is there whether its pages are or not.
+    fn blocks(&self, size: u64) -> u64 {
+        if self.attributes.blocks == 0 { self.object.held() / 512 } else { size.div_ceil(512) }
     }
 
     pub fn change(&self, change: &Change) {
@@ -62,21 +71,15 @@ impl Memory {
         }
     }
 
-    /// fallocate(2): making room is nothing to do, holes are punched or zeroed.
+    /// fallocate(2), as tmpfs does it: making room is nothing to do, holes are punched.
     pub fn allocate(&self, mode: u32, offset: u64, length: u64) -> Result<(), Code> {
-        const KEEP_SIZE: u32 = 1;
-        const PUNCH_HOLE: u32 = 2;
-        const ZERO_RANGE: u32 = 16;
+        const HOLE: u32 = PUNCH_HOLE | KEEP_SIZE;
         let end = offset.checked_add(length).filter(|end| *end <= i64::MAX as u64).ok_or(EINVAL)?;
-        match mode & !KEEP_SIZE {
-            0 | ZERO_RANGE | PUNCH_HOLE => {}
+        match mode {
+            HOLE => memory::punch(&self.object, offset, end),
+            KEEP_SIZE => {}
+            0 => self.object.extend(end),
             _ => return Err(EOPNOTSUPP),
-        }
-        if mode & (PUNCH_HOLE | ZERO_RANGE) != 0 {
-            memory::punch(&self.object, offset, end);
-        }
-        if mode & KEEP_SIZE == 0 && end > self.object.length() {
-            memory::resize(&self.object, end);
         }
         Ok(())
     }

@@ -17,7 +17,9 @@ mod table;
 mod transfer;
 mod tree;
 mod user;
+mod write_back;
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -27,7 +29,7 @@ use abi::file::Change;
 use abi::network::{Address, Protocol, Shutdown, SocketOption};
 use abi::request::{Reply, Request};
 use abi::{Code, Handle};
-use machine::{Backing, Device, Event, PAGE, Sink, Source, Started, Transfer};
+use machine::{Backing, Device, Event, PAGE, Sink, Source, Started, Ticket, Transfer};
 
 use crate::boot::serial;
 use crate::code::{EINVAL, EIO, ENODEV, ENOTSOCK};
@@ -54,13 +56,19 @@ pub const LOOK_NS: u64 = 50_000;
 pub enum Arrives {
     /// Nothing, or a directory.
     Nothing,
-    /// A file; whether its pages are kept.
+    /// A file; whether its pages are kept, and whether it may be written.
     File {
         kept: bool,
+        writable: bool,
     },
-    /// A file has another length, or a part of it is zero.
+    /// A file has another length, or room was made in it.
     Length(Handle, u64),
-    Hole(Handle, u64, u64),
+    Allocated {
+        handle: Handle,
+        mode: u32,
+        start: u64,
+        end: u64,
+    },
     Socket(Flow),
 }
 
@@ -78,6 +86,7 @@ pub fn collect(events: &mut Vec<Event>) {
     socket::collect(events);
     internet::collect(events);
     console::collect(events);
+    write_back::collect(events);
 }
 
 /// Wants an interrupt for whatever happens next; false if something has happened.
@@ -98,7 +107,8 @@ pub fn is_brisk() -> bool {
 
 /// When something is due without any device, if nothing happens before.
 pub fn due_ns() -> Option<u64> {
-    internet::due_ns()
+    let due = [internet::due_ns(), crate::memory::dirty::due_ns()];
+    due.into_iter().flatten().min()
 }
 
 /// Nobody sleeps: interrupts would only disturb.
@@ -130,6 +140,10 @@ pub fn pause(quiet: impl FnOnce() -> bool) {
 
 /// Ends the guest, saying how.
 pub fn last_word(exit: Exit) -> ! {
+    // What is broken, or has no memory left, cannot be trusted with that.
+    if !matches!(exit, Exit::Broken { .. } | Exit::OutOfMemory) && errand::is_there() {
+        write_back::finish();
+    }
     errand::last_word(&exit);
     serial::write(alloc::format!("eyot: {exit:?}\r\n").as_bytes());
     ring::reset()
@@ -140,7 +154,7 @@ pub fn shown(backing: Backing) -> Result<Shown, Code> {
     let Backing::File { handle, offset, shared } = backing else { return Ok(Shown::Nothing) };
     let object = match table::get(handle)? {
         Granted::Memory(memory) => memory.object.clone(),
-        Granted::File(file) => file.object(|| match ask(Request::HandleAttributes { handle })? {
+        Granted::File(file) => file.object(shared, || match ask(Request::HandleAttributes { handle })? {
             Reply::Attributes(attributes) => Ok(attributes.size),
             _ => Err(EIO),
         })?,
@@ -174,8 +188,8 @@ fn ask(request: Request<'_>) -> Result<Reply, Code> {
 /// Puts what the VMM holds for us into the table.
 fn arrived(reply: Reply, arrives: Arrives) -> Result<Reply, Code> {
     let (handle, granted) = match (&reply, arrives) {
-        (Reply::Opened { handle, attributes }, Arrives::File { kept }) if handle.descriptor() != u32::MAX => {
-            (*handle, Granted::File(Arc::new(File::new(handle.descriptor(), attributes, kept))))
+        (Reply::Opened { handle, attributes }, Arrives::File { kept, writable }) if handle.descriptor() != u32::MAX => {
+            (*handle, Granted::File(Arc::new(File::new(handle.descriptor(), attributes, kept, writable))))
         }
         (Reply::Socket { handle, .. }, Arrives::Socket(flow)) => {
             (*handle, Granted::Connection(Connection::open(handle.descriptor(), flow)))
@@ -186,9 +200,9 @@ fn arrived(reply: Reply, arrives: Arrives) -> Result<Reply, Code> {
             }
             return Ok(reply);
         }
-        (_, Arrives::Hole(handle, start, end)) => {
+        (_, Arrives::Allocated { handle, mode, start, end }) => {
             if let Ok(Granted::File(file)) = table::get(handle) {
-                file.punched(start, end);
+                file.allocated(mode, start, end);
             }
             return Ok(reply);
         }
@@ -200,26 +214,23 @@ fn arrived(reply: Reply, arrives: Arrives) -> Result<Reply, Code> {
 /// What a request may bring.
 fn arrives(request: &Request<'_>) -> Arrives {
     match request {
-        Request::Open { at, .. } | Request::Create { at, .. } => Arrives::File { kept: is_kept(at.tree) },
+        Request::Open { at, access } => Arrives::File { kept: is_kept(at.tree), writable: access.writes() },
+        Request::Create { at, .. } => Arrives::File { kept: is_kept(at.tree), writable: true },
         Request::HandleChange { handle, change: Change { size: Some(size), .. } } => {
             Arrives::Length(*handle, *size)
         }
-        Request::Allocate { handle, mode, offset, length } => {
-            allocated(*handle, *mode, *offset, offset.saturating_add(*length))
-        }
+        Request::Allocate { handle, mode, offset, length } => Arrives::Allocated {
+            handle: *handle,
+            mode: *mode,
+            start: *offset,
+            end: offset.saturating_add(*length),
+        },
         Request::Listen { .. } => Arrives::Socket(Flow::Connections),
         Request::Datagram { .. } => Arrives::Socket(Flow::Packets),
         Request::Connect { protocol: Protocol::Tcp, .. } => Arrives::Socket(Flow::Bytes),
         Request::Connect { protocol: Protocol::Udp, .. } => Arrives::Socket(Flow::Packets),
         _ => Arrives::Nothing,
     }
-}
-
-/// What fallocate(2) does to a file's pages. (That it makes the file longer is seen when it is asked.)
-fn allocated(handle: Handle, mode: u32, start: u64, end: u64) -> Arrives {
-    const PUNCH_HOLE: u32 = 2;
-    const ZERO_RANGE: u32 = 16;
-    if mode & (PUNCH_HOLE | ZERO_RANGE) == 0 { Arrives::Nothing } else { Arrives::Hole(handle, start, end) }
 }
 
 /// Whether files of a tree cannot be written by anybody we should hear of.
@@ -243,6 +254,9 @@ impl Device for Vm {
             return Started::Ready(result);
         }
         let ticket = errand::ticket();
+        if first_stored(&request, ticket) {
+            return Started::Later(ticket);
+        }
         let silent = matches!(request, Request::Forget { .. } | Request::Say { .. });
         let then = if silent { Then::Drop } else { Then::Answer(ticket) };
         match errand::request(&request, arrives(&request), then) {
@@ -350,6 +364,50 @@ impl Device for Vm {
             let _ = errand::request(&forget, Arrives::Nothing, Then::Drop);
         }
     }
+}
+
+/// Whether a request about a file has to wait until what was written through mappings is stored: then it is made
+/// afterwards, and the ticket gets its answer.
+fn first_stored(request: &Request<'_>, ticket: Ticket) -> bool {
+    let (handle, again): (_, Box<dyn FnOnce() -> Result<(), Code> + Send>) = match *request {
+        Request::Synchronise { handle, data_only } => {
+            let again = move || {
+                let request = Request::Synchronise { handle, data_only };
+                errand::request(&request, Arrives::Nothing, Then::Answer(ticket))
+            };
+            (handle, Box::new(again))
+        }
+        // A page that is stored later would make the file longer again.
+        Request::HandleChange { handle, change } if change.size.is_some() => {
+            let again = move || {
+                let request = Request::HandleChange { handle, change };
+                errand::request(&request, arrives(&request), Then::Answer(ticket))
+            };
+            (handle, Box::new(again))
+        }
+        _ => return false,
+    };
+    let Ok(Granted::File(file)) = table::get(handle) else { return false };
+    let Some(object) = file.known() else { return false };
+    if let Request::HandleChange { change: Change { size: Some(size), .. }, .. } = *request
+        && size < object.length()
+    {
+        crate::memory::resize(&object, size);
+    }
+    if !write_back::is_due(&object) {
+        return false;
+    }
+    let synchronise = matches!(request, Request::Synchronise { .. });
+    let stored = move |result: Result<(), Code>, events: &mut Vec<Event>| {
+        let result = if synchronise { result } else { Ok(()) };
+        if let Err(code) = result.and_then(|()| again()) {
+            events.push(Event::Completed { ticket, result: Err(code) });
+        }
+    };
+    let mut events = Vec::new();
+    write_back::begin(&object, Some(Box::new(stored)), &mut events);
+    errand::add(events);
+    true
 }
 
 /// The answer to a request that nobody else has to be asked.

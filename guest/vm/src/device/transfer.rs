@@ -92,12 +92,16 @@ impl Work {
         while self.done < self.length {
             let Some(offset) = self.offset else { return Step::Outside(self) };
             let at = offset + self.done;
-            let end =
-                if self.file.kept { self.file.known().map_or(0, |object| object.length()) } else { u64::MAX };
+            let Some(object) = self.file.known() else { return Step::Outside(self) };
+            let end = object.length();
             if at >= end {
-                break;
+                if self.file.is_kept() {
+                    break;
+                }
+                // Others may have made the file longer.
+                return Step::Outside(self);
             }
-            let Some(page) = self.file.held(at) else { return Step::Outside(self) };
+            let Some(page) = object.present(at / PAGE) else { return Step::Outside(self) };
             let count = (PAGE - at % PAGE).min(self.length - self.done).min(end - at);
             match self.copy(&[page], at % PAGE, count) {
                 Ok(copied) if copied == count => {}
@@ -133,7 +137,7 @@ impl Work {
         }
         // What is kept is read in whole pages, and some around.
         let (start, length) = match at {
-            Some(at) if self.file.kept => {
+            Some(at) if self.file.is_kept() => {
                 let first = at & !(PAGE * AROUND - 1);
                 let end = self.file.known().map_or(0, |object| object.length()).next_multiple_of(PAGE);
                 let last = (at + rest).next_multiple_of(PAGE * AROUND).min(end);
@@ -168,7 +172,7 @@ impl Work {
             Ok(read) => read as u64,
             Err(code) => return self.finish(Err(code), events),
         };
-        if let (Some(start), true, Some(object)) = (start, self.file.kept, self.file.known()) {
+        if let (Some(start), true, Some(object)) = (start, self.file.is_kept(), self.file.known()) {
             zero_from(&pages, read as usize);
             // A file that became shorter: what was to be read is not there.
             if read == 0 {
@@ -176,6 +180,9 @@ impl Work {
             }
             object.insert(start / PAGE, pages);
             return self.go_on(events);
+        }
+        if let Some(start) = start {
+            self.file.prefer(start, &pages, read as usize);
         }
         let result = self.copy(&pages, 0, read).map(drop);
         let over = read < asked || self.offset.is_none() || self.done >= self.length;

@@ -1,5 +1,6 @@
 //! Memory: frames, translation tables, the library OS's own map, and the applications' space.
 
+pub mod dirty;
 pub mod flush;
 pub mod frame;
 pub mod layout;
@@ -9,6 +10,7 @@ pub mod space;
 pub mod table;
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use abi::Code;
 use abi::address::{GATE_TABLE, GATE_TABLE_END, USER_END};
@@ -172,6 +174,17 @@ pub fn write_code(at: u64, bytes: &[u8]) -> Option<()> {
         rest = later;
     }
     Some(())
+}
+
+/// Takes the dirty pages of an object, so that the next write to each is seen again.
+pub fn take_dirty(object: &Arc<Object>, most: usize) -> Vec<object::Run> {
+    with(|space, tables| {
+        let runs = object.take_dirty(most);
+        for run in &runs {
+            space.clean(tables, object, run.first, run.first + run.pages.len() as u64);
+        }
+        runs
+    })
 }
 
 /// Changes the length of an object that may be mapped.

@@ -1,16 +1,20 @@
 //! What mappings show: memory objects, and the pages of files that are held in memory.
 //!
 //! A page that is there is the one truth about its part: reads, writes and mappings all use it. Where the
-//! content of absent pages comes from is the object's [`Content`].
+//! content of absent pages comes from is the object's [`Content`]; where pages go that were written through
+//! mappings is its [`Store`], if it has one. Then pages are mapped for reading first, so that the first write
+//! to each is seen: it makes the page dirty, until it is taken to be stored (`Space::clean`).
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use abi::Code;
-use machine::PAGE;
-use spin::Mutex;
+use machine::{Event, PAGE};
+use spin::{Mutex, Once};
 
+use super::dirty;
 use super::frame::Page;
 
 /// How many pages are fetched together: a power of two.
@@ -32,31 +36,123 @@ pub trait Content: Send + Sync {
     fn pages(&self, first: u64, count: usize) -> Result<Vec<Page>, Absent>;
 }
 
+/// What is told when pages are stored, or why they are not; it may know more for the library OS.
+pub type Stored = Box<dyn FnOnce(Result<(), Code>, &mut Vec<Event>) + Send>;
+
+/// Where pages are kept that were written.
+pub trait Store: Send + Sync {
+    /// Starts to store so many bytes of these pages, from the page of this number on.
+    fn store(&self, run: Run, stored: Stored);
+}
+
+/// Neighbouring pages, and bytes of them: the object may end in the last.
+pub struct Run {
+    pub first: u64,
+    pub pages: Vec<Page>,
+    pub length: usize,
+}
+
 /// An object of pages.
 pub struct Object {
     state: Mutex<State>,
     /// None: zeroes.
     content: Option<Box<dyn Content>>,
+    store: Once<Box<dyn Store>>,
 }
 
 struct State {
     length: u64,
     pages: BTreeMap<u64, Page>,
+    /// Pages that were written through mappings since they were stored.
+    dirty: BTreeSet<u64>,
+    /// Whether there ever was one.
+    touched: bool,
+    failure: Option<Code>,
+}
+
+impl State {
+    const fn new(length: u64) -> Self {
+        Self { length, pages: BTreeMap::new(), dirty: BTreeSet::new(), touched: false, failure: None }
+    }
 }
 
 impl Object {
     /// A memory object of this length, all zeroes.
     pub fn memory(length: u64) -> Self {
-        Self { state: Mutex::new(State { length, pages: BTreeMap::new() }), content: None }
+        Self { state: Mutex::new(State::new(length)), content: None, store: Once::new() }
     }
 
     /// A file of this length.
     pub fn file(length: u64, content: Box<dyn Content>) -> Self {
-        Self { state: Mutex::new(State { length, pages: BTreeMap::new() }), content: Some(content) }
+        Self { state: Mutex::new(State::new(length)), content: Some(content), store: Once::new() }
     }
 
     pub fn length(&self) -> u64 {
         self.state.lock().length
+    }
+
+    /// Bytes that are in memory.
+    pub fn held(&self) -> u64 {
+        self.state.lock().pages.len() as u64 * PAGE
+    }
+
+    /// Writes through mappings are stored there from now on, if they are not yet.
+    pub fn store_in(&self, store: impl FnOnce() -> Box<dyn Store>) {
+        self.store.call_once(store);
+    }
+
+    pub fn store(&self) -> Option<&dyn Store> {
+        self.store.get().map(|store| &**store)
+    }
+
+    /// A page is about to be written through a mapping.
+    pub fn touch(self: &Arc<Self>, index: u64) {
+        let mut state = self.state.lock();
+        state.touched = true;
+        let first = state.dirty.is_empty();
+        if state.dirty.insert(index) && first {
+            dirty::add(self);
+        }
+    }
+
+    pub fn is_dirty(&self) -> bool {
+        !self.state.lock().dirty.is_empty()
+    }
+
+    /// Takes what is dirty, in runs of at most so many pages. The caller has made sure that the next write is
+    /// seen.
+    pub fn take_dirty(&self, most: usize) -> Vec<Run> {
+        let mut state = self.state.lock();
+        let mut runs: Vec<Run> = Vec::new();
+        for index in core::mem::take(&mut state.dirty) {
+            let Some(page) = state.pages.get(&index).cloned() else { continue };
+            let length = state.length.saturating_sub(index * PAGE).min(PAGE) as usize;
+            match runs.last_mut() {
+                Some(run) if run.first + run.pages.len() as u64 == index && run.pages.len() < most => {
+                    run.pages.push(page);
+                    run.length += length;
+                }
+                _ => runs.push(Run { first: index, pages: Vec::from([page]), length }),
+            }
+        }
+        runs
+    }
+
+    /// Pages could not be stored: whoever asks next whether all is well hears of it.
+    pub fn fail(&self, code: Code) {
+        self.state.lock().failure = Some(code);
+    }
+
+    pub fn take_failure(&self) -> Result<(), Code> {
+        self.state.lock().failure.take().map_or(Ok(()), Err)
+    }
+
+    /// A page was changed past mappings, and the store has the change. But the page may be on its way there as it
+    /// was before, and arrive later than the change: then it has to follow.
+    pub fn amended(self: &Arc<Self>, index: u64) {
+        if self.state.lock().touched {
+            self.touch(index);
+        }
     }
 
     /// A page, if that takes no time.
@@ -108,6 +204,7 @@ impl Object {
         let mut state = self.state.lock();
         if length < state.length {
             let dropped = state.pages.split_off(&length.div_ceil(PAGE));
+            state.dirty.split_off(&length.div_ceil(PAGE));
             if let Some(page) = state.pages.get(&(length / PAGE))
                 && !length.is_multiple_of(PAGE)
             {
@@ -116,6 +213,12 @@ impl Object {
             drop(dropped);
         }
         state.length = length;
+    }
+
+    /// Makes the object at least so long.
+    pub fn extend(&self, length: u64) {
+        let mut state = self.state.lock();
+        state.length = state.length.max(length);
     }
 
     /// Makes a part zero again. The caller drops mappings of it.
@@ -128,6 +231,7 @@ impl Object {
             let (from, to) = (start.max(index * PAGE), end.min((index + 1) * PAGE));
             if to - from == PAGE {
                 state.pages.remove(&index);
+                state.dirty.remove(&index);
             } else if let Some(page) = state.pages.get(&index) {
                 zero(page, from - index * PAGE, to - index * PAGE);
             }

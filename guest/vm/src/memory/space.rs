@@ -135,7 +135,7 @@ impl Space {
         let slot = tables.make(at, false)?;
         let entry = slot.get();
         if entry.is_present() {
-            return if access.write { make_writable(slot, entry, at, area) } else { Ok(()) };
+            return if access.write { make_writable(slot, entry, at, start, area) } else { Ok(()) };
         }
         let writable = area.protection.contains(Protection::WRITE);
         match &area.shown {
@@ -151,7 +151,12 @@ impl Space {
                     let copy = found.copied().ok_or(Failure::NoMemory)?;
                     slot.set(Entry::new(copy.into_address(), bits(area.protection) | WRITE));
                 } else {
-                    let write = if *shared && writable { WRITE } else { Bits::empty() };
+                    let seen = object.store().is_some();
+                    if access.write && seen {
+                        object.touch(index);
+                    }
+                    let write = *shared && writable && (access.write || !seen);
+                    let write = if write { WRITE } else { Bits::empty() };
                     slot.set(Entry::new(found.into_address(), bits(area.protection) | write));
                     around(tables, start, area, at);
                 }
@@ -331,24 +336,42 @@ impl Space {
         found
     }
 
-    /// Takes a part of an object from all tables, after it has changed under them.
-    pub fn forget(&mut self, tables: &mut Tables, object: &Arc<Object>, start: u64, end: u64) {
-        for (&at, area) in &self.areas {
-            let Shown::Object { object: shown, page, shared } = &area.shown else { continue };
-            if !Arc::ptr_eq(shown, object) {
-                continue;
-            }
+    /// Where a part of an object is shown: the addresses, and whether what is written there is shared.
+    fn shows(&self, object: &Arc<Object>, start: u64, end: u64) -> impl Iterator<Item = (u64, u64, bool)> {
+        self.areas.iter().filter_map(move |(&at, area)| {
+            let Shown::Object { object: shown, page, shared } = &area.shown else { return None };
             let base = page * PAGE;
             let first = at + start.max(base).saturating_sub(base);
             let last = area.end.min(at.saturating_add(end.saturating_sub(base)));
-            if first >= last {
-                continue;
-            }
-            if *shared {
+            (Arc::ptr_eq(shown, object) && first < last).then_some((first, last, *shared))
+        })
+    }
+
+    /// Takes a part of an object from all tables, after it has changed under them.
+    pub fn forget(&mut self, tables: &mut Tables, object: &Arc<Object>, start: u64, end: u64) {
+        for (first, last, shared) in self.shows(object, start, end) {
+            if shared {
                 clear(tables, first, last);
             } else {
                 // Copies stay.
                 clear_if(tables, first, last, |entry| !is_alone(entry));
+            }
+        }
+    }
+
+    /// Makes the next write to these pages of an object one that is seen.
+    pub fn clean(&mut self, tables: &mut Tables, object: &Arc<Object>, first: u64, end: u64) {
+        for (first, last, shared) in self.shows(object, first * PAGE, end * PAGE) {
+            let mut tightened = false;
+            tables.visit(first, last, &mut |_, slot| {
+                let entry = slot.get();
+                if shared && entry.bits().contains(Bits::WRITABLE) {
+                    slot.set(Entry::new(entry.address(), entry.bits() - WRITE));
+                    tightened = true;
+                }
+            });
+            if tightened {
+                flush::range(first, last);
             }
         }
     }
@@ -362,12 +385,18 @@ fn is_alone(entry: Entry) -> bool {
 }
 
 /// A write to a page that is there, but not writable.
-fn make_writable(slot: Slot, entry: Entry, at: u64, area: &Area) -> Result<(), Failure> {
+fn make_writable(slot: Slot, entry: Entry, at: u64, start: u64, area: &Area) -> Result<(), Failure> {
     if entry.bits().contains(Bits::WRITABLE) {
         return Ok(());
     }
     let bits = bits(area.protection) | WRITE;
-    let shared = matches!(area.shown, Shown::Object { shared: true, .. });
+    let mut shared = false;
+    if let Shown::Object { object, page, shared: true } = &area.shown {
+        shared = true;
+        if object.store().is_some() {
+            object.touch(page + (at - start) / PAGE);
+        }
+    }
     if entry.is_large() || shared || is_alone(entry) {
         slot.set(Entry::new(entry.address(), bits | entry.bits() & Bits::LARGE));
         return Ok(());
@@ -416,7 +445,8 @@ fn around(tables: &mut Tables, start: u64, area: &Area, fault: u64) {
     let Shown::Object { object, page, shared } = &area.shown else { return };
     let first = (fault & !(AROUND * PAGE - 1)).max(start);
     let last = ((fault & !(AROUND * PAGE - 1)) + AROUND * PAGE).min(area.end);
-    let write = if *shared && area.protection.contains(Protection::WRITE) { WRITE } else { Bits::empty() };
+    let write = *shared && area.protection.contains(Protection::WRITE) && object.store().is_none();
+    let write = if write { WRITE } else { Bits::empty() };
     for at in (first..last).step_by(PAGE as usize) {
         let Ok(slot) = tables.make(at, false) else { return };
         if slot.get() == Entry::NONE

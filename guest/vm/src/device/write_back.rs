@@ -1,0 +1,104 @@
+//! Storing what was written through mappings of writable files: when somebody asks for it, when it was dirty for
+//! about a second, and when the guest ends.
+//!
+//! While pages of an object are on their way, others may follow; who waits for an object waits until nothing of
+//! it is under way. What cannot be stored is lost, as on Linux, and who asks next hears of it.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use abi::Code;
+use machine::Event;
+use spin::Mutex;
+
+use super::errand;
+use super::file::MOST;
+use crate::cpu::clock;
+use crate::memory::dirty;
+use crate::memory::object::{Object, Stored};
+
+/// An object of which pages are under way.
+struct Busy {
+    object: Arc<Object>,
+    runs: usize,
+    waiting: Vec<Stored>,
+}
+
+static BUSY: Mutex<Vec<Busy>> = Mutex::new(Vec::new());
+
+/// Whether anything of an object is dirty or under way.
+pub fn is_due(object: &Arc<Object>) -> bool {
+    object.is_dirty() || BUSY.lock().iter().any(|busy| Arc::ptr_eq(&busy.object, object))
+}
+
+/// Stores what is dirty of an object; `stored` is called when nothing of it is under way any more.
+pub fn begin(object: &Arc<Object>, stored: Option<Stored>, events: &mut Vec<Event>) {
+    let runs = match object.store() {
+        Some(_) => crate::memory::take_dirty(object, MOST),
+        None => Vec::new(),
+    };
+    let idle = {
+        let mut all = BUSY.lock();
+        match all.iter_mut().find(|busy| Arc::ptr_eq(&busy.object, object)) {
+            Some(busy) => {
+                busy.runs += runs.len();
+                busy.waiting.extend(stored);
+                None
+            }
+            None if runs.is_empty() => stored,
+            None => {
+                let waiting = stored.into_iter().collect();
+                all.push(Busy { object: object.clone(), runs: runs.len(), waiting });
+                None
+            }
+        }
+    };
+    if let Some(stored) = idle {
+        stored(object.take_failure(), events);
+    }
+    let Some(store) = object.store() else { return };
+    for run in runs {
+        let object = object.clone();
+        store.store(run, Box::new(move |result, events| finished(&object, result, events)));
+    }
+}
+
+/// A run has come to its end.
+fn finished(object: &Arc<Object>, result: Result<(), Code>, events: &mut Vec<Event>) {
+    if let Err(code) = result {
+        object.fail(code);
+    }
+    let waiting = {
+        let mut all = BUSY.lock();
+        let Some(at) = all.iter().position(|busy| Arc::ptr_eq(&busy.object, object)) else { return };
+        all[at].runs -= 1;
+        if all[at].runs > 0 {
+            return;
+        }
+        all.swap_remove(at).waiting
+    };
+    if waiting.is_empty() {
+        return;
+    }
+    let result = object.take_failure();
+    for stored in waiting {
+        stored(result, events);
+    }
+}
+
+/// Stores what is due.
+pub fn collect(events: &mut Vec<Event>) {
+    if dirty::due_ns().is_some_and(|time_ns| time_ns <= clock::monotonic()) {
+        dirty::take().iter().for_each(|object| begin(object, None, events));
+    }
+}
+
+/// Stores everything, and waits for it.
+pub fn finish() {
+    let mut events = Vec::new();
+    dirty::take().iter().for_each(|object| begin(object, None, &mut events));
+    while !BUSY.lock().is_empty() {
+        errand::serve();
+    }
+}
