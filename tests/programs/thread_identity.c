@@ -23,7 +23,6 @@ static void *body(void *arg) {
     puts(name);
     if (write(go[1], "x", 1) < 0) return arg;
     while (!hit) sleep_ms(1);
-    CHECK(hit_thread == other && hit == 1);
     if (read(go[0], &byte, 0)) return arg;
     return arg;
 }
@@ -49,6 +48,7 @@ int main(void) {
     TRY(syscall(SYS_tgkill, getpid(), other, 0));
     TRY(syscall(SYS_tgkill, getpid(), other, SIGUSR1));
     pthread_join(thread, NULL);
+    CHECK(hit_thread == other && hit == 1);
     TRY(syscall(SYS_tgkill, getpid(), 0, SIGUSR1));
     TRY(syscall(SYS_tgkill, getpid(), getpid(), 65));
     hit = 0;

@@ -80,9 +80,9 @@ impl Arguments {
         self.cases().flat_map(move |case| case.settings().filter(wanted).map(move |setting| (case, setting)))
     }
 
-    /// The cases among them that one engine alone plays, with the reason.
-    pub fn pico_only(&self) -> impl Iterator<Item = (&'static Case, &'static str)> {
-        self.cases().filter_map(|case| case.pico_only.map(|reason| (case, reason)))
+    /// The cases among them that some engines do not play.
+    pub fn left_out(&self) -> impl Iterator<Item = &'static Case> {
+        self.cases().filter(|case| !case.left_out.0.is_empty())
     }
 
     fn cases(&self) -> impl Iterator<Item = &'static Case> {

@@ -1,6 +1,6 @@
 //! What islands run on, as `eyot do --engine` names it. Who plays a case by which is the suite's to say.
 
-use crate::package::{KVM, Need};
+use crate::package::{KVM, Need, QEMU};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
@@ -8,16 +8,19 @@ pub enum Engine {
     Pico,
     /// A virtual machine by KVM.
     Kvm,
+    /// A virtual machine in QEMU, which emulates the processor.
+    Qemu,
 }
 
 impl Engine {
-    pub const ALL: [Self; 2] = [Self::Pico, Self::Kvm];
+    pub const ALL: [Self; 3] = [Self::Pico, Self::Kvm, Self::Qemu];
 
     /// The word for `--engine`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Pico => "pico",
             Self::Kvm => "kvm",
+            Self::Qemu => "qemu",
         }
     }
 
@@ -30,6 +33,7 @@ impl Engine {
         match self {
             Self::Pico => &[],
             Self::Kvm => &[KVM],
+            Self::Qemu => &[QEMU],
         }
     }
 
@@ -38,6 +42,7 @@ impl Engine {
         match self {
             Self::Pico => 1,
             Self::Kvm => 2,
+            Self::Qemu => 6,
         }
     }
 }

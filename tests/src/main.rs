@@ -47,8 +47,10 @@ fn run() -> Result<ExitCode> {
             for (case, setting) in arguments.selection() {
                 println!("{} ({})", case.name, setting.name());
             }
-            for (case, reason) in arguments.pico_only() {
-                println!("{}: by picoprocess only, {reason}", case.name);
+            for case in arguments.left_out() {
+                let (engines, reason) = case.left_out;
+                let names: Vec<_> = engines.iter().map(|engine| engine.name()).collect();
+                println!("{}: not by {}: {reason}", case.name, names.join(" or "));
             }
             Ok(ExitCode::SUCCESS)
         }

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use eyot_tests::build::Toolchain;
+use eyot_tests::engine::Engine;
 use eyot_tests::package::{C_LIBRARY, GCC, MUSL_GCC, Need};
 
 use crate::suite::case::{Case, case};
@@ -40,6 +41,8 @@ pub const CASES: &[Case] = &[
     program("comparison/futexes"),
     program("comparison/signals"),
     program("comparison/faults"),
+    program("comparison/vector_faults")
+        .not_on(&[Engine::Qemu], "QEMU's emulation has no exceptions of vector arithmetic"),
     program("comparison/signal_queue"),
     program("comparison/interruption"),
     program("comparison/timers"),

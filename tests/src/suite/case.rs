@@ -14,8 +14,8 @@ pub struct Case {
     pub needs: &'static [Need],
     pub callers: &'static [Caller],
     pub limit_s: u64,
-    /// Why the case says nothing about other engines than the picoprocess, if so.
-    pub pico_only: Option<&'static str>,
+    /// Engines that do not play it, and why.
+    pub left_out: (&'static [Engine], &'static str),
     pub body: fn(&Stage) -> Result<()>,
 }
 
@@ -26,7 +26,7 @@ pub const ISLANDERS: &[Caller] = &[Caller::Root, Caller::Ordinary, Caller::Confi
 
 /// A case that everybody runs, of at most a minute.
 pub const fn case(name: &'static str, body: fn(&Stage) -> Result<()>) -> Case {
-    Case { name, needs: &[], callers: EVERYBODY, limit_s: 60, pico_only: None, body }
+    Case { name, needs: &[], callers: EVERYBODY, limit_s: 60, left_out: (&[], ""), body }
 }
 
 impl Case {
@@ -45,15 +45,20 @@ impl Case {
         self
     }
 
-    /// Other engines than the picoprocess do not play it, for this reason.
-    pub const fn pico_only(mut self, reason: &'static str) -> Self {
-        self.pico_only = Some(reason);
+    /// These engines do not play it, for this reason.
+    pub const fn not_on(mut self, engines: &'static [Engine], reason: &'static str) -> Self {
+        self.left_out = (engines, reason);
         self
+    }
+
+    /// Other engines than the picoprocess do not play it, for this reason.
+    pub const fn pico_only(self, reason: &'static str) -> Self {
+        self.not_on(&[Engine::Kvm, Engine::Qemu], reason)
     }
 
     /// Who plays it by which engine.
     pub fn settings(&self) -> impl Iterator<Item = Setting> {
         let all = Setting::all().filter(|setting| self.callers.contains(&setting.caller));
-        all.filter(|setting| self.pico_only.is_none() || setting.engine == Engine::Pico)
+        all.filter(|setting| !self.left_out.0.contains(&setting.engine))
     }
 }
