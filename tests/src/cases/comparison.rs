@@ -33,6 +33,7 @@ pub const CASES: &[Case] = &[
     file_program("comparison/metadata"),
     file_program("comparison/transfer"),
     file_program("comparison/mappings"),
+    file_program("comparison/mapped_files"),
     program("comparison/descriptors"),
     program("comparison/protections"),
     program("comparison/heap"),

@@ -169,11 +169,13 @@ fn restored(stage: &Stage) -> Result<()> {
     screen.is_restored()
 }
 
-/// The island's process: of the monitor's children that which executes the island's image.
+/// The island's process: of the monitor's children that which executes the island's image or is its machine.
 fn guest(monitor: u32) -> Result<u32> {
     let image = |id: u32| std::fs::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default();
     let children = process::descendants(monitor);
-    let guest = children.iter().find(|child| image(child.id).starts_with("memfd:"));
+    // A picoprocess, or one that is a virtual machine.
+    let is_guest = |name: String| name.starts_with("memfd:") || name.starts_with("eyot-");
+    let guest = children.iter().find(|child| is_guest(image(child.id)));
     guest.map(|child| child.id).with_context(|| format!("no island among {children:?}"))
 }
 

@@ -6,13 +6,14 @@
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
-use abi::file::{Attributes, Change};
-use abi::request::Request;
+use abi::file::{Access, Attributes, Change};
+use abi::request::{Reply, Request};
 
-use super::node::{DIRECTORY, TYPE};
+use super::node::{DIRECTORY, Place, TYPE};
 use super::open::{copy_up, owner};
 use super::{Directory, Entry, Found, Kind, Location, Meta, Node, happened, permits, step, want};
 use crate::errno::{Errno, Result};
+use crate::kernel::Kernel;
 use crate::thread::Thread;
 
 /// Now, in nanoseconds since the epoch.
@@ -310,6 +311,17 @@ pub async fn change_attributes(thread: &Arc<Thread>, entry: &Location, change: C
     Ok(())
 }
 
+/// Changes a file whose length changes as one that is open: a machine that holds pages of it has to hear of it.
+async fn resize(kernel: &Arc<Kernel>, place: &Place, change: Change) -> Result<()> {
+    let request = Request::Open { at: place.at(), access: Access::Write };
+    let Reply::Opened { handle, .. } = kernel.devices.request(kernel, request).await? else {
+        return Err(Errno::EIO);
+    };
+    let changed = kernel.devices.request(kernel, Request::HandleChange { handle, change }).await;
+    kernel.machine.close(handle);
+    changed.map(drop)
+}
+
 pub(super) async fn apply(thread: &Arc<Thread>, entry: &Location, change: Change) -> Result<()> {
     let attributes = entry.node.attributes();
     {
@@ -340,7 +352,10 @@ pub(super) async fn apply(thread: &Arc<Thread>, entry: &Location, change: Change
         if !writable {
             return Err(Errno::EROFS);
         }
-        kernel.devices.request(kernel, Request::Change { at: place.at(), change }).await?;
+        match entry.node.kind {
+            Kind::Host(_) if change.size.is_some() => resize(kernel, &place, change).await?,
+            _ => drop(kernel.devices.request(kernel, Request::Change { at: place.at(), change }).await?),
+        }
         entry.node.meta.lock().apply(&change, now_ns(thread));
         return Ok(());
     }

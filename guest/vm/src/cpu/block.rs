@@ -116,6 +116,8 @@ pub struct Block {
     pub error: AtomicU64,
     /// The vector of a delivered interrupt that waits to be acknowledged; zero: there is none.
     pub interrupted: AtomicU8,
+    /// Another may have come meanwhile, whichever it was.
+    pub missed: AtomicBool,
     /// An exception's frame is in use.
     pub excepted: AtomicBool,
     /// The address of the last page fault.
@@ -133,6 +135,9 @@ pub struct Block {
     pub started: AtomicU32,
     /// A page fault is being handled.
     pub faulting: AtomicBool,
+    /// The last page fault for which nothing was missing, and how often it came again.
+    pub vain_fault: AtomicU64,
+    pub vain_faults: AtomicU64,
     /// Free memory of its own.
     pub cache: Cache,
 
@@ -195,6 +200,7 @@ impl Block {
             vector: AtomicU64::new(0),
             error: AtomicU64::new(0),
             interrupted: AtomicU8::new(0),
+            missed: AtomicBool::new(false),
             excepted: AtomicBool::new(false),
             address: AtomicU64::new(0),
             number: AtomicU32::new(0),
@@ -206,6 +212,8 @@ impl Block {
             arrived: AtomicU32::new(0),
             started: AtomicU32::new(0),
             faulting: AtomicBool::new(false),
+            vain_fault: AtomicU64::new(0),
+            vain_faults: AtomicU64::new(0),
             cache: Cache::new(),
             gdtr: Pointer { limit: 79, base: part(at, offset_of!(Block, gdt)) },
             idtr: Pointer { limit: stub::TABLE_LIMIT, base: (&raw const stub::TABLE).cast() },

@@ -84,15 +84,22 @@ pub fn pass_on(own: &Block) {
 /// Takes note of kicks and interrupts that have come, before anything is collected; whether there were any.
 pub fn settle(block: &Block) -> bool {
     let kicked = block.head.kicked.swap(0, SeqCst) != 0;
-    let vector = block.interrupted.load(Relaxed);
-    if vector != 0 {
-        device::interrupted();
-        controller::acknowledge(block);
-        if vector == vector::DEVICE {
-            pass_on(block);
-        }
-    }
+    heed(block);
     kicked
+}
+
+/// Takes note of an interrupt that has come; a device's is for whoever waits for devices.
+pub fn heed(block: &Block) {
+    let vector = block.interrupted.load(Relaxed);
+    let missed = block.missed.swap(false, SeqCst);
+    if vector == 0 && !missed {
+        return;
+    }
+    device::interrupted();
+    controller::acknowledge(block);
+    if vector == vector::DEVICE || missed {
+        pass_on(block);
+    }
 }
 
 /// Looks for what devices bring for a moment; false if something has come.

@@ -216,6 +216,7 @@ vm_stub_interrupt:
     // let the timer be set anew.
 .p2align 4
 vm_stub_missed:
+    mov byte ptr gs:[{MISSED}], 1
     mov dword ptr gs:[{KICKED}], 1
     mov qword ptr gs:[{ALARM}], 0
     iretq
@@ -339,6 +340,7 @@ vm_upcall:
     INTERRUPTED = const offset_of!(Block, interrupted),
     KICKED = const offset_of!(Block, head.kicked),
     ALARM = const offset_of!(Block, alarm_ns),
+    MISSED = const offset_of!(Block, missed),
     FLUSHES = const offset_of!(Block, flushes),
     CONTROLLER = const crate::memory::layout::CONTROLLER,
     FIRST_VECTOR = const vector::FIRST,

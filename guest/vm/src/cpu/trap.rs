@@ -43,6 +43,12 @@ pub struct Saved {
 
 const _: () = assert!(offset_of!(Saved, frame) == 392 && size_of::<Saved>() == 400);
 
+const DEBUG: u32 = 1;
+const INVALID_OPCODE: u32 = 6;
+const PROTECTION: u32 = 13;
+/// The software interrupt of 32-bit Linux.
+const LINUX_32: u8 = 0x80;
+
 const PAGE_FAULT: u64 = Upcall::PageFault as u64;
 const INTERRUPT: u64 = Upcall::Interrupt as u64;
 const EXCEPTION: u64 = Upcall::Exception as u64;
@@ -123,7 +129,7 @@ fn page_fault(block: &Block, saved: &Saved, frame: &mut Frame) {
     };
     block.faulting.store(false, Relaxed);
     let beyond_file = match (resolved, place) {
-        (Ok(()), _) => return,
+        (Ok(missing), _) => return settled(block, address, frame.rip, missing),
         (Err(_), Place::Copy) => {
             frame.rip = user_memory::fault();
             return;
@@ -139,6 +145,22 @@ fn page_fault(block: &Block, saved: &Saved, frame: &mut Frame) {
     // SAFETY: this CPU's own cell, and its library OS is not running.
     unsafe { block.head.keep(exception) };
     saved.give_up(block, rip, entry::EXCEPTION)
+}
+
+/// A page fault is over. One for which nothing was missing is over as well, as a rule: another CPU was faster, or
+/// this one remembered what does not hold any more. But not if it comes again and again.
+fn settled(block: &Block, address: u64, rip: u64, missing: bool) {
+    const MOST: u64 = 10_000;
+    let place = if missing { 0 } else { address ^ rip.rotate_left(32) };
+    let again = block.vain_fault.swap(place, Relaxed) == place && !missing;
+    let count = if again { block.vain_faults.load(Relaxed) + 1 } else { 0 };
+    block.vain_faults.store(count, Relaxed);
+    if again {
+        ring::forget_page(address & !(machine::PAGE - 1));
+    }
+    if count == MOST {
+        vm::broken(format_args!("the processor faults at {rip:#x} for ever, though {address:#x} is there"));
+    }
 }
 
 fn interrupt(block: &Block, saved: &Saved, frame: &mut Frame) {
@@ -172,9 +194,7 @@ fn interrupt(block: &Block, saved: &Saved, frame: &mut Frame) {
     }
 }
 
-fn exception(block: &Block, saved: &Saved, frame: &mut Frame) {
-    const DEBUG: u32 = 1;
-    const INVALID_OPCODE: u32 = 6;
+fn exception(block: &Block, saved: &mut Saved, frame: &mut Frame) {
     let (vector, error) = (block.vector.load(Relaxed) as u32, block.error.load(Relaxed));
     block.excepted.store(false, Relaxed);
     let rip = match entry::place(&block.head, text(), frame.rip) {
@@ -192,14 +212,16 @@ fn exception(block: &Block, saved: &Saved, frame: &mut Frame) {
     if vector == DEBUG && block.head.steps_out.swap(false, Relaxed) {
         return;
     }
-    if let (INVALID_OPCODE, Some(number)) = (vector, forbidden_interrupt(rip)) {
-        // Emulators of ring 0 do not know the instruction.
-        let error = u32::from(number) << 3 | 2;
-        let exception = Exception { vector: 13, error, address: 0, beyond_file: false };
-        // SAFETY: as below.
-        unsafe { block.head.keep(exception) };
-        saved.give_up(block, rip, entry::EXCEPTION)
-    }
+    let (vector, error) = match software_interrupt(vector, rip) {
+        Some(LINUX_32) => {
+            // It has other numbers and arguments: no call at all.
+            saved.rax = u64::MAX;
+            block.head.patchable.store(false, Relaxed);
+            saved.give_up(block, rip + 2, entry::TRAPPED);
+        }
+        Some(number) => (PROTECTION, u64::from(number) << 3 | 2),
+        None => (vector, error),
+    };
     if vector == INVALID_OPCODE && entry::stub::is_patched_call(rip) {
         // A jump to the call in the middle of a patched site: what stood there does the same.
         block.head.patchable.store(false, Relaxed);
@@ -212,8 +234,12 @@ fn exception(block: &Block, saved: &Saved, frame: &mut Frame) {
     saved.give_up(block, rip, entry::EXCEPTION)
 }
 
-/// The number in an `int` instruction at this address.
-fn forbidden_interrupt(rip: u64) -> Option<u8> {
+/// The number in an `int` instruction at this address, if that is what the exception is about: the table has no
+/// such gates, and emulators of ring 0 do not know the instruction.
+fn software_interrupt(vector: u32, rip: u64) -> Option<u8> {
+    if !matches!(vector, INVALID_OPCODE | PROTECTION) {
+        return None;
+    }
     let mut bytes = [0; 2];
     user_memory::copy_in(USER_END, rip, &mut bytes).ok()?;
     (bytes[0] == 0xcd).then_some(bytes[1])

@@ -394,10 +394,31 @@ pub fn wait(number: u64) -> Result<usize, Code> {
         {
             let mut state = state();
             if let Some(at) = state.kept.iter().position(|(kept, _)| *kept == number) {
-                return state.kept.swap_remove(at).1;
+                let result = state.kept.swap_remove(at).1;
+                hand_back(&mut state);
+                return result;
             }
         }
         serve();
+    }
+}
+
+/// Serves until there is what somebody waits for.
+pub fn serve_until<T>(there: impl Fn() -> Option<T>) -> T {
+    loop {
+        if let Some(there) = there() {
+            hand_back(&mut state());
+            return there;
+        }
+        serve();
+    }
+}
+
+/// Whoever sleeps until something is finished wanted an interrupt for what was next then. What has been taken
+/// from under it was that, so another interrupt is wanted in its name.
+fn hand_back(state: &mut State) {
+    if !state.queue.await_next() {
+        idle::pass_on(cpu::current());
     }
 }
 

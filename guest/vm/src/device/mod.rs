@@ -33,7 +33,7 @@ use machine::{Backing, Device, Event, PAGE, Sink, Source, Started, Ticket, Trans
 
 use crate::boot::serial;
 use crate::code::{EINVAL, EIO, ENODEV, ENOTSOCK};
-use crate::cpu::{self, clock, controller, ring};
+use crate::cpu::{self, clock, idle, ring};
 use crate::memory::space::Shown;
 use crate::vm::Vm;
 
@@ -134,8 +134,7 @@ pub fn pause(quiet: impl FnOnce() -> bool) {
     }
     ring::halt();
     // The mark of a kick stays for who can heed it.
-    interrupted();
-    controller::acknowledge(block);
+    idle::heed(block);
 }
 
 /// Ends the guest, saying how.
@@ -177,12 +176,7 @@ fn ask(request: Request<'_>) -> Result<Reply, Code> {
             }),
         ),
     )?;
-    loop {
-        if let Some(reply) = answer.get() {
-            return reply.clone();
-        }
-        errand::serve();
-    }
+    errand::serve_until(|| answer.get().cloned())
 }
 
 /// Puts what the VMM holds for us into the table.

@@ -98,7 +98,5 @@ pub fn collect(events: &mut Vec<Event>) {
 pub fn finish() {
     let mut events = Vec::new();
     dirty::take().iter().for_each(|object| begin(object, None, &mut events));
-    while !BUSY.lock().is_empty() {
-        errand::serve();
-    }
+    errand::serve_until(|| BUSY.lock().is_empty().then_some(()));
 }

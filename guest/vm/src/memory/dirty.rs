@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use spin::Mutex;
 
 use super::object::Object;
-use crate::cpu::clock;
+use crate::cpu::{self, clock, idle};
 
 const SOON_NS: u64 = 1_000_000_000;
 
@@ -23,6 +23,8 @@ pub fn add(object: &Arc<Object>) {
     let mut objects = OBJECTS.lock();
     if objects.is_empty() {
         DUE_NS.store(clock::monotonic() + SOON_NS, Relaxed);
+        // Whoever sleeps until something happens has to know of it.
+        idle::pass_on(cpu::current());
     }
     if !objects.iter().any(|known| Arc::ptr_eq(known, object)) {
         objects.push(object.clone());

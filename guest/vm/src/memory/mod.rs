@@ -66,15 +66,16 @@ impl From<Failure> for Code {
     }
 }
 
-/// After a page fault with this error code: done, or whether the address is beyond an object's end.
-pub fn resolve(address: u64, error: u64) -> Result<(), bool> {
+/// After a page fault with this error code: whether something was missing, or whether the address is beyond an
+/// object's end.
+pub fn resolve(address: u64, error: u64) -> Result<bool, bool> {
     if address >= USER_END {
         return Err(false);
     }
     let access = Access { write: error & 2 != 0, execute: error & 16 != 0 };
     let failure = loop {
         match with(|space, tables| space.resolve(tables, address, access)) {
-            Ok(()) => return Ok(()),
+            Ok(missing) => return Ok(missing),
             Err(Failure::Missing(object, page)) => match object.page(page) {
                 Ok(_) => {}
                 Err(absent) => break absent.into(),

@@ -116,8 +116,8 @@ impl Space {
         (address < area.end).then_some((start, area))
     }
 
-    /// Makes an access possible, or says why not.
-    pub fn resolve(&mut self, tables: &mut Tables, address: u64, access: Access) -> Result<(), Failure> {
+    /// Makes an access possible, or says why not; whether it was not possible before.
+    pub fn resolve(&mut self, tables: &mut Tables, address: u64, access: Access) -> Result<bool, Failure> {
         let (start, area) = self.area(address).ok_or(Failure::Denied)?;
         let denied = area.protection.is_empty()
             || access.write && !area.protection.contains(Protection::WRITE)
@@ -129,13 +129,14 @@ impl Space {
             && wants_large(start, area, address)
             && let Some(done) = take_large(tables, address, area.protection)
         {
-            return done;
+            return done.map(|()| true);
         }
         let at = page_of(address);
         let slot = tables.make(at, false)?;
         let entry = slot.get();
         if entry.is_present() {
-            return if access.write { make_writable(slot, entry, at, start, area) } else { Ok(()) };
+            let needed = access.write && !entry.bits().contains(Bits::WRITABLE);
+            return if needed { make_writable(slot, entry, at, start, area).map(|()| true) } else { Ok(false) };
         }
         let writable = area.protection.contains(Protection::WRITE);
         match &area.shown {
@@ -162,7 +163,7 @@ impl Space {
                 }
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Replaces what is mapped in a range.
@@ -386,9 +387,6 @@ fn is_alone(entry: Entry) -> bool {
 
 /// A write to a page that is there, but not writable.
 fn make_writable(slot: Slot, entry: Entry, at: u64, start: u64, area: &Area) -> Result<(), Failure> {
-    if entry.bits().contains(Bits::WRITABLE) {
-        return Ok(());
-    }
     let bits = bits(area.protection) | WRITE;
     let mut shared = false;
     if let Shown::Object { object, page, shared: true } = &area.shown {

@@ -254,8 +254,9 @@ impl Connection {
             self.pass(&mut state, &user::Source::new(Source::Kernel(&datagram)), datagram.len(), false)?;
             return Ok(Transfer::Done(length));
         }
+        // Who could not send all wants to hear of room as well as who could send nothing.
+        state.full = window < length;
         if window == 0 && length > 0 {
-            state.full = true;
             return Ok(Transfer::NotReady);
         }
         self.pass(&mut state, &from, length.min(window), more).map(Transfer::Done)

@@ -98,8 +98,11 @@ impl Send {
         if !self.waiting.is_empty() {
             return self.waiting.push_back(packet);
         }
-        if let Err(packet) = self.offer(packet) {
-            self.waiting.push_back(packet);
+        let Err(packet) = self.offer(packet) else { return };
+        self.waiting.push_back(packet);
+        // Whoever sleeps until something happens did so when nobody waited for room.
+        while !self.waiting.is_empty() && !self.queue.await_next() {
+            self.go_on();
         }
     }
 
