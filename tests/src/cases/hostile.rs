@@ -157,7 +157,7 @@ fn overwritten_machine(stage: &Stage) -> Result<()> {
 fn wild_jumps(stage: &Stage) -> Result<()> {
     let name = match stage.setting.engine {
         Engine::Pico => "hostile_image",
-        Engine::Kvm => "hostile_machine",
+        Engine::Kvm | Engine::Qemu => "hostile_machine",
     };
     for number in 0..60 {
         let run = program(stage, name, &["jump", &(number * 1009 + 7).to_string()])?;
