@@ -27,7 +27,8 @@ pub enum Started {
 /// How far a read or write came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transfer {
-    /// Bytes transferred; 0 is the end of the data.
+    /// Bytes transferred; 0 is the end of the data. Fewer than a stream was asked for: the rest is not ready, and an
+    /// event follows as for `NotReady`.
     Done(usize),
     /// Nothing now: wait for readiness.
     NotReady,

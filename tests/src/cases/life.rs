@@ -26,7 +26,11 @@ pub const CASES: &[Case] = &[
     life("life/killed-monitor", killed_monitor),
     life("life/killed-guest", killed_guest),
     life("life/acknowledged-data", acknowledged_data),
+    life("life/mapped-data", mapped_data),
     life("life/closed-streams", closed_streams),
+    life("life/much-data", much_data),
+    life("life/many-files", many_files).limit_s(120),
+    life("life/little-memory", little_memory),
     life("life/arguments", arguments),
     life("life/twenty-at-once", twenty_at_once).limit_s(120),
     life("life/again-and-again", again_and_again).limit_s(120),
@@ -157,6 +161,105 @@ fn acknowledged_data(stage: &Stage) -> Result<()> {
     let whole = log.lines().take(usize::try_from(last)? + 1);
     let kept = whole.enumerate().filter(|(number, line)| line.parse() == Ok(*number)).count();
     ensure!(kept as u64 == last + 1, "{kept} lines of {} are there", last + 1);
+    Ok(())
+}
+
+const MAPPING: &str = "import mmap, os, sys, time\n\
+    file = open(sys.argv[1] + '/data', 'w+b')\n\
+    os.truncate(file.fileno(), 1 << 20)\n\
+    view = mmap.mmap(file.fileno(), 1 << 20)\n\
+    for page in range(256): view[page * 4096] = 1\n\
+    if sys.argv[2] == 'kept': view.flush()\n\
+    if sys.argv[2] == 'closed': view.close(); file.close()\n\
+    print('done', flush=True)\n\
+    if sys.argv[2] != 'ended': time.sleep(100)\n";
+
+/// What was written through a mapping is in the file when it was said to be, and when the program has ended; and
+/// soon if it was not said.
+fn mapped_data(stage: &Stage) -> Result<()> {
+    for mode in ["kept", "closed", "forgotten", "ended"] {
+        let volume = stage.make_directory(mode)?;
+        let run = Run::new(["/usr/bin/python3", "-c", MAPPING, &text(&volume), mode]).volume(&volume);
+        let mut island = stage.start(&run)?;
+        island.wait_for_output("done\n", PATIENCE)?;
+        let stored = || -> Result<bool> {
+            let data = fs::read(volume.join("data"))?;
+            Ok(data.len() == 1 << 20 && data.chunks(4096).all(|page| page[0] == 1))
+        };
+        let deadline = Instant::now() + PATIENCE;
+        match mode {
+            "kept" => ensure!(stored()?, "what was flushed is not there"),
+            "ended" => drop(island.wait(PATIENCE)?.success()?),
+            _ => {
+                while !stored()? {
+                    ensure!(Instant::now() < deadline, "{mode}: what was written does not come");
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+            }
+        }
+        if mode != "ended" {
+            island.signal(Signal::KILL);
+            island.wait(PATIENCE)?;
+        }
+        ensure!(stored()?, "{mode}: what was written is not there");
+    }
+    Ok(())
+}
+
+/// More than any buffer on the way holds, in both directions, with a reader that takes its time.
+fn much_data(stage: &Stage) -> Result<()> {
+    const LENGTH: usize = 256 << 20;
+    let command = |words: &[&str]| stage.eyot_command(&[&["do"], words].concat());
+    let words = ["busybox", "dd", "if=/dev/zero", "bs=1M", "count=256"];
+    let mut island = command(&words).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+    let mut output = island.stdout.take().context("no output")?;
+    let (mut block, mut total) = (vec![0; 1 << 16], 0);
+    loop {
+        let count = output.read(&mut block)?;
+        total += count;
+        if count == 0 {
+            break;
+        }
+        if total % (32 << 20) == 0 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+    ensure!(island.wait()?.success() && total == LENGTH, "{total} bytes came");
+    let mut island =
+        command(&["-i", "busybox", "wc", "-c"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut input = island.stdin.take().context("no input")?;
+    for _ in 0..LENGTH / block.len() {
+        input.write_all(&block)?;
+    }
+    drop(input);
+    let output = island.wait_with_output()?;
+    ensure!(output.stdout.trim_ascii() == LENGTH.to_string().as_bytes(), "counted: {output:?}");
+    Ok(())
+}
+
+const MANY: &str = "import os, sys\n\
+    for where in sys.argv[1], '/tmp/many':\n\
+    \x20   os.makedirs(where, exist_ok=True)\n\
+    \x20   for number in range(2000): open(f'{where}/{number}', 'w').write(str(number))\n\
+    \x20   names = os.listdir(where)\n\
+    \x20   print(len(names), sum(int(open(f'{where}/{name}').read()) for name in names))\n\
+    \x20   for name in names[1000:]: os.unlink(f'{where}/{name}')\n\
+    \x20   print(len(os.listdir(where)))\n";
+
+fn many_files(stage: &Stage) -> Result<()> {
+    let volume = stage.make_directory("volume")?;
+    let run = Run::new(["/usr/bin/python3", "-c", MANY, &text(&volume)]).volume(&volume);
+    stage.run(&run)?.success()?.prints("2000 1999000\n1000\n2000 1999000\n1000\n")?;
+    ensure!(fs::read_dir(&volume)?.count() == 1000, "not as many files as the island sees");
+    Ok(())
+}
+
+/// Little memory is enough for little programs; too little for a program is said in one sentence.
+fn little_memory(stage: &Stage) -> Result<()> {
+    let small = Run::new(["busybox", "echo", "fine"]).option(&["--memory", "16m"]);
+    stage.run(&small)?.success()?.prints("fine\n")?;
+    let large = Run::new(["/usr/bin/python3", "-c", "x = bytearray(200 << 20)"]).option(&["--memory", "64m"]);
+    stage.run(&large)?.exits(137)?.one_sentence()?.complains("memory limit of 64 MiB")?;
     Ok(())
 }
 
