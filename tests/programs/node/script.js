@@ -28,7 +28,7 @@ async function main() {
   await fs.promises.rm(path.join(root, 'd'), { recursive: true });
   console.log(await Promise.all([1009, 10007, 100003].map(inWorker)));
   const order = [];
-  await Promise.all([30, 1, 100].map((ms) => new Promise((r) => setTimeout(() => { order.push(ms); r(); }, ms))));
+  await Promise.all([300, 1, 1000].map((ms) => new Promise((r) => setTimeout(() => { order.push(ms); r(); }, ms))));
   console.log(order);
   const module = await WebAssembly.instantiate(Uint8Array.from([0, 97, 115, 109, 1, 0, 0, 0, 1, 7, 1, 96, 2, 127, 127, 1,
     127, 3, 2, 1, 0, 7, 7, 1, 3, 97, 100, 100, 0, 0, 10, 9, 1, 7, 0, 32, 0, 32, 1, 106, 11]));
