@@ -10,8 +10,16 @@ use std::env;
 use std::path::PathBuf;
 
 /// What the images are made of, seen from the repository's root.
-const SOURCES: &[&str] =
-    &["interface", "guest/entry", "guest/gate", "guest/runtime", "guest/libos", "Cargo.toml"];
+const SOURCES: &[&str] = &[
+    "interface",
+    "guest/entry",
+    "guest/gate",
+    "guest/network",
+    "guest/runtime",
+    "guest/libos",
+    "support/erofs",
+    "Cargo.toml",
+];
 /// The images: package, name.
 const IMAGES: [&str; 2] = ["pico", "vm"];
 

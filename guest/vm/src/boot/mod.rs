@@ -15,6 +15,7 @@ use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use abi::message::decode;
 use abi::vm::{SERVICE_HEADER, Start};
+use firmware::MemoryMapped;
 use information::{Information, Range};
 use machine::PAGE;
 use spin::Once;
@@ -86,9 +87,19 @@ fn service_range() -> Range {
     }
 }
 
-/// Where the configuration space of PCI's first bus is mapped, physically.
-pub fn configuration_space() -> Option<u64> {
+/// Where the configuration space of PCI's buses is mapped, physically, and the last bus.
+pub fn configuration_space() -> Option<(u64, u8)> {
     firmware::configuration_space(INFORMATION.get()?)
+}
+
+/// virtio's devices that firmware describes.
+pub fn described_devices() -> Vec<MemoryMapped> {
+    INFORMATION.get().map(firmware::memory_mapped).unwrap_or_default()
+}
+
+/// Interrupt controllers for lines of devices that firmware describes, by address and first line.
+pub fn shared_controllers() -> Vec<(u64, u32)> {
+    INFORMATION.get().map(firmware::shared_controllers).unwrap_or_default()
 }
 
 /// Memory that was in use when we came, and stays so.

@@ -1,15 +1,21 @@
-//! The local interrupt controllers: acknowledging, interrupting others, and the timer; and the shared one,
+//! The local interrupt controllers: acknowledging, interrupting others, and the timer; and the shared ones,
 //! which lines of devices lead to (SDM vol. 3, chapter 12; 82093AA).
 //!
 //! An interrupt is acknowledged when its CPU has taken note of it, not when it arrives: until then no
 //! further one of its class comes (`trap.rs`).
 
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering::*};
+
+use machine::PAGE;
+use spin::Once;
 
 use super::block::Block;
 use super::ring;
 use super::stub::vector;
+use crate::boot;
 use crate::memory::layout::{CONTROLLER, SHARED_CONTROLLER};
+use crate::memory::map;
 
 const ID: u64 = 0x20;
 const END: u64 = 0xb0;
@@ -98,15 +104,42 @@ pub fn counter() -> u32 {
     read(CURRENT)
 }
 
+/// A controller that lines of devices lead to.
+#[derive(Clone, Copy)]
+struct Shared {
+    registers: u64,
+    /// Its first line.
+    first: u32,
+}
+
+impl Shared {
+    /// The one with this line: the first, which every PC has, unless firmware tells of another.
+    fn with(line: u32) -> Self {
+        static FURTHER: Once<Vec<Shared>> = Once::new();
+        let further = FURTHER.call_once(|| {
+            let described = boot::shared_controllers().into_iter().filter(|(_, first)| *first != 0);
+            let mapped = described.filter_map(|(address, first)| {
+                map::device(address, PAGE).ok().map(|registers| Self { registers, first })
+            });
+            mapped.collect()
+        });
+        let nearest = further.iter().filter(|shared| shared.first <= line).max_by_key(|shared| shared.first);
+        nearest.copied().unwrap_or(Self { registers: SHARED_CONTROLLER, first: 0 })
+    }
+
+    fn set(self, register: u32, value: u32) {
+        // SAFETY: the controller's page is mapped for ever: select, then write.
+        unsafe {
+            (self.registers as *mut u32).write_volatile(register);
+            ((self.registers + 0x10) as *mut u32).write_volatile(value);
+        }
+    }
+}
+
 /// Leads a line of a device to this CPU.
 pub fn route(line: u32, vector: u8, block: &Block, level: bool) {
-    let set = |register: u32, value: u32| {
-        // SAFETY: the shared controller's page is mapped for ever: select, then write.
-        unsafe {
-            (SHARED_CONTROLLER as *mut u32).write_volatile(register);
-            ((SHARED_CONTROLLER + 0x10) as *mut u32).write_volatile(value);
-        }
-    };
-    set(0x11 + 2 * line, block.controller.load(Relaxed) << 24);
-    set(0x10 + 2 * line, u32::from(vector) | u32::from(level) << 15);
+    let shared = Shared::with(line);
+    let entry = 0x10 + 2 * (line - shared.first);
+    shared.set(entry + 1, block.controller.load(Relaxed) << 24);
+    shared.set(entry, u32::from(vector) | u32::from(level) << 15);
 }

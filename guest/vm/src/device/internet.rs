@@ -1,13 +1,14 @@
 //! TCP/IP of our own over a network card, for machines without our monitor.
 //!
 //! The stack is one, under one lock; whoever uses it sends what that made necessary. Its addresses come from
-//! the command line (`ip=ADDRESS/PREFIX[,GATEWAY[,NAMESERVER]]`) or from a server on the wire.
+//! the command line (`ip=ADDRESS/PREFIX[,GATEWAY[,NAMESERVER]]`, a word for each version of IP) or from the wire:
+//! by DHCP and from routers.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::IpAddr;
 
 use abi::network::{
     Address, DATAGRAM_HEADER, Protocol, Shutdown, SocketOption, datagram_header, split_datagram,
@@ -67,13 +68,13 @@ pub struct Internet {
 /// Takes a card over.
 pub fn begin(device: Device, seed: [u8; 32]) -> Result<(), Unusable> {
     let card = Card::new(device)?;
-    let (version_4, name_servers) = addresses();
+    let (version_4, version_6, name_servers) = addresses();
     let configuration = Configuration {
         hardware: card.hardware(),
         mtu: MTU,
         offloads: card.offloads(),
         version_4,
-        version_6: Version6::Automatic,
+        version_6,
         memory: (crate::memory::frame::free_bytes() / SHARE) as usize,
         name_servers,
     };
@@ -92,21 +93,45 @@ pub fn begin(device: Device, seed: [u8; 32]) -> Result<(), Unusable> {
     Ok(())
 }
 
-/// What the command line says of our address.
-fn addresses() -> (Version4, Vec<IpAddr>) {
-    let mut words = boot::command_line().split(|byte| *byte == b' ');
-    let told =
-        words.find_map(|word| word.strip_prefix(b"ip=")).and_then(|word| core::str::from_utf8(word).ok());
-    let Some(told) = told.filter(|told| *told != "dhcp") else { return (Version4::Dynamic, Vec::new()) };
+/// Whether there is a card.
+pub fn is_there() -> bool {
+    NETWORK.get().is_some()
+}
+
+/// What the command line says of our addresses: one word for each version of IP.
+fn addresses() -> (Version4, Version6, Vec<IpAddr>) {
+    let (mut version_4, mut version_6, mut name_servers) = (Version4::Dynamic, Version6::Automatic, Vec::new());
+    let words = boot::command_line().split(|byte| *byte == b' ');
+    for told in words.filter_map(|word| word.strip_prefix(b"ip=")).filter(|told| *told != b"dhcp") {
+        let Some((address, prefix, rest)) = core::str::from_utf8(told).ok().and_then(address) else {
+            boot::fatal("ip= on the command line is not ADDRESS/PREFIX[,GATEWAY[,NAMESERVER]] or dhcp");
+        };
+        match (address, rest.first()) {
+            (IpAddr::V4(address), None) => {
+                version_4 = Version4::Static { address, prefix, gateway: None };
+            }
+            (IpAddr::V4(address), Some(IpAddr::V4(gateway))) => {
+                version_4 = Version4::Static { address, prefix, gateway: Some(*gateway) };
+            }
+            (IpAddr::V6(address), None) => {
+                version_6 = Version6::Static { address, prefix, gateway: None };
+            }
+            (IpAddr::V6(address), Some(IpAddr::V6(gateway))) => {
+                version_6 = Version6::Static { address, prefix, gateway: Some(*gateway) };
+            }
+            _ => boot::fatal("ip= on the command line has address and gateway of different versions"),
+        }
+        name_servers.extend(rest.into_iter().skip(1));
+    }
+    (version_4, version_6, name_servers)
+}
+
+/// `ADDRESS/PREFIX`, and the addresses that follow after commas.
+fn address(told: &str) -> Option<(IpAddr, u8, Vec<IpAddr>)> {
     let mut parts = told.split(',');
-    let address = parts.next().and_then(|part| part.split_once('/'));
-    let Some((Ok(address), Ok(prefix))) =
-        address.map(|(address, prefix)| (address.parse::<Ipv4Addr>(), prefix.parse::<u8>()))
-    else {
-        boot::fatal("ip= on the command line is not ADDRESS/PREFIX[,GATEWAY[,NAMESERVER]] or dhcp");
-    };
-    let gateway = parts.next().and_then(|part| part.parse().ok());
-    (Version4::Static { address, prefix, gateway }, parts.filter_map(|part| part.parse().ok()).collect())
+    let (address, prefix) = parts.next()?.split_once('/')?;
+    let rest = parts.map(str::parse).collect::<Result<_, _>>().ok()?;
+    Some((address.parse().ok()?, prefix.parse().ok()?, rest))
 }
 
 impl Network {

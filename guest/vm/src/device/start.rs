@@ -14,6 +14,7 @@ use super::file::File;
 use super::socket::{Connection, Flow};
 use super::table::{self, Granted};
 use super::{card, console, entropy, errand, internet, line, socket, tree};
+use crate::boot::firmware::MemoryMapped as Place;
 use crate::boot::{self, serial};
 use crate::cpu::block::FIRST;
 use crate::cpu::{clock, controller, stub::vector};
@@ -38,6 +39,7 @@ pub fn run(start: Option<Start>) -> ! {
             boot::fatal("the service's files are damaged");
         }
         find_on_pci();
+        find_described();
     }
     find();
     if boot::service().is_some() {
@@ -61,9 +63,12 @@ fn complete(boot: &mut Boot) {
     boot.memory = frame::free_bytes();
     boot.scratch = boot.memory / 2;
     boot.seed = entropy::seed();
-    boot.outgoing = true;
-    let every = |protocol| Published { protocol, port: EVERY_PORT };
-    boot.published = vec![every(Protocol::Tcp), every(Protocol::Udp)];
+    // Without a card what listens is reached from inside alone.
+    if internet::is_there() {
+        let every = |protocol| Published { protocol, port: EVERY_PORT };
+        boot.published = vec![every(Protocol::Tcp), every(Protocol::Udp)];
+        boot.outgoing = true;
+    }
     serial::begin();
     controller::route(serial::LINE, vector::DEVICE, &FIRST, false);
 }
@@ -72,37 +77,41 @@ fn complete(boot: &mut Boot) {
 pub fn find() {
     let words = boot::command_line().split(|byte| *byte == b' ');
     for word in words.filter_map(|word| word.strip_prefix(b"virtio_mmio.device=")) {
-        let Some((length, address, line)) = core::str::from_utf8(word).ok().and_then(described) else {
-            boot::fatal("a device on the command line is malformed");
-        };
-        match MemoryMapped::find(address, length) {
-            Ok(Some(transport)) => {
-                if let Err(Unusable(why)) = take(transport, Some(line)) {
-                    boot::fatal(why);
-                }
-            }
-            Ok(None) => {}
-            Err(Unusable(why)) => boot::fatal(why),
+        match core::str::from_utf8(word).ok().and_then(described) {
+            Some(place) => find_at(place),
+            None => boot::fatal("a device on the command line is malformed"),
         }
+    }
+}
+
+/// Finds the devices that firmware describes, unless the command line names devices: it means the same ones.
+fn find_described() {
+    const NAMED: &[u8] = b"virtio_mmio.device=";
+    if !boot::command_line().windows(NAMED.len()).any(|bytes| bytes == NAMED) {
+        boot::described_devices().into_iter().for_each(find_at);
+    }
+}
+
+/// Sets the device with these registers up, if there is one.
+fn find_at(place: Place) {
+    let found = MemoryMapped::find(place.address, place.length);
+    let taken = found.and_then(|found| found.map_or(Ok(()), |transport| take(transport, Some(place.line))));
+    if let Err(Unusable(why)) = taken {
+        boot::fatal(why);
     }
 }
 
 /// Finds the devices on PCI.
 fn find_on_pci() {
-    match pci::find() {
-        Ok(found) => {
-            for transport in found {
-                if let Err(Unusable(why)) = take(transport, None) {
-                    boot::fatal(why);
-                }
-            }
-        }
-        Err(Unusable(why)) => boot::fatal(why),
+    let taken = pci::find(&[kind::NETWORK, kind::CONSOLE, kind::RANDOM])
+        .and_then(|found| found.into_iter().try_for_each(|transport| take(transport, None)));
+    if let Err(Unusable(why)) = taken {
+        boot::fatal(why);
     }
 }
 
 /// `LENGTH@ADDRESS:LINE`, the length with a unit.
-fn described(word: &str) -> Option<(u64, u64, u32)> {
+fn described(word: &str) -> Option<Place> {
     let (length, rest) = word.split_once('@')?;
     let (address, rest) = rest.split_once(':')?;
     let line = rest.split(':').next()?;
@@ -110,7 +119,11 @@ fn described(word: &str) -> Option<(u64, u64, u32)> {
         Some(digits) => (digits, 1024),
         None => (length, 1),
     };
-    Some((number(digits)?.checked_mul(unit)?, number(address)?, number(line)? as u32))
+    Some(Place {
+        address: number(address)?,
+        length: number(digits)?.checked_mul(unit)?,
+        line: number(line)? as u32,
+    })
 }
 
 fn number(word: &str) -> Option<u64> {
@@ -123,8 +136,8 @@ fn number(word: &str) -> Option<u64> {
 /// Sets a device up, if it is one that we use.
 fn take(transport: alloc::boxed::Box<dyn Transport>, line: Option<u32>) -> Result<(), Unusable> {
     let begin: fn(Device) -> Result<(), Unusable> = match transport.kind() {
-        kind::FILE => errand::begin,
-        kind::SOCKET => socket::begin,
+        kind::FILE if boot::service().is_none() => errand::begin,
+        kind::SOCKET if boot::service().is_none() => socket::begin,
         // Our own VMM has better ways for these.
         _ if boot::service().is_none() => return Ok(()),
         kind::NETWORK => |device| internet::begin(device, entropy::seed()),
@@ -141,8 +154,8 @@ fn take(transport: alloc::boxed::Box<dyn Transport>, line: Option<u32>) -> Resul
 
 /// Enters what is granted from the start.
 fn grant(boot: &Boot) {
-    let trace = boot.trace.map(Stream::File);
-    for stream in boot.streams.into_iter().chain(trace) {
+    let further = [boot.trace, boot.record].into_iter().flatten().map(Stream::File);
+    for stream in boot.streams.into_iter().chain(further) {
         let (handle, granted): (Handle, Granted) = match stream {
             Stream::Null => continue,
             Stream::File(handle) => (handle, Granted::File(Arc::new(File::stream(handle.descriptor())))),

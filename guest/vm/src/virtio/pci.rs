@@ -4,6 +4,7 @@
 //! there is nothing to acknowledge and no line to share.
 
 use alloc::boxed::Box;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use spin::Mutex;
@@ -56,40 +57,64 @@ mod common {
     pub const QUEUE_USED: u64 = 48;
 }
 
-/// A function: bus, device and function number, as configuration addresses have them.
+/// A bus: its number, and where its configuration space is mapped, if it is.
 #[derive(Clone, Copy)]
-struct Function(u32);
+struct Bus {
+    number: u8,
+    space: Option<u64>,
+}
+
+impl Bus {
+    fn new(number: u8) -> Self {
+        const LENGTH: u64 = 1 << 20;
+        let told = boot::configuration_space().filter(|(_, last)| number <= *last);
+        let space = told.and_then(|(base, _)| map::device(base + LENGTH * u64::from(number), LENGTH).ok());
+        Self { number, space }
+    }
+
+    /// All functions of all its devices.
+    fn functions(self) -> impl Iterator<Item = Function> {
+        const MANY: u32 = 0x80_0000;
+        (0..32).flat_map(move |device| {
+            let function = move |number: u32| Function { bus: self, number: device << 11 | number << 8 };
+            let first = function(0);
+            let count = match first.read(0) {
+                u32::MAX => 0,
+                _ if first.read(HEADER) & MANY != 0 => 8,
+                _ => 1,
+            };
+            (0..count).map(function).filter(|function| function.read(0) != u32::MAX)
+        })
+    }
+}
+
+/// A function: device and function number, as configuration addresses have them.
+#[derive(Clone, Copy)]
+struct Function {
+    bus: Bus,
+    number: u32,
+}
 
 static PORTS: Mutex<()> = Mutex::new(());
 
-/// The memory-mapped configuration space of bus 0 and those behind it, if firmware tells of one.
-fn space() -> Option<u64> {
-    static SPACE: spin::Once<Option<u64>> = spin::Once::new();
-    *SPACE.call_once(|| {
-        const LENGTH: u64 = 1 << 20;
-        let base = boot::configuration_space()?;
-        map::device(base, LENGTH).ok()
-    })
-}
-
 impl Function {
     fn read(self, offset: u32) -> u32 {
-        if let Some(space) = space() {
-            let at = space + u64::from(self.0) * 16 + u64::from(offset);
-            // SAFETY: bus 0's configuration space is mapped for ever.
+        if let Some(space) = self.bus.space {
+            let at = space + u64::from(self.number) * 16 + u64::from(offset);
+            // SAFETY: the bus's configuration space is mapped for ever.
             return unsafe { (at as *const u32).read_volatile() };
         }
         let _ports = PORTS.lock();
         // SAFETY: selecting a configuration register and reading it.
         unsafe {
-            port::write_long(ADDRESS, ENABLED | self.0 | offset);
+            port::write_long(ADDRESS, self.address(offset));
             port::read_long(DATA)
         }
     }
 
     fn write(self, offset: u32, value: u32) {
-        if let Some(space) = space() {
-            let at = space + u64::from(self.0) * 16 + u64::from(offset);
+        if let Some(space) = self.bus.space {
+            let at = space + u64::from(self.number) * 16 + u64::from(offset);
             // SAFETY: as in `read`.
             unsafe { (at as *mut u32).write_volatile(value) };
             return;
@@ -97,9 +122,23 @@ impl Function {
         let _ports = PORTS.lock();
         // SAFETY: selecting a configuration register and writing it.
         unsafe {
-            port::write_long(ADDRESS, ENABLED | self.0 | offset);
+            port::write_long(ADDRESS, self.address(offset));
             port::write_long(DATA, value);
         }
+    }
+
+    fn address(self, offset: u32) -> u32 {
+        ENABLED | u32::from(self.bus.number) << 16 | self.number | offset
+    }
+
+    /// The bus behind this function, if it is a bridge that firmware has set up.
+    fn behind(self) -> Option<Bus> {
+        const BRIDGE: u8 = 1;
+        const BEHIND: u32 = 0x19;
+        let kind = self.byte(HEADER + 2) & 0x7f;
+        let number = if kind == BRIDGE { self.byte(BEHIND) } else { 0 };
+        // Buses are numbered from the root: one that leads back leads nowhere.
+        (number > self.bus.number).then(|| Bus::new(number))
     }
 
     fn byte(self, offset: u32) -> u8 {
@@ -143,23 +182,21 @@ pub struct Pci {
     multiplier: u32,
 }
 
-/// The virtio devices on the first bus.
-pub fn find() -> Result<Vec<Box<dyn Transport>>, Unusable> {
+/// The virtio devices of these kinds, on the first bus and on those behind its bridges.
+pub fn find(kinds: &[u32]) -> Result<Vec<Box<dyn Transport>>, Unusable> {
     let mut found: Vec<Box<dyn Transport>> = Vec::new();
-    for device in 0..32 {
-        for function in 0..8 {
-            let function_at = Function(device << 11 | function << 8);
-            let identity = function_at.read(0);
+    let mut buses = vec![Bus::new(0)];
+    while let Some(bus) = buses.pop() {
+        for function in bus.functions() {
+            buses.extend(function.behind());
+            let identity = function.read(0);
             if identity & 0xffff != VENDOR {
-                if function == 0 && identity == u32::MAX {
-                    break;
-                }
-            } else if let Some(device) = Pci::new(function_at, identity >> 16)? {
-                found.push(Box::new(device));
+                continue;
             }
-            let many = function_at.read(HEADER) & 0x80_0000 != 0;
-            if function == 0 && !many {
-                break;
+            let number = identity >> 16;
+            let kind = if number >= MODERN { number - MODERN } else { function.read(SUBSYSTEM) >> 16 };
+            if kinds.contains(&kind) {
+                found.push(Box::new(Pci::new(function, kind)?));
             }
         }
     }
@@ -174,11 +211,14 @@ fn part(function: Function, capability: u32) -> Option<u64> {
 }
 
 impl Pci {
-    fn new(function: Function, number: u32) -> Result<Option<Self>, Unusable> {
-        let kind = if number >= MODERN { number - MODERN } else { function.read(SUBSYSTEM) >> 16 };
+    fn new(function: Function, kind: u32) -> Result<Self, Unusable> {
         let [mut common, mut notify, mut configuration, mut multiplier] = [0; 4];
         let capabilities = function.capabilities();
-        for &(_, at) in capabilities.iter().filter(|(kind, _)| *kind == VENDOR_CAPABILITY) {
+        let own = capabilities.iter().filter(|(kind, _)| *kind == VENDOR_CAPABILITY);
+        if own.clone().next().is_none() {
+            return Err(Unusable("a PCI device has only virtio's legacy interface; QEMU's default has both"));
+        }
+        for &(_, at) in own {
             let place = match function.byte(at + 3) {
                 1 => &mut common,
                 2 => {
@@ -193,13 +233,13 @@ impl Pci {
             }
         }
         if common == 0 || notify == 0 {
-            return Err(Unusable("a PCI device has only the legacy interface; take disable-legacy=on"));
+            return Err(Unusable("firmware has given a PCI device no addresses"));
         }
         function.write(COMMAND, function.read(COMMAND) | MEMORY_AND_MASTER);
         let messages = capabilities.iter().find(|(kind, _)| *kind == MSIX);
         let Some(&(_, messages)) = messages else { return Err(Unusable("a PCI device lacks MSI-X")) };
         take_messages(function, messages).ok_or(Unusable("a PCI device's interrupts cannot be set"))?;
-        Ok(Some(Self { kind, common, configuration, notify, multiplier: multiplier as u32 }))
+        Ok(Self { kind, common, configuration, notify, multiplier: multiplier as u32 })
     }
 
     fn byte(&self, offset: u64) -> *mut u8 {
