@@ -12,6 +12,7 @@ fn main() -> ExitCode {
     }
     cli::main(&cli::Monitor {
         become_monitor: monitor::become_monitor,
+        run_for: monitor::run_for,
         kernel: monitor::KERNEL,
         examine: monitor::examine,
     })

@@ -14,6 +14,7 @@ pub mod parse;
 mod perform;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use api::report::Report;
 use api::spec::Spec;
@@ -27,6 +28,8 @@ const FAILED: u8 = 125;
 pub struct Monitor {
     /// Turns this process into the monitor of an island. Returns only if that fails.
     pub become_monitor: fn(&Spec) -> std::io::Error,
+    /// Runs an island whose output is nobody's, for a time at most: its exit status, or nothing if it was stopped.
+    pub run_for: fn(&Spec, Duration) -> std::io::Result<Option<i32>>,
     /// The kernel of virtual machines.
     pub kernel: &'static [u8],
     /// Says what this machine can do.

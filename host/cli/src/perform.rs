@@ -152,6 +152,7 @@ fn wanted(arguments: Arguments) -> Result<Spec> {
             empty if empty.is_empty() => Trace::StandardError,
             file => Trace::File(file),
         }),
+        record: None,
         user: arguments.user,
         quiet: arguments.quiet,
     })

@@ -40,7 +40,7 @@ pub use engine::KERNEL;
 pub use sandbox::filter;
 #[doc(hidden)]
 pub use serve::name;
-pub use start::{become_monitor, called};
+pub use start::{become_monitor, called, run_for};
 #[doc(hidden)]
 pub use tree::Relative;
 

@@ -10,13 +10,17 @@ use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use api::spec::Spec;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::Error;
+use crate::verdict::FAILED;
 
 const NAME: &str = "eyot-monitor";
 /// How often a memory file is sealed before it is given up.
@@ -33,11 +37,52 @@ pub fn become_monitor(spec: &Spec) -> io::Error {
         Ok(file) => file,
         Err(error) => return error,
     };
+    monitor_of(spec, &file).exec()
+}
+
+/// The monitor of an island, whose memory file stays open.
+fn monitor_of(spec: &Spec, file: &File) -> Command {
     let mut command = Command::new("/proc/self/exe");
     command.arg0(NAME).arg(file.as_raw_fd().to_string());
     // The rest is for lists of processes.
     command.args(&spec.name).arg(OsStr::from_bytes(&spec.program));
-    command.exec()
+    command
+}
+
+/// Runs an island whose output is nobody's, for a time at most: its exit status, or nothing if it was stopped.
+pub fn run_for(spec: &Spec, limit: Duration) -> io::Result<Option<i32>> {
+    /// What a stopped island may take to end by itself.
+    const GRACE: Duration = Duration::from_secs(2);
+    let file = write(spec)?;
+    let mut command = monitor_of(spec, &file);
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    if spec.quiet {
+        command.stderr(Stdio::null());
+    }
+    let mut child = command.spawn()?;
+    let process = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
+    if ends(&process, limit)? {
+        return Ok(Some(child.wait()?.code().unwrap_or(i32::from(FAILED))));
+    }
+    pidfd_send_signal(&process, Signal::TERM)?;
+    if !ends(&process, GRACE)? {
+        child.kill()?;
+    }
+    child.wait()?;
+    Ok(None)
+}
+
+/// Whether a process ends within a time.
+fn ends(process: &OwnedFd, limit: Duration) -> io::Result<bool> {
+    let deadline = Instant::now() + limit;
+    loop {
+        let left = Timespec::try_from(deadline.saturating_duration_since(Instant::now()));
+        let left = left.map_err(io::Error::other)?;
+        match poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&left)) {
+            Err(Errno::INTR) => {}
+            result => return Ok(result? > 0),
+        }
+    }
 }
 
 /// The memory file survives the execution: it is not marked close-on-exec.

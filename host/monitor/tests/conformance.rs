@@ -152,6 +152,7 @@ fn spec(engine: Engine) -> Spec {
         name: None,
         hostname: None,
         trace: None,
+        record: None,
         user: None,
         quiet: true,
     }

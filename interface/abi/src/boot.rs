@@ -40,6 +40,8 @@ pub struct Boot {
     pub outgoing: bool,
     /// Where system calls are traced to, as strace prints them.
     pub trace: Option<Handle>,
+    /// Where the names of the first tree's files go that are looked up, each once and ended by NUL.
+    pub record: Option<Handle>,
     /// Random bytes that no other island has.
     pub seed: [u8; 32],
 }

@@ -49,6 +49,8 @@ pub struct Spec {
     pub name: Option<String>,
     pub hostname: Option<String>,
     pub trace: Option<Trace>,
+    /// A file that gets the names of the root's files which the program looks up, each ended by NUL.
+    pub record: Option<Vec<u8>>,
     pub user: Option<User>,
     /// Nothing but errors is said.
     pub quiet: bool,

@@ -18,6 +18,7 @@ pub mod lock;
 mod node;
 mod open;
 mod process;
+mod record;
 mod rename;
 pub mod seal;
 mod walk;
@@ -48,6 +49,7 @@ pub use node::{
     TYPE, permits,
 };
 pub use open::{DirectoryFile, open_entry, opened, temporary};
+use record::Record;
 pub use rename::{EXCHANGE, NO_REPLACE, rename};
 pub use seal::{is_sealed, seals};
 pub use walk::{Follow, Found, link_text, step, walk, walk_parent, walk_within};
@@ -155,6 +157,7 @@ pub struct FileSystems {
     scratch: AtomicU64,
     pub locks: lock::Locks,
     pub watches: Arc<Watches>,
+    record: Record,
 }
 
 impl FileSystems {
@@ -195,6 +198,7 @@ impl FileSystems {
             scratch: AtomicU64::new(boot.scratch),
             locks: Default::default(),
             watches: Arc::default(),
+            record: Record::new(boot.record),
         }
     }
 

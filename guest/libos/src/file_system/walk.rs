@@ -188,6 +188,7 @@ pub async fn step(thread: &Arc<Thread>, at: &Location, name: &[u8]) -> Result<Lo
     let kernel = thread.kernel();
     let reply = kernel.devices.request(kernel, Request::Attributes { at: place.at() }).await?;
     let Reply::Attributes(attributes) = reply else { return Err(Errno::EIO) };
+    kernel.file_systems.record.note(&*kernel.machine, &place);
     let (overlay, writable) = (directory.overlay, directory.writable);
     if attributes.mode & TYPE != DIRECTORY {
         let leaf = node::HostLeaf { place, attributes, overlay, writable };

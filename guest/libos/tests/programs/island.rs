@@ -78,6 +78,7 @@ impl Island {
             published: vec![],
             outgoing: false,
             trace: None,
+            record: None,
             seed: [7; 32],
         }
     }

@@ -81,6 +81,7 @@ impl Plan {
         let streams = Streams::connect(spec.interactive, spec.terminal, &mut granted)?;
         let trace =
             spec.trace.as_ref().map(|trace| trace_to(trace, &streams, &mut granted)).transpose()?.flatten();
+        let record = spec.record.as_ref().map(|path| record_to(path, &mut granted)).transpose()?;
         let machine = rustix::system::sysinfo();
         let memory = machine.totalram as u64 * u64::from(machine.mem_unit);
         let memory = spec.memory.map_or(memory, |limit| limit.min(memory));
@@ -102,6 +103,7 @@ impl Plan {
             published: ports.iter().map(Port::published).collect(),
             outgoing: destinations.outgoing(),
             trace,
+            record,
             seed: seed()?,
         };
         Ok(Self {
@@ -155,11 +157,21 @@ fn trace_to(
         }),
         Trace::File(path) => {
             let failed = |error| PlanError::Trace { path: shown(path), error };
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC;
-            let file: OwnedFd = open_named(path, flags, Mode::from_raw_mode(0o644)).map_err(failed)?;
-            granted.add(file, Object::stream).map(Some).map_err(failed)
+            new_file(path, granted).map(Some).map_err(failed)
         }
     }
+}
+
+/// Where names of files are recorded.
+fn record_to(path: &[u8], granted: &mut Granted) -> Result<abi::Handle, PlanError> {
+    new_file(path, granted).map_err(|error| PlanError::Record { path: shown(path), error })
+}
+
+/// Grants a file to be written from its beginning.
+fn new_file(path: &[u8], granted: &mut Granted) -> Result<abi::Handle, rustix::io::Errno> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC;
+    let file: OwnedFd = open_named(path, flags, Mode::from_raw_mode(0o644))?;
+    granted.add(file, Object::stream)
 }
 
 /// A path for a message.

@@ -44,7 +44,7 @@ pub enum Object {
 }
 
 impl Object {
-    /// One of the standard streams, or the trace.
+    /// One of the standard streams, the trace or the record of files.
     pub fn stream(file: OwnedFd) -> Self {
         Self::File { file, tree: None, writable: false }
     }

@@ -99,6 +99,7 @@ fn boot(program: Vec<u8>, form: Form) -> Boot {
         published: Vec::new(),
         outgoing: false,
         trace: None,
+        record: None,
         seed: [1; 32],
     }
 }
