@@ -1,8 +1,9 @@
 //! `eyot build`: one bootable file from a program and what it needs.
 
+mod trial;
+
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,16 +12,18 @@ use abi::Handle;
 use abi::boot::{Boot, Mount, MountKind, Stream, Tree};
 use abi::vm::Start;
 use anyhow::{Context, Result, bail, ensure};
-use clap::Args;
-use image::Files;
+use clap::{Args, ValueEnum};
+use image::{Files, Loader, disk, service};
 
 use crate::Monitor;
 use crate::parse;
 
 /// Makes one file that boots as a virtual machine and runs a program.
 ///
-/// In it are a kernel and the files that the program needs: its interpreter and libraries, what --file
-/// names, or everything with --whole. It boots by PVH: qemu-system-x86_64 -M microvm -cpu max -kernel FILE.
+/// In it are a kernel and the files that the program needs: its interpreter and libraries, what it looks up in a
+/// trial run on an island that is granted nothing but the root, and what --file names; or everything with --whole.
+/// As ELF it boots by PVH and multiboot2, as in qemu-system-x86_64 -M microvm -cpu max -kernel FILE; a raw disk
+/// boots by BIOS and UEFI.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
@@ -36,6 +39,19 @@ pub struct Arguments {
     /// Take all of the root.
     #[arg(long)]
     whole: bool,
+    /// How long the trial run may last; a program that ends earlier is not waited for.
+    #[arg(long, value_name = "SECONDS", default_value = "5",
+          value_parser = clap::value_parser!(u64).range(1..=3600))]
+    trial: u64,
+    /// Do not run the program.
+    #[arg(long, conflicts_with = "trial")]
+    no_trial: bool,
+    /// What to make.
+    #[arg(long, value_name = "FORMAT", default_value = "elf")]
+    format: Format,
+    /// The kernel's command line in a raw disk, as in ip=192.0.2.5/24,192.0.2.1,192.0.2.53.
+    #[arg(long, value_name = "WORDS", default_value = "", hide_default_value = true)]
+    append: String,
     /// Set an environment variable; -e NAME alone passes the caller's on.
     #[arg(short = 'e', long = "env", value_name = "NAME=VALUE", value_parser = parse::word)]
     environment: Vec<parse::Word>,
@@ -53,41 +69,78 @@ pub struct Arguments {
     quiet: bool,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// One ELF file, for machines that load a kernel.
+    Elf,
+    /// A disk with GRUB, which this machine must have installed.
+    Raw,
+}
+
 const EXAMPLES: &str = "\
 Examples:
   eyot build --entry 'busybox uname -a' -o uname.elf
+  qemu-system-x86_64 -M microvm -cpu max -m 128 -nographic -no-reboot -kernel uname.elf
+
   eyot build --entry 'redis-server --protected-mode no' -o redis.elf
-  qemu-system-x86_64 -M microvm -cpu max -m 128 -nographic -no-reboot -kernel uname.elf";
+  qemu-system-x86_64 -M microvm -cpu max -m 256 -nographic -no-reboot -kernel redis.elf \\
+    -netdev user,id=n,hostfwd=tcp:127.0.0.1:6379-:6379 -device virtio-net-device,netdev=n
+
+  eyot build --format raw --entry 'python3 -m http.server 80' -w /usr/share/doc -o web.raw
+  qemu-system-x86_64 -M q35 -cpu max -m 512 -nographic -drive file=web.raw,format=raw \\
+    -nic user,model=virtio-net-pci,hostfwd=tcp:127.0.0.1:8080-:80
+
+The machine's address comes by DHCP and IPv6's autoconfiguration, or by ip=ADDRESS/PREFIX[,GATEWAY[,NAMESERVER]]
+on the kernel's command line (-append in QEMU, --append in a raw disk).";
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Directories that are the island's own, whatever the root has there.
+const OWN: [&str; 4] = ["/home", "/root", "/run", "/tmp"];
 
 /// Makes the file.
 pub fn build(arguments: Arguments, monitor: &Monitor) -> Result<ExitCode> {
     ensure!(!monitor.kernel.is_empty(), "this eyot was built without a kernel for virtual machines");
     let words = shlex::split(&arguments.entry).context("--entry: a quote is not closed")?;
     let Some(program) = words.first() else { bail!("--entry: the program's name is empty") };
+    ensure!(
+        arguments.append.is_empty() || arguments.format == Format::Raw,
+        "--append is for --format raw; an ELF file gets its command line from whoever boots it"
+    );
+    // What is missing is better said before anything runs.
+    let loader = (arguments.format == Format::Raw).then(Loader::make).transpose()?;
     let mut files = Files::new(&arguments.root)?;
     if arguments.whole {
         files.add_whole()?;
     }
-    let place = files.find(program, PATH)?;
-    files.add(&place)?;
-    for file in &arguments.files {
-        files.add(&Path::new("/").join(file))?;
+    let program = files.find(program, PATH)?;
+    for file in [program].into_iter().chain(arguments.files.iter().map(|file| Path::new("/").join(file))) {
+        ensure!(
+            !OWN.iter().any(|own| file.starts_with(own)),
+            "{}: islands have /home, /root, /run and /tmp of their own; put it elsewhere in the root",
+            file.display()
+        );
+        files.add(&file)?;
     }
     let start = Start { boot: boot(&arguments, words)?, kilohertz: None, realtime_ns: 0 };
-    let failed = || format!("{}", arguments.output.display());
-    let mut output = BufWriter::new(File::create(&arguments.output).with_context(failed)?);
-    image::service::write(monitor.kernel, &start, &files, &mut output)?;
-    output.flush().with_context(failed)?;
+    let met = if arguments.whole || arguments.no_trial {
+        String::new()
+    } else {
+        trial::run(&arguments, &start.boot, monitor, &mut files)?
+    };
+    let kernel = service::join(monitor.kernel, &start, &files)?;
+    let made = match &loader {
+        Some(loader) => disk::make(&kernel, loader, &arguments.append)?,
+        None => kernel,
+    };
+    fs::write(&arguments.output, &made).with_context(|| format!("{}", arguments.output.display()))?;
     if !arguments.quiet {
         let (count, bytes) = files.size();
-        let length = std::fs::metadata(&arguments.output).with_context(failed)?.len();
         eprintln!(
-            "eyot: {}: {count} files of {} KiB, {} KiB in all",
+            "eyot: {}: {count} files of {} KiB{met}, {} KiB in all",
             arguments.output.display(),
             bytes / 1024,
-            length / 1024
+            made.len() / 1024
         );
     }
     Ok(ExitCode::SUCCESS)
@@ -115,6 +168,7 @@ fn boot(arguments: &Arguments, words: Vec<String>) -> Result<Boot> {
         published: Vec::new(),
         outgoing: false,
         trace: None,
+        record: None,
         seed: [0; 32],
     })
 }

@@ -17,6 +17,12 @@ pub enum Error {
     Tree(#[from] erofs::write::Problem),
     #[error("this eyot was built without a kernel for virtual machines")]
     NoKernel,
+    #[error("a raw image takes GRUB's programs of this machine: apt-get install {}", packages.join(" "))]
+    NoLoader { packages: Vec<&'static str> },
+    #[error("{program} failed: {what}")]
+    Loader { program: &'static str, what: String },
+    #[error("GRUB's first stages are of another form than version 2's")]
+    LoaderForm,
     #[error("the start information cannot be encoded")]
     Start,
 }

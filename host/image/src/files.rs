@@ -106,6 +106,14 @@ impl Files {
         }
     }
 
+    /// Adds what a program has met, if it is still there and can be read; of a directory, its name alone.
+    pub fn add_met(&mut self, path: &Path) -> Result<(), Error> {
+        let Ok((place, metadata)) = self.resolve(path) else { return Ok(()) };
+        let kind = metadata.file_type();
+        let readable = kind.is_dir() || kind.is_file() && fs::File::open(self.outside(&place)).is_ok();
+        if readable { self.choose(path).map(drop) } else { Ok(()) }
+    }
+
     /// Adds the whole root, but for what belongs to the machine.
     pub fn add_whole(&mut self) -> Result<(), Error> {
         self.add_all(Path::new("/"))

@@ -3,8 +3,6 @@
 //! The service is one more segment of the kernel's ELF file, loaded behind it; the kernel finds it by two
 //! words in its first page (`abi::vm::SERVICE_MARK`).
 
-use std::io::Write;
-
 use abi::vm::{SERVICE_HEADER, SERVICE_MARK, Start};
 
 use crate::{Error, Files};
@@ -19,8 +17,8 @@ const HEADERS_END: usize = 0x1000;
 const LOAD: u32 = 1;
 const READABLE: u32 = 4;
 
-/// Writes the joined file.
-pub fn write(kernel: &[u8], start: &Start, files: &Files, to: &mut impl Write) -> Result<(), Error> {
+/// Makes the joined file.
+pub fn join(kernel: &[u8], start: &Start, files: &Files) -> Result<Vec<u8>, Error> {
     let mut service = Vec::new();
     let start = abi::message::encode(start).map_err(|_| Error::Start)?;
     service.extend_from_slice(&(start.len() as u64).to_le_bytes());
@@ -28,9 +26,7 @@ pub fn write(kernel: &[u8], start: &Start, files: &Files, to: &mut impl Write) -
     service.resize((SERVICE_HEADER + start.len()).next_multiple_of(PAGE), 0);
     files.tree()?.write(&mut service)?;
     service.resize(service.len().next_multiple_of(PAGE), 0);
-    let joined = join(kernel, &service).ok_or(Error::NoKernel)?;
-    let failed = |error| Error::File { path: "the result".into(), error };
-    to.write_all(&joined).map_err(failed)
+    append(kernel, &service).ok_or(Error::NoKernel)
 }
 
 fn number(file: &[u8], at: usize, length: usize) -> Option<u64> {
@@ -39,7 +35,7 @@ fn number(file: &[u8], at: usize, length: usize) -> Option<u64> {
 }
 
 /// The kernel with one more segment.
-fn join(kernel: &[u8], service: &[u8]) -> Option<Vec<u8>> {
+fn append(kernel: &[u8], service: &[u8]) -> Option<Vec<u8>> {
     let table = number(kernel, HEADERS_AT, 8)? as usize;
     let count = number(kernel, COUNT_AT, 2)? as usize;
     // The kernel ends in memory where its last segment does.
@@ -76,7 +72,7 @@ mod tests {
 
     #[test]
     fn what_is_no_kernel_is_not_joined() {
-        assert!(join(b"", b"x").is_none());
-        assert!(join(&[0; 4096], b"x").is_none());
+        assert!(append(b"", b"x").is_none());
+        assert!(append(&[0; 4096], b"x").is_none());
     }
 }

@@ -1,0 +1,88 @@
+//! The trial run: the program on an island that is granted nothing but the root, to see what it looks up.
+//!
+//! The island tells every file of the root that it finds by name; those are what the image gets. That
+//! the program fails here need not mean anything, so it is only said.
+
+use std::env;
+use std::ffi::OsStr;
+use std::fs::{self, OpenOptions};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use abi::boot::Boot;
+use anyhow::{Context, Result};
+use api::spec::{Engine, Spec, User};
+use image::Files;
+
+use super::Arguments;
+use crate::Monitor;
+
+/// Runs the program, and adds what it has met; what to say of that.
+pub fn run(arguments: &Arguments, boot: &Boot, monitor: &Monitor, files: &mut Files) -> Result<String> {
+    let record = Record::make().context("the trial run's record of files cannot be made")?;
+    let spec = spec(arguments, boot, &record.0);
+    match (monitor.run_for)(&spec, Duration::from_secs(arguments.trial)) {
+        Ok(None | Some(0)) => {}
+        Ok(Some(status)) => warn(&format!("the trial run ended with status {status}")),
+        Err(error) => warn(&format!("the trial run could not begin: {error}")),
+    }
+    let names = fs::read(&record.0).context("the trial run's record of files cannot be read")?;
+    let (before, _) = files.size();
+    // What follows the last name was cut off.
+    let whole = names.iter().rposition(|byte| *byte == 0).map_or(0, |end| end);
+    for name in names[..whole].split(|byte| *byte == 0) {
+        files.add_met(&Path::new("/").join(OsStr::from_bytes(name)))?;
+    }
+    let (after, _) = files.size();
+    Ok(format!(", {} of them from the trial run", after - before))
+}
+
+/// Said even where little is.
+fn warn(what: &str) {
+    eprintln!("eyot: warning: {what}; the image may lack files, which --file adds");
+}
+
+/// The island: the root and nothing else, and what the image will be told.
+fn spec(arguments: &Arguments, boot: &Boot, record: &Path) -> Spec {
+    Spec {
+        engine: Engine::Pico,
+        program: boot.program.clone(),
+        arguments: boot.arguments[1..].to_vec(),
+        environment: boot.environment.clone(),
+        directory: Some(boot.directory.clone()),
+        root: Some(arguments.root.clone().into_os_string().into_vec()),
+        volumes: Vec::new(),
+        published: Vec::new(),
+        allowed: Vec::new(),
+        memory: None,
+        cpus: Some(boot.cpus),
+        interactive: false,
+        terminal: false,
+        name: None,
+        hostname: Some(arguments.hostname.clone()),
+        trace: None,
+        record: Some(record.as_os_str().as_bytes().to_vec()),
+        user: Some(User { user: boot.user.to_string(), group: Some(boot.group.to_string()) }),
+        quiet: arguments.quiet,
+    }
+}
+
+/// A file that is there as long as this.
+struct Record(PathBuf);
+
+impl Record {
+    fn make() -> std::io::Result<Self> {
+        let path = env::temp_dir().join(format!("eyot-build-{}", std::process::id()));
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        // Nobody else has its name.
+        let _ = fs::remove_file(&self.0);
+    }
+}

@@ -1,0 +1,112 @@
+//! A raw disk that boots by BIOS and by UEFI: a partition table, GRUB, and one FAT partition.
+//!
+//! The table is the one of old (MBR): BIOS needs no more, and UEFI takes a partition of type EF from it (UEFI
+//! 2.10, 5.2). GRUB's first stage is the first sector and expects the rest right behind, which the gap before
+//! the partition holds; so nothing has to be installed into place, and no part of this needs root.
+
+use crate::fat::{self, Item, SECTOR};
+use crate::{Error, Loader};
+
+/// The kernel's name on the partition.
+pub(crate) const KERNEL: &str = "EYOT.ELF";
+
+/// Where the partition begins.
+const START: usize = 1 << 20;
+/// Offsets in the first sector: the table, and its mark.
+const TABLE: usize = 446;
+const MARK: usize = 510;
+/// Where GRUB's first stage says at which sector the rest is, and the rest's first sector where it goes on.
+const NEXT: usize = 0x5c;
+const REST: usize = SECTOR - 12;
+/// The type of a partition that is UEFI's.
+const SYSTEM: u8 = 0xef;
+/// Makes a disk with a kernel that gets `words` as its command line.
+pub fn make(kernel: &[u8], loader: &Loader, words: &str) -> Result<Vec<u8>, Error> {
+    let configuration = Loader::configuration(words);
+    let application = Item::File("BOOTX64.EFI", &loader.application);
+    let content = [
+        Item::File(KERNEL, kernel),
+        Item::Directory("GRUB", vec![Item::File("GRUB.CFG", configuration.as_bytes())]),
+        Item::Directory("EFI", vec![Item::Directory("BOOT", vec![application])]),
+    ];
+    let partition = fat::make(&content, (START / SECTOR) as u32);
+    let mut disk = first_sector(&loader.first, partition.len()).ok_or(Error::LoaderForm)?;
+    let expects =
+        |file: &[u8], at: usize, sector: u8| file.get(at..at + 8) == Some(&[sector, 0, 0, 0, 0, 0, 0, 0]);
+    if !expects(&disk, NEXT, 1) || !expects(&loader.core, REST, 2) || loader.core.len() > START - SECTOR {
+        return Err(Error::LoaderForm);
+    }
+    disk.extend_from_slice(&loader.core);
+    disk.resize(START, 0);
+    disk.extend_from_slice(&partition);
+    Ok(disk)
+}
+
+/// The loader's first sector with a table of one partition.
+fn first_sector(loader: &[u8], length: usize) -> Option<Vec<u8>> {
+    /// No cylinder, head and sector; the numbers that follow count.
+    const NOWHERE: [u8; 3] = [0xfe, 0xff, 0xff];
+    const ACTIVE: u8 = 0x80;
+    let mut sector = loader.get(..SECTOR)?.to_vec();
+    let start = (START / SECTOR) as u32;
+    let count = u32::try_from(length / SECTOR).ok()?;
+    let entry: Vec<u8> =
+        [&[ACTIVE][..], &NOWHERE, &[SYSTEM], &NOWHERE, &start.to_le_bytes(), &count.to_le_bytes()].concat();
+    sector[TABLE..MARK].fill(0);
+    sector[TABLE..][..entry.len()].copy_from_slice(&entry);
+    sector[MARK..].copy_from_slice(&[0x55, 0xaa]);
+    Some(sector)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Cursor, Read};
+
+    use fatfs::{FatType, FileSystem, FsOptions};
+
+    use super::*;
+
+    fn loader() -> Loader {
+        let mut first = vec![0xcc; SECTOR];
+        first[NEXT..][..8].copy_from_slice(&1u64.to_le_bytes());
+        let mut core = vec![0xcd; 4 * SECTOR];
+        core[REST..][..8].copy_from_slice(&2u64.to_le_bytes());
+        Loader { first, core, application: b"application".to_vec() }
+    }
+
+    #[test]
+    fn a_disk_has_everything_in_its_place() {
+        let kernel: Vec<u8> = (0..3_000_000u32).map(|number| (number % 251) as u8).collect();
+        let disk = make(&kernel, &loader(), "ip=dhcp").unwrap();
+        assert_eq!(disk[MARK..SECTOR], [0x55, 0xaa]);
+        assert_eq!(disk[TABLE + 4], SYSTEM);
+        assert_eq!(disk[TABLE + 16..MARK], [0; 48]);
+        let field = |at: usize| u32::from_le_bytes(disk[TABLE + at..][..4].try_into().unwrap()) as usize;
+        assert_eq!((field(8) + field(12)) * SECTOR, disk.len());
+        let mut volume = Cursor::new(disk[START..].to_vec());
+        let system = FileSystem::new(&mut volume, FsOptions::new()).unwrap();
+        assert_eq!(system.fat_type(), FatType::Fat32);
+        let read = |path: &str| {
+            let mut bytes = Vec::new();
+            system.root_dir().open_file(path).unwrap().read_to_end(&mut bytes).unwrap();
+            bytes
+        };
+        assert!(read(KERNEL) == kernel);
+        let counted = system.stats().unwrap();
+        assert_eq!(counted.total_clusters(), 65_600);
+        assert_eq!(read("efi/boot/bootx64.efi"), b"application");
+        assert!(String::from_utf8(read("grub/grub.cfg")).unwrap().contains("multiboot2 /EYOT.ELF ip=dhcp\n"));
+    }
+
+    #[test]
+    fn the_same_disk_is_made_twice() {
+        assert!(make(b"kernel", &loader(), "").unwrap() == make(b"kernel", &loader(), "").unwrap());
+    }
+
+    #[test]
+    fn a_loader_that_expects_its_rest_elsewhere_is_refused() {
+        let mut other = loader();
+        other.first[NEXT] = 9;
+        assert!(matches!(make(b"kernel", &other, ""), Err(Error::LoaderForm)));
+    }
+}
