@@ -124,8 +124,9 @@ fn qemu() -> Outcome {
         command.args(["-no-reboot", "-serial", "stdio", "-kernel"]).arg(&image).stdin(Stdio::null());
         let output = command.output().expect("QEMU runs");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let status =
-            text.split_once("Status(").and_then(|(_, rest)| rest.split(')').next()?.parse::<u8>().ok());
+        let status = text
+            .split_once("ended with status ")
+            .and_then(|(_, rest)| rest.lines().next()?.trim().parse::<u8>().ok());
         if !matches!(status, Some(FEWEST..MOST)) {
             return Outcome::Failed(format!("{machine}: {text}"));
         }

@@ -133,7 +133,7 @@ pub extern "C" fn main(way: u64, address: u64) -> ! {
     };
     let information = INFORMATION.call_once(|| information);
     if take_memory(information).is_none() {
-        fatal("there is too little memory");
+        fatal("there is too little memory for this image; give the machine more");
     }
     cpu::start::first(settled)
 }

@@ -39,6 +39,16 @@ pub fn read() -> Option<u8> {
     is_ready().then(|| unsafe { port::read_byte(DATA) })
 }
 
+/// The line as a place for formatted text, which takes no memory.
+pub struct Line;
+
+impl core::fmt::Write for Line {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        write(text.as_bytes());
+        Ok(())
+    }
+}
+
 /// Writes bytes.
 pub fn write(bytes: &[u8]) {
     let _line = WRITING.lock();

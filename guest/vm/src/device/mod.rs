@@ -22,6 +22,8 @@ mod write_back;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt::Write as _;
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use abi::boot::{MountKind, Tree};
 use abi::exit::Exit;
@@ -31,7 +33,7 @@ use abi::request::{Reply, Request};
 use abi::{Code, Handle};
 use machine::{Backing, Device, Event, PAGE, Sink, Source, Started, Ticket, Transfer};
 
-use crate::boot::serial;
+use crate::boot::serial::Line;
 use crate::code::{EINVAL, EIO, ENODEV, ENOTSOCK};
 use crate::cpu::{self, clock, idle, ring};
 use crate::memory::space::Shown;
@@ -128,7 +130,7 @@ pub fn pause(quiet: impl FnOnce() -> bool) {
     let block = cpu::current();
     while clock::monotonic() < until_ns {
         core::hint::spin_loop();
-        if block.interrupted.load(core::sync::atomic::Ordering::Relaxed) != 0 {
+        if block.interrupted.load(Relaxed) != 0 {
             break;
         }
     }
@@ -139,12 +141,24 @@ pub fn pause(quiet: impl FnOnce() -> bool) {
 
 /// Ends the guest, saying how.
 pub fn last_word(exit: Exit) -> ! {
-    // What is broken, or has no memory left, cannot be trusted with that.
-    if !matches!(exit, Exit::Broken { .. } | Exit::OutOfMemory) && errand::is_there() {
-        write_back::finish();
+    static SPEAKER: AtomicU32 = AtomicU32::new(0);
+    let own = cpu::current().number.load(Relaxed) + 1;
+    // To tell the VMM takes memory; who comes here again has none.
+    if SPEAKER.swap(own, Relaxed) != own {
+        // What is broken, or has no memory left, cannot be trusted with what is to be stored.
+        if !matches!(exit, Exit::Broken { .. } | Exit::OutOfMemory) && errand::is_there() {
+            write_back::finish();
+        }
+        errand::last_word(&exit);
     }
-    errand::last_word(&exit);
-    serial::write(alloc::format!("eyot: {exit:?}\r\n").as_bytes());
+    // There is nobody to tell of a line that does not work.
+    let _ = match exit {
+        Exit::Status(status) => write!(Line, "eyot: the program ended with status {status}\r\n"),
+        Exit::Signal(number) => write!(Line, "eyot: signal {number} ended the program\r\n"),
+        Exit::NotStarted { message, .. } => write!(Line, "eyot: {message}\r\n"),
+        Exit::OutOfMemory => write!(Line, "eyot: the memory is used up; this service needs more\r\n"),
+        Exit::Broken { message } => write!(Line, "eyot: the library OS cannot go on: {message}\r\n"),
+    };
     ring::reset()
 }
 
