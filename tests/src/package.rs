@@ -28,6 +28,9 @@ pub const EROFS_UTILS: Need = need("/usr/bin/mkfs.erofs", "erofs-utils");
 pub const GCC: Need = need("/usr/bin/gcc", "gcc");
 pub const C_LIBRARY: Need = need("/usr/include/stdio.h", "libc6-dev");
 pub const GO: Need = need("/usr/bin/go", "golang-go");
+pub const GRUB: Need = need("/usr/bin/grub-mkimage", "grub-common");
+pub const GRUB_BIOS: Need = need("/usr/lib/grub/i386-pc/boot.img", "grub-pc-bin");
+pub const GRUB_UEFI: Need = need("/usr/lib/grub/x86_64-efi/kernel.img", "grub-efi-amd64-bin");
 pub const JAVA: Need = need("/usr/lib/jvm/java-17-openjdk-amd64/bin/java", "openjdk-17-jre-headless");
 pub const JAVAC: Need = need("/usr/lib/jvm/java-17-openjdk-amd64/bin/javac", "openjdk-17-jdk-headless");
 pub const LSCPU: Need = need("/usr/bin/lscpu", "util-linux");
@@ -36,6 +39,7 @@ pub const NGINX: Need = need("/usr/sbin/nginx", "nginx-light");
 pub const NODE: Need = need("/usr/bin/node", "nodejs");
 pub const OBJDUMP: Need = need("/usr/bin/objdump", "binutils");
 pub const OPENSSL: Need = need("/usr/bin/openssl", "openssl");
+pub const OVMF: Need = need("/usr/share/ovmf/OVMF.fd", "ovmf");
 pub const PYTHON: Need = need("/usr/bin/python3", "python3");
 pub const QEMU: Need = need("/usr/bin/qemu-system-x86_64", "qemu-system-x86");
 pub const REDIS_BENCHMARK: Need = need("/usr/bin/redis-benchmark", "redis-tools");
@@ -60,6 +64,9 @@ pub const ALL: &[Need] = &[
     GCC,
     C_LIBRARY,
     GO,
+    GRUB,
+    GRUB_BIOS,
+    GRUB_UEFI,
     JAVA,
     JAVAC,
     LSCPU,
@@ -68,6 +75,7 @@ pub const ALL: &[Need] = &[
     NODE,
     OBJDUMP,
     OPENSSL,
+    OVMF,
     PYTHON,
     QEMU,
     REDIS_BENCHMARK,

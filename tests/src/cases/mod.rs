@@ -1,5 +1,6 @@
 //! The tables of cases.
 
+mod bootable;
 mod command;
 mod comparison;
 mod go;
@@ -7,7 +8,6 @@ mod hostile;
 mod input;
 mod java;
 mod life;
-mod machine;
 mod network;
 mod nginx;
 mod node;
@@ -22,6 +22,7 @@ use crate::suite::case::Case;
 
 const TABLES: &[&[Case]] = &[
     command::CASES,
+    bootable::CASES,
     shell::CASES,
     comparison::CASES,
     python::CASES,
@@ -34,7 +35,6 @@ const TABLES: &[&[Case]] = &[
     hostile::CASES,
     input::CASES,
     life::CASES,
-    machine::CASES,
     network::CASES,
     signals::CASES,
     terminal::CASES,

@@ -1,0 +1,252 @@
+//! Files that boot by themselves: what is in them, what they boot on, and their network.
+//!
+//! Machines are emulated by QEMU, and reached through ports of the loopback interface that it forwards. It takes
+//! connections before anything inside does, so who asks asks again until there is an answer.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use eyot_tests::island::{Place, Run};
+use eyot_tests::outcome::Outcome;
+use eyot_tests::package::{
+    BUSYBOX, CURL, GRUB, GRUB_BIOS, GRUB_UEFI, OVMF, PYTHON, QEMU, REDIS_BENCHMARK, REDIS_SERVER,
+};
+use eyot_tests::service::{Service, free_port};
+use rustix::process::Signal;
+
+use crate::suite::caller::Caller;
+use crate::suite::case::{Case, ISLANDERS, case};
+use crate::suite::stage::{Stage, text};
+
+/// Who boots a file makes no difference; who builds it does.
+const ROOT: &[Caller] = &[Caller::Root];
+
+/// Why no other engine plays a case.
+const ALONE: &str = "what it makes runs without us";
+
+/// A case that one caller of one engine plays.
+const fn booted(name: &'static str, body: fn(&Stage) -> Result<()>) -> Case {
+    case(name, body).callers(ROOT).pico_only(ALONE)
+}
+
+pub const CASES: &[Case] = &[
+    booted("bootable/machines", machines).needs(&[BUSYBOX, QEMU]),
+    booted("bootable/trial", trial).needs(&[PYTHON, QEMU]).callers(ISLANDERS),
+    booted("bootable/trial-that-fails", trial_that_fails).needs(&[BUSYBOX]),
+    booted("bootable/web", web).needs(&[PYTHON, CURL, QEMU]).limit_s(150),
+    booted("bootable/addresses", addresses).needs(&[PYTHON, CURL, QEMU]).limit_s(100),
+    booted("bootable/redis", redis).needs(&[REDIS_SERVER, REDIS_BENCHMARK, QEMU]),
+    booted("bootable/bios", bios).needs(&[BUSYBOX, QEMU, GRUB, GRUB_BIOS, GRUB_UEFI]),
+    booted("bootable/uefi", uefi).needs(&[BUSYBOX, QEMU, GRUB, GRUB_BIOS, GRUB_UEFI, OVMF]),
+    booted("bootable/little-memory", little_memory).needs(&[BUSYBOX, QEMU]),
+    booted("bootable/damage", damage).needs(&[BUSYBOX, QEMU]),
+];
+
+/// A machine's words, without what it boots; killed when it has had its time.
+fn machine(kind: &str, memory: &str) -> Vec<String> {
+    let words = ["timeout", "--signal", "KILL", "50", "qemu-system-x86_64", "-M", kind, "-accel", "tcg"];
+    let options = ["-cpu", "max", "-m", memory, "-nodefaults", "-no-user-config", "-display", "none"];
+    words
+        .iter()
+        .chain(&options)
+        .chain(&["-no-reboot", "-serial", "stdio"])
+        .map(|word| (*word).into())
+        .collect()
+}
+
+fn with(mut words: Vec<String>, more: &[&str]) -> Vec<String> {
+    words.extend(more.iter().map(|word| (*word).to_owned()));
+    words
+}
+
+/// A machine that runs beside the test.
+struct Running(Service);
+
+impl Running {
+    fn start(stage: &Stage, words: &[String]) -> Result<Self> {
+        let command = Run::new(words).command(&Place::Native, &stage.directory);
+        Service::start(command, &stage.directory).map(Self)
+    }
+
+    /// Asks until there is an answer with this text in it.
+    fn answers(&mut self, stage: &Stage, question: &[&str], text: &str) -> Result<()> {
+        let until = Instant::now() + Duration::from_secs(40);
+        loop {
+            let answer = stage.outside(question)?;
+            if answer.status.success() && answer.text().contains(text) {
+                return Ok(());
+            }
+            if Instant::now() > until {
+                let said = self.0.outcome(answer.status);
+                bail!("no answer to {question:?} but {answer}\nthe machine: {said}");
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Asked to end, timeout kills the machine.
+        self.0.signal(Signal::TERM);
+        let _ = self.0.wait(Duration::from_secs(10));
+    }
+}
+
+/// A card by virtio at a port of this machine.
+fn card(device: &str, port: u16, inside: &str) -> [String; 4] {
+    let network = format!("user,id=network,hostfwd=tcp:127.0.0.1:{port}-{inside}");
+    ["-netdev".into(), network, "-device".into(), format!("{device},netdev=network")]
+}
+
+fn build(stage: &Stage, entry: &str, more: &[&str], name: &str) -> Result<(String, Outcome)> {
+    let file = text(&stage.work().join(name));
+    let words = [&["build", "--entry", entry, "-o", &file], more].concat();
+    Ok((file.clone(), stage.eyot(&words)?.success()?))
+}
+
+fn machines(stage: &Stage) -> Result<()> {
+    let (file, _) = build(stage, "busybox uname -sm", &["--no-trial"], "uname.elf")?;
+    for kind in ["microvm", "microvm,acpi=off", "q35", "pc"] {
+        let words = with(machine(kind, "128"), &["-kernel", &file]);
+        stage.outside(words)?.success()?.says("Linux x86_64")?.says("ended with status 0")?;
+    }
+    Ok(())
+}
+
+fn trial(stage: &Stage) -> Result<()> {
+    let entry = "python3 -c 'import json; print(json.dumps([6 * 7]))'";
+    let (file, built) = build(stage, entry, &["--trial", "30"], "json.elf")?;
+    built.complains("of them from the trial run")?;
+    stage.outside(with(machine("microvm", "256"), &["-kernel", &file]))?.success()?.says("[42]")?;
+    Ok(())
+}
+
+fn trial_that_fails(stage: &Stage) -> Result<()> {
+    let (_, built) = build(stage, "busybox sh -c 'exit 3'", &[], "false.elf")?;
+    built.complains("warning: the trial run ended with status 3")?;
+    let (_, built) = build(stage, "busybox sleep 1000", &["--trial", "1"], "sleep.elf")?;
+    ensure!(!built.error_text().contains("warning"), "a program that goes on is none that fails");
+    Ok(())
+}
+
+/// A file with a web server that shows what every image has in /etc.
+fn web_server(stage: &Stage) -> Result<String> {
+    let entry = "python3 -u -m http.server 8000 --directory /etc";
+    build(stage, entry, &["--trial", "4"], "web.elf").map(|(file, _)| file)
+}
+
+/// Asks a web server at a port of this machine.
+fn serves(stage: &Stage, running: &mut Running, port: u16) -> Result<()> {
+    let url = format!("http://127.0.0.1:{port}/passwd");
+    running.answers(stage, &["curl", "-sS", "--max-time", "5", &url], "root:")
+}
+
+fn web(stage: &Stage) -> Result<()> {
+    let file = web_server(stage)?;
+    let machines = [
+        ("microvm", "virtio-net-device"),
+        ("microvm,acpi=off", "virtio-net-device"),
+        ("q35", "virtio-net-pci"),
+        ("q35", "virtio-net-pci,bus=bridge"),
+        ("pc", "virtio-net-pci"),
+    ];
+    for (kind, device) in machines {
+        let port = free_port()?;
+        let bridge: &[&str] =
+            if device.ends_with("bridge") { &["-device", "pcie-root-port,id=bridge,chassis=1"] } else { &[] };
+        let mut words = with(machine(kind, "256"), bridge);
+        words.extend(card(device, port, ":8000"));
+        let mut running = Running::start(stage, &with(words, &["-kernel", &file]))?;
+        serves(stage, &mut running, port).with_context(|| format!("{kind} with {device}"))?;
+    }
+    Ok(())
+}
+
+fn addresses(stage: &Stage) -> Result<()> {
+    let file = web_server(stage)?;
+    for (inside, line) in
+        [("10.0.2.15:8000", "ip=dhcp"), ("10.0.2.77:8000", "ip=10.0.2.77/24,10.0.2.2,10.0.2.3")]
+    {
+        let port = free_port()?;
+        let words = with(machine("microvm", "256"), &["-kernel", &file, "-append", line]);
+        let mut running =
+            Running::start(stage, &[&words[..], &card("virtio-net-device", port, inside)].concat())?;
+        serves(stage, &mut running, port).with_context(|| line.to_owned())?;
+    }
+    let words = with(machine("microvm", "256"), &["-kernel", &file, "-append", "ip=10.0.2.77"]);
+    stage
+        .outside([&words[..], &card("virtio-net-device", free_port()?, ":8000")].concat())?
+        .says("ip= on the")?;
+    Ok(())
+}
+
+fn redis(stage: &Stage) -> Result<()> {
+    let entry = "redis-server --protected-mode no --save ''";
+    let (file, _) = build(stage, entry, &["--trial", "2"], "redis.elf")?;
+    let port = free_port()?;
+    let words = with(machine("microvm", "256"), &["-kernel", &file]);
+    let mut running =
+        Running::start(stage, &[&words[..], &card("virtio-net-device", port, ":6379")].concat())?;
+    let port = port.to_string();
+    running.answers(stage, &["redis-cli", "-p", &port, "ping"], "PONG")?;
+    let words = ["redis-benchmark", "-p", &port, "-c", "8", "-n", "2000", "-q", "-t", "set,get"];
+    stage.outside(words)?.success()?.says("SET")?;
+    Ok(())
+}
+
+/// A raw disk that says something.
+fn disk(stage: &Stage) -> Result<String> {
+    let more = ["--no-trial", "--format", "raw"];
+    let (file, _) = build(stage, "busybox uname -sm", &more, "uname.raw")?;
+    Ok(format!("format=raw,if=ide,file={file}"))
+}
+
+fn bios(stage: &Stage) -> Result<()> {
+    let disk = disk(stage)?;
+    for kind in ["pc", "q35"] {
+        let words = with(machine(kind, "128"), &["-drive", &disk]);
+        stage.outside(words)?.success()?.says("Linux x86_64")?;
+    }
+    Ok(())
+}
+
+fn uefi(stage: &Stage) -> Result<()> {
+    let disk = disk(stage)?;
+    // Settings that firmware cannot keep are none that this needs.
+    let words = with(machine("q35", "256"), &["-bios", OVMF.path, "-drive", &disk]);
+    stage.outside(words)?.success()?.says("Linux x86_64")?;
+    Ok(())
+}
+
+fn little_memory(stage: &Stage) -> Result<()> {
+    let (file, _) = build(stage, "busybox uname -sm", &["--no-trial"], "uname.elf")?;
+    for memory in ["8", "10"] {
+        let outcome = stage.outside(with(machine("microvm", memory), &["-kernel", &file]))?.success()?;
+        let text = outcome.text();
+        ensure!(text.contains("too little memory") || text.contains("memory is used up"), "{outcome}");
+        ensure!(text.trim().lines().count() == 1, "one sentence: {outcome}");
+    }
+    Ok(())
+}
+
+/// What a machine says to a file that came through badly.
+fn damage(stage: &Stage) -> Result<()> {
+    let (file, _) = build(stage, "busybox uname -sm", &["--no-trial"], "uname.elf")?;
+    let whole = fs::read(&file)?;
+    // The magic number of the files, which begin at a page.
+    let magic = [0xe2, 0xe1, 0xf5, 0xe0];
+    let at = (1024..whole.len() - 4).step_by(4096).find(|at| whole[*at..][..4] == magic);
+    let at = at.context("there are files")?;
+    let mut changed = whole.clone();
+    changed[at] ^= 1;
+    let cases = [("cut.elf", &whole[..whole.len() * 3 / 4], ""), ("changed.elf", &changed, "damaged")];
+    for (name, bytes, said) in cases {
+        let path = text(&stage.write(name, bytes)?);
+        let outcome = stage.outside(with(machine("microvm", "128"), &["-kernel", &path]))?;
+        ensure!(!outcome.text().contains("Linux"), "it runs: {outcome}");
+        outcome.says(said)?;
+    }
+    Ok(())
+}
