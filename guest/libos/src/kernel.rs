@@ -109,6 +109,7 @@ impl Kernel {
 
     /// What a CPU does for ever.
     pub fn run_cpu(self: &Arc<Self>, cpu: Cpu) -> ! {
+        self.scheduler.wake_up(cpu, false);
         loop {
             let mut now_ns = self.machine.now().monotonic_ns;
             while let Some(thread) = self.scheduler.next(cpu) {

@@ -57,9 +57,11 @@ pub fn boot(machine: Arc<dyn Machine>, boot: Boot, clock: HostClock) -> ! {
     let kernel = kernel::Kernel::new(machine.clone(), boot, clock);
     start::first_process(&kernel);
     for number in 1..cpus {
-        let kernel = kernel.clone();
+        let (body, cpu) = (kernel.clone(), Cpu(number));
+        kernel.scheduler.begin(cpu);
         // An island with fewer CPUs than asked for is slower, not wrong.
-        if machine.start_cpu(Cpu(number), Arc::new(move |cpu| kernel.run_cpu(cpu))).is_err() {
+        if machine.start_cpu(cpu, Arc::new(move |cpu| body.run_cpu(cpu))).is_err() {
+            kernel.scheduler.wake_up(cpu, false);
             break;
         }
     }

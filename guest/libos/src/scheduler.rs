@@ -52,6 +52,11 @@ impl Scheduler {
         }
     }
 
+    /// Counts a CPU that starts among those that sleep: it may wait for a kick before it does anything.
+    pub(crate) fn begin(&self, cpu: Cpu) {
+        self.asleep.fetch_or(1 << cpu.0, Ordering::SeqCst);
+    }
+
     /// Puts a thread at the end of the queue and sees that somebody comes for it.
     pub fn enqueue(&self, thread: Arc<Thread>) {
         self.enqueue_from(None, thread);
@@ -150,11 +155,6 @@ impl Scheduler {
                 self.machine.kick(Cpu(number as u16));
             }
         }
-    }
-
-    /// Kicks every CPU, at the end.
-    pub fn kick_all(&self) {
-        (0..self.running.len()).for_each(|number| self.machine.kick(Cpu(number as u16)));
     }
 
     /// Whether others wait for a CPU.

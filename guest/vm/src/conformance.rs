@@ -41,6 +41,7 @@ fn together(machine: &Arc<dyn Machine>) -> Result<usize, String> {
         };
         let started = machine.start_cpu(Cpu(number as u16), Arc::new(body));
         started.map_err(|code| format!("processor {number} does not start: {code:?}"))?;
+        machine.kick(Cpu(number as u16));
     }
     let deadline_ns = machine.now().monotonic_ns + PATIENCE_NS;
     for round in 1..=ROUNDS {

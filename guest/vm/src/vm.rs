@@ -115,7 +115,10 @@ impl Machine for Vm {
     }
 
     fn kick(&self, cpu: Cpu) {
-        idle::kick(start::block(cpu));
+        match start::running(cpu) {
+            Some(block) => idle::kick(block),
+            None => start::awaken(cpu),
+        }
     }
 
     fn wait(&self, cpu: Cpu, patience: Patience, collect: bool, events: &mut Vec<Event>) {

@@ -94,7 +94,7 @@ pub trait Machine: Device + Send + Sync + 'static {
     /// another CPU, and before `context.extended` is read or written.
     fn leave(&self, cpu: Cpu, context: &mut Context);
 
-    /// Starts another CPU in `body`, which never returns.
+    /// Starts another CPU in `body`, which never returns. It may sleep until its first kick.
     fn start_cpu(&self, cpu: Cpu, body: Arc<dyn Fn(Cpu) + Send + Sync>) -> Result<(), Code>;
 
     /// Ends this CPU's idle wait, or makes its `enter` return [`Trap::Interrupt`] soon.

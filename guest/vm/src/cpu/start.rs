@@ -1,7 +1,9 @@
 //! Starting the other CPUs: from real mode to ring 3 (SDM vol. 3, 10.4).
 //!
 //! A few instructions below 1 MiB lead from real mode to long mode with the tables of the start, then to
-//! the image, where the CPU takes its own block and the tables in use.
+//! the image, where the CPU takes its own block and the tables in use. A CPU is started by its first kick:
+//! most services are over, or wait, before they have use for a second one, whose start costs more than
+//! half a millisecond and 200 KiB.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -38,17 +40,24 @@ static BLOCKS: [AtomicPtr<Block>; CPUS_MAX] = [const { AtomicPtr::new(core::ptr:
 static BODIES: [Mutex<Option<Body>>; CPUS_MAX] = [const { Mutex::new(None) }; CPUS_MAX];
 static STARTED: AtomicU32 = AtomicU32::new(0);
 
+/// One CPU is started at a time: the page below 1 MiB is for one.
+static STARTING: Mutex<()> = Mutex::new(());
+
 /// The CPUs that run.
 pub fn blocks() -> impl Iterator<Item = &'static Block> {
     // SAFETY: a block that is entered there lives for ever.
-    BLOCKS.iter().filter_map(|block| unsafe { block.load(Acquire).as_ref() })
+    BLOCKS.iter().filter_map(|block| unsafe { block.load(SeqCst).as_ref() })
 }
 
-/// The CPU with this number.
-pub fn block(cpu: Cpu) -> &'static Block {
+/// The CPU with this number, if it runs.
+pub fn running(cpu: Cpu) -> Option<&'static Block> {
     // SAFETY: as in `blocks`.
-    let block = unsafe { BLOCKS[cpu.0 as usize].load(Acquire).as_ref() };
-    block.expect("rule: the CPU was started")
+    unsafe { BLOCKS[cpu.0 as usize].load(Acquire).as_ref() }
+}
+
+/// A CPU that runs.
+pub fn block(cpu: Cpu) -> &'static Block {
+    running(cpu).expect("rule: the CPU runs")
 }
 
 /// Numbers a CPU and gives it its stacks; the end of its main one.
@@ -66,7 +75,8 @@ fn prepare(block: &'static Block, number: usize) -> Result<u64, memory::table::N
 /// One that does not run yet would have them wait for ever.
 fn enter(block: &'static Block) {
     let number = block.number.load(Relaxed) as usize;
-    BLOCKS[number].store(&raw const *block as *mut Block, Release);
+    // Whoever holds CPUs up looks for them after it has said so, and they look for that after this.
+    BLOCKS[number].store(&raw const *block as *mut Block, SeqCst);
 }
 
 /// Makes the CPU that has booted the first one, and goes on in `then` on a stack of its own.
@@ -150,10 +160,23 @@ vm_second:
     BODY = sym body,
 );
 
-/// Starts a CPU; it runs `body` for ever.
+/// Has a CPU run `body` for ever, from its first kick on.
 pub fn start(cpu: Cpu, body: Body) -> Result<(), Code> {
     let number = cpu.0 as usize;
-    let controller = boot::processors().get(number).copied().ok_or(EINVAL)?;
+    boot::processors().get(number).ok_or(EINVAL)?;
+    *BODIES[number].lock() = Some(body);
+    Ok(())
+}
+
+/// Starts a CPU that does not run yet. One that does not answer is not there, and is not asked again; nor is
+/// one without memory for its stacks: others do its work.
+pub fn awaken(cpu: Cpu) {
+    let number = cpu.0 as usize;
+    let _one = STARTING.lock();
+    if running(cpu).is_some() || BODIES[number].lock().is_none() {
+        return;
+    }
+    let Some(controller) = boot::processors().get(number).copied() else { return };
     // SAFETY: the page is conventional memory that nobody was given, and the code fits.
     let mail = unsafe {
         let (code, end) = (&raw const vm_real_mode, &raw const vm_real_mode_end);
@@ -161,8 +184,10 @@ pub fn start(cpu: Cpu, body: Body) -> Result<(), Code> {
         frame::direct(PAGE).add((&raw const vm_real_mode_mail).offset_from_unsigned(code)).cast::<u64>()
     };
     let block = Block::another();
-    *BODIES[number].lock() = Some(body);
-    let stack = prepare(block, number)?;
+    let Ok(stack) = prepare(block, number) else {
+        drop(BODIES[number].lock().take());
+        return;
+    };
     let seen = STARTED.load(Acquire);
     // SAFETY: the mail is in the page, four words; nobody reads it before the CPU starts.
     unsafe {
@@ -178,11 +203,10 @@ pub fn start(cpu: Cpu, body: Body) -> Result<(), Code> {
         if clock::monotonic() > deadline_ns {
             // If it comes late, it finds nothing to do.
             drop(BODIES[number].lock().take());
-            return Err(EINVAL);
+            return;
         }
         core::hint::spin_loop();
     }
-    Ok(())
 }
 
 extern "C" fn body() -> ! {
@@ -195,6 +219,9 @@ extern "C" fn body() -> ! {
         }
     };
     enter(block);
+    // What was said to be forgotten before others knew of this CPU.
+    // SAFETY: the tables that are in use.
+    unsafe { super::ring::load_tables(memory::root()) };
     STARTED.fetch_add(1, Release);
     body(Cpu(number as u16));
     crate::vm::broken(format_args!("virtual CPU {number} returned"))

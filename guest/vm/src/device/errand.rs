@@ -490,11 +490,11 @@ pub fn time() -> Result<u64, Code> {
 }
 
 /// Tells the monitor how the guest ends, and waits until that was heard, though not for ever: the guest may be
-/// broken, or the monitor gone.
-pub fn last_word(exit: &abi::exit::Exit) {
+/// broken, or the monitor gone; whether it was heard.
+pub fn last_word(exit: &abi::exit::Exit) -> bool {
     const PATIENCE_NS: u64 = 1_000_000_000;
-    let Some(channel) = CHANNEL.get() else { return };
-    let Ok(data) = encode(exit) else { return };
+    let Some(channel) = CHANNEL.get() else { return false };
+    let Ok(data) = encode(exit) else { return false };
     let errand = control(0, command::EXIT, &data, 0, Then::Drop);
     let number = errand.number;
     let until_ns = clock::monotonic() + PATIENCE_NS;
@@ -507,7 +507,8 @@ pub fn last_word(exit: &abi::exit::Exit) {
             state.queue.tell();
         }
         if state.take().iter().any(|(errand, _)| errand.number == number) {
-            return;
+            return true;
         }
     }
+    false
 }
