@@ -3,7 +3,7 @@
 //! Whoever takes the process over through a device holds what was granted to the guest and no more: this list
 //! keeps it from stretching that. So nothing is opened, named, executed or traced here, no address is given to
 //! a socket (sendmsg could carry one, and is missing for that), nothing is mapped to be executed, and of KVM
-//! only running is left. All else answers EPERM.
+//! only running is left, and lending more of this process's memory to the guest. All else answers EPERM.
 
 use seccompiler::SeccompCmpArgLen::{Dword, Qword};
 use seccompiler::SeccompCmpOp::{Eq, MaskedEq, Ne};
@@ -51,6 +51,8 @@ const ANY: Ways = &[];
 /// ioctl(2) on a virtual CPU: to run it, and to say where it was when it cannot run on.
 const KVM_RUN: u32 = 0xae80;
 const KVM_GET_REGS: u32 = 0x8090_ae81;
+/// On the machine: what of this process's memory is the guest's.
+const KVM_SET_USER_MEMORY_REGION: u32 = 0x4020_ae46;
 
 const TCP: u32 = libc::IPPROTO_TCP as u32;
 const SOCKET: u32 = libc::SOL_SOCKET as u32;
@@ -58,8 +60,8 @@ const READ_WRITE: u32 = (libc::PROT_READ | libc::PROT_WRITE) as u32;
 const PRIVATE: u32 = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u32;
 
 const ALLOWED: &[(libc::c_long, Ways)] = &[
-    // CPUs.
-    (libc::SYS_ioctl, &[&[Is(1, KVM_RUN)], &[Is(1, KVM_GET_REGS)]]),
+    // CPUs, and their memory.
+    (libc::SYS_ioctl, &[&[Is(1, KVM_RUN)], &[Is(1, KVM_GET_REGS)], &[Is(1, KVM_SET_USER_MEMORY_REGION)]]),
     // The loop: waiting, bells and interrupts, locks between threads.
     (libc::SYS_epoll_wait, ANY),
     (libc::SYS_epoll_pwait, ANY),

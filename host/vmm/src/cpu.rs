@@ -12,7 +12,7 @@ use crate::Error;
 use crate::bus::Bus;
 use crate::error::refused;
 use crate::machine::End;
-use crate::memory::Memory;
+use crate::slot::{Slots, Touched};
 
 /// What the kernel's own first instructions would set (guest/vm/src/boot/entry.rs).
 const CR0: u64 = 0x8005_0033;
@@ -100,7 +100,7 @@ impl Cpu {
         self.fd.get_tsc_khz().ok().filter(|kilohertz| *kilohertz > 0).map(u64::from)
     }
 
-    fn run(&mut self, bus: &Bus) -> End {
+    fn run(&mut self, bus: &Bus, slots: &Slots) -> End {
         loop {
             match self.fd.run() {
                 Ok(VcpuExit::IoOut(SERIAL, bytes)) => {
@@ -110,8 +110,16 @@ impl Cpu {
                 Ok(VcpuExit::IoIn(SERIAL_STATUS, bytes)) => bytes.fill(ROOM),
                 Ok(VcpuExit::IoIn(_, bytes)) => bytes.fill(0xff),
                 Ok(VcpuExit::IoOut(..)) => {}
-                Ok(VcpuExit::MmioRead(address, bytes)) => bus.read(address, bytes),
-                Ok(VcpuExit::MmioWrite(address, bytes)) => bus.write(address, bytes),
+                Ok(VcpuExit::MmioRead(address, bytes)) => match slots.read(address, bytes) {
+                    Ok(Touched::Memory) => {}
+                    Ok(Touched::Nothing) => bus.read(address, bytes),
+                    Err(error) => return End::Failed(error.to_string()),
+                },
+                Ok(VcpuExit::MmioWrite(address, bytes)) => match slots.write(address, bytes) {
+                    Ok(Touched::Memory) => {}
+                    Ok(Touched::Nothing) => bus.write(address, bytes),
+                    Err(error) => return End::Failed(error.to_string()),
+                },
                 Ok(VcpuExit::Shutdown | VcpuExit::Hlt) => return End::Reset,
                 Ok(exit) => {
                     let what = format!("{exit:?}");
@@ -141,8 +149,8 @@ fn segment(selector: u16, type_: u8, long: bool) -> kvm_segment {
     }
 }
 
-/// What a CPU's thread keeps alive: devices' registers, the machine, its memory.
-type Kept = Arc<(Bus, Arc<VmFd>, Arc<Memory>)>;
+/// What a CPU's thread keeps alive: devices' registers, and the machine with its memory.
+type Kept = Arc<(Bus, Slots)>;
 
 /// Starts all of a machine's CPUs, each on a thread of its own, which waits at the line twice: when it is
 /// there, and until all may run. Secondary ones wait in their interrupt
@@ -160,7 +168,7 @@ pub fn start(
             line.wait();
             line.wait();
             // Whoever waited for the end is gone only when all is over.
-            let _ = sender.send(cpu.run(&kept.0));
+            let _ = sender.send(cpu.run(&kept.0, &kept.1));
             if let Some(call) = call {
                 let _ = call.write(1);
             }

@@ -24,6 +24,7 @@ mod outside;
 mod pool;
 mod run;
 mod serve;
+mod slot;
 #[cfg(test)]
 mod testing;
 mod transport;

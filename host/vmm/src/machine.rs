@@ -3,15 +3,14 @@
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Barrier};
 
-use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::{Kvm, VmFd};
-use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::bus::Bus;
 use crate::cpu::{self, Cpu};
 use crate::error::refused;
 use crate::memory::{self, Memory};
+use crate::slot::Slots;
 use crate::transport::Port;
 use crate::{Error, boot, image};
 
@@ -19,6 +18,7 @@ use crate::{Error, boot, image};
 pub struct Machine {
     vm: Arc<VmFd>,
     memory: Arc<Memory>,
+    slots: Slots,
     cpus: Vec<Cpu>,
     bus: Bus,
 }
@@ -37,23 +37,15 @@ pub enum End {
 impl Machine {
     /// A machine whose memory, of so many bytes, is empty.
     pub fn new(kvm: &Kvm, memory: u64, cpus: u16) -> Result<Self, Error> {
-        let vm = kvm.create_vm().map_err(refused("a virtual machine"))?;
+        let vm = Arc::new(kvm.create_vm().map_err(refused("a virtual machine"))?);
+        let memory = Arc::new(memory::make(memory)?);
+        // Memory first: behind the interrupt controllers it would wait some milliseconds for what KVM puts off
+        // when it makes those.
+        let slots = Slots::new(vm.clone(), memory.clone())?;
         vm.create_irq_chip().map_err(refused("interrupt controllers"))?;
-        let memory = memory::make(memory)?;
-        for (slot, region) in memory.iter().enumerate() {
-            let described = kvm_userspace_memory_region {
-                slot: slot as u32,
-                guest_phys_addr: region.start_addr().0,
-                memory_size: region.len(),
-                userspace_addr: region.as_ptr() as u64,
-                flags: 0,
-            };
-            // SAFETY: the mapping lives as long as `memory`, which the machine keeps beside the VM.
-            unsafe { vm.set_user_memory_region(described) }.map_err(refused("the guest's memory"))?;
-        }
         let cpuid = kvm.get_supported_cpuid(kvm_bindings::KVM_MAX_CPUID_ENTRIES).map_err(refused("CPUID"))?;
         let cpus = (0..cpus).map(|number| Cpu::new(&vm, number, &cpuid)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { vm: Arc::new(vm), memory: Arc::new(memory), cpus, bus: Bus::default() })
+        Ok(Self { vm, memory, slots, cpus, bus: Bus::default() })
     }
 
     /// Loads a kernel, and puts the first CPU at its first function.
@@ -82,10 +74,10 @@ impl Machine {
 
     /// Makes the CPUs' threads. The machine lives on in them.
     pub fn start(self, call: Option<Arc<EventFd>>) -> Result<Started, Error> {
-        let Self { vm, memory, cpus, bus } = self;
+        let Self { slots, cpus, bus, .. } = self;
         let (sender, ends) = channel();
         let line = Arc::new(Barrier::new(cpus.len() + 1));
-        cpu::start(cpus, &Arc::new((bus, vm, memory)), &sender, call.as_ref(), &line)?;
+        cpu::start(cpus, &Arc::new((bus, slots)), &sender, call.as_ref(), &line)?;
         // A thread that begins asks for what it may not ask for later.
         line.wait();
         Ok(Started { ends, line })

@@ -162,6 +162,10 @@ impl Frames {
         self.unlink(index, false);
         self.pages -= PAGES as u64;
         self.blocks[index as usize].used = Use::Whole;
+        // Our VMM has the hypervisor know of memory when it is first touched, and such an access is done by
+        // the VMM: it has to be a plain one.
+        // SAFETY: the block is nobody's yet.
+        unsafe { direct(u64::from(index) * LARGE).cast::<u64>().write_volatile(0) };
     }
 
     fn counts(&mut self, index: u32) -> &'static mut Counts {
