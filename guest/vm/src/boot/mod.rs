@@ -160,9 +160,9 @@ fn take_memory(information: &Information) -> Option<()> {
         return None;
     }
     let used = || used().chain([kept]);
-    // SAFETY: the ranges are memory that nobody uses; what is above what is mapped is added when it is.
+    // SAFETY: the ranges are memory that nobody uses; what is above what is mapped is added when it can be.
     unsafe {
-        frame::begin(kept.start, end);
+        frame::begin(kept.start);
         for_free(information, used, |range| frame::add(range.start, range.end.min(MAPPED)));
         map::build(end).ok()?;
         for_free(information, used, |range| frame::add(range.start.max(MAPPED), range.end));

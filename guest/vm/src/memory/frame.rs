@@ -2,7 +2,8 @@
 //!
 //! Memory is divided into blocks of 2 MiB. A block is free, or somebody's as a whole, or split into pages,
 //! each with a count of references; nothing is kept about pages of blocks that are not split, so that
-//! much memory costs little. A split block's counts lie in its own first page, or where a whole block was
+//! much memory costs little. What is not needed yet is not even divided: it waits in reserve, lowest first,
+//! so that a machine's memory costs by use and not by size. A split block's counts lie in its own first page, or where a whole block was
 //! split while in use, in a page of another block. Pages are never zero when taken unless asked for.
 //!
 //! Addresses here are physical. Invariant: a count is changed only by who holds a reference, and a page
@@ -44,6 +45,11 @@ struct Block {
     counts: u64,
 }
 
+/// Bytes that come out of reserve together.
+const STEP: u64 = 256 << 20;
+/// Ranges that may be in reserve; boot loaders tell of fewer.
+const RANGES: usize = 64;
+
 /// The counts of a split block's pages.
 struct Counts {
     free: [u64; WORDS],
@@ -51,7 +57,13 @@ struct Counts {
 }
 
 struct Frames {
+    /// What is kept about blocks, as far as memory was divided; where that grows has been set aside.
     blocks: &'static mut [Block],
+    /// Whole blocks that wait: start and end of each range.
+    reserve: [(u64, u64); RANGES],
+    /// How many ranges there are, and how many are used up.
+    ranges: usize,
+    past: usize,
     /// First of the free blocks, and of the split ones with free pages.
     free: u32,
     partial: u32,
@@ -59,7 +71,15 @@ struct Frames {
     pages: u64,
 }
 
-static FRAMES: Mutex<Frames> = Mutex::new(Frames { blocks: &mut [], free: NONE, partial: NONE, pages: 0 });
+static FRAMES: Mutex<Frames> = Mutex::new(Frames {
+    blocks: &mut [],
+    reserve: [(0, 0); RANGES],
+    ranges: 0,
+    past: 0,
+    free: NONE,
+    partial: NONE,
+    pages: 0,
+});
 
 /// Where a physical address can be read and written.
 pub fn direct(address: u64) -> *mut u8 {
@@ -80,45 +100,74 @@ pub fn bookkeeping(end: u64) -> u64 {
     (end.div_ceil(LARGE) * size_of::<Block>() as u64).next_multiple_of(PAGE)
 }
 
-/// Begins, with bookkeeping at this physical address for memory up to `end`.
+/// Begins, with bookkeeping at this physical address.
 ///
 /// # Safety
-/// The bookkeeping's memory is nobody's and directly mapped. Called once.
-pub unsafe fn begin(bookkeeping: u64, end: u64) {
-    let length = end.div_ceil(LARGE) as usize;
-    let first = direct(bookkeeping).cast::<Block>();
-    let absent = Block { used: Use::Absent, free: 0, next: NONE, previous: NONE, counts: 0 };
-    // SAFETY: the caller's promise; every element is written before there is a reference to it.
-    let blocks = unsafe {
-        for index in 0..length {
-            first.add(index).write(absent);
-        }
-        slice::from_raw_parts_mut(first, length)
-    };
-    FRAMES.lock().blocks = blocks;
+/// The bookkeeping's memory is nobody's and directly mapped, and as long as `bookkeeping` says for all
+/// memory that is added. Called once.
+pub unsafe fn begin(bookkeeping: u64) {
+    // SAFETY: the caller's promise; a slice of nothing yet.
+    FRAMES.lock().blocks = unsafe { slice::from_raw_parts_mut(direct(bookkeeping).cast(), 0) };
 }
 
 /// Adds whole pages of memory to what can be taken.
 ///
 /// # Safety
-/// The range is memory that nobody uses, directly mapped, below the end that `begin` was told.
+/// The range is memory that nobody uses. It is directly mapped, or can be by `map::show`.
 pub unsafe fn add(start: u64, end: u64) {
     let mut frames = FRAMES.lock();
-    let mut at = start.next_multiple_of(PAGE);
-    let end = end & !(PAGE - 1);
-    while at < end {
-        let index = (at / LARGE) as u32;
-        let stop = end.min((at / LARGE + 1) * LARGE);
-        if stop - at == LARGE && frames.blocks[index as usize].used == Use::Absent {
-            frames.put_free(index);
-        } else {
-            frames.add_part(index, at, stop);
+    let (start, end) = (start.next_multiple_of(PAGE), end & !(PAGE - 1));
+    let first = start.next_multiple_of(LARGE).min(end);
+    let last = (end & !(LARGE - 1)).max(first);
+    // Parts of blocks may have pages that are in use already, and are few.
+    for (start, end) in [(start, first), (last, end)] {
+        if start < end {
+            frames.divide(start, end);
+            frames.add_part((start / LARGE) as u32, start, end);
         }
-        at = stop;
+    }
+    let number = frames.ranges;
+    if first < last && number < RANGES {
+        frames.reserve[number] = (first, last);
+        frames.ranges += 1;
+        frames.pages += (last - first) / PAGE;
     }
 }
 
 impl Frames {
+    /// Has bookkeeping for the blocks of a range, which are directly mapped from then on.
+    fn divide(&mut self, start: u64, end: u64) {
+        let (old, new) = (self.blocks.len(), end.div_ceil(LARGE) as usize);
+        if old < new {
+            let first = self.blocks.as_mut_ptr();
+            let absent = Block { used: Use::Absent, free: 0, next: NONE, previous: NONE, counts: 0 };
+            // SAFETY: room for all was set aside at `begin`; every element is written before there is a
+            // reference to it.
+            self.blocks = unsafe {
+                (old..new).for_each(|index| first.add(index).write(absent));
+                slice::from_raw_parts_mut(first, new)
+            };
+        }
+        super::map::show(start & !(LARGE - 1), end.next_multiple_of(LARGE));
+    }
+
+    /// Takes the next part out of reserve; whether there was one.
+    fn grow(&mut self) -> bool {
+        let Some((start, end)) = self.reserve[..self.ranges].get_mut(self.past) else { return false };
+        let (first, last) = (*start, (*start / STEP + 1).saturating_mul(STEP).min(*end));
+        *start = last;
+        if last == *end {
+            self.past += 1;
+        }
+        self.pages -= (last - first) / PAGE;
+        self.divide(first, last);
+        // The first one in the list is the next one taken.
+        for index in (first / LARGE..last / LARGE).rev() {
+            self.put_free(index as u32);
+        }
+        true
+    }
+
     fn list(&mut self, partial: bool) -> &mut u32 {
         if partial { &mut self.partial } else { &mut self.free }
     }
@@ -150,10 +199,10 @@ impl Frames {
     }
 
     fn take_free(&mut self) -> Option<u32> {
-        let index = self.free;
-        if index == NONE {
+        if self.free == NONE && !self.grow() {
             return None;
         }
+        let index = self.free;
         self.take(index);
         Some(index)
     }
@@ -252,11 +301,18 @@ impl Frames {
 
     /// Takes neighbouring free blocks.
     fn take_many(&mut self, count: usize) -> Option<u64> {
-        let mut run = 0;
-        let end = self.blocks.iter().position(|block| {
-            run = if block.used == Use::Free { run + 1 } else { 0 };
-            run == count
-        })?;
+        let end = loop {
+            let mut run = 0;
+            let end = self.blocks.iter().position(|block| {
+                run = if block.used == Use::Free { run + 1 } else { 0 };
+                run == count
+            });
+            match end {
+                Some(end) => break end,
+                None if self.grow() => {}
+                None => return None,
+            }
+        };
         let first = end + 1 - count;
         (first..=end).for_each(|index| self.take(index as u32));
         Some(first as u64 * LARGE)

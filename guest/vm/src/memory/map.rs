@@ -12,7 +12,7 @@ use spin::{Mutex, Once};
 
 use super::frame::{self, Page, direct};
 use super::layout::{CONTROLLER, DEVICES, DIRECT, IMAGE_LOAD, LARGE, SHARED_CONTROLLER, STACKS};
-use super::table::{Bits, Entry, NoMemory, Tables};
+use super::table::{Bits, Entry, NoMemory, Slot, Tables};
 use crate::cpu::ring;
 
 unsafe extern "C" {
@@ -44,7 +44,10 @@ pub fn data() -> (u64, u64) {
     (&raw const vm_data_start as u64, &raw const vm_data_end as u64)
 }
 
-/// Maps everything, all memory up to `end` included, and makes these the tables in use.
+/// What is directly mapped from the start; of memory above, [`show`] maps what is used.
+const SHOWN: u64 = 4 << 30;
+
+/// Maps everything, and makes these the tables in use. Memory may end at `end`.
 pub fn build(end: u64) -> Result<(), NoMemory> {
     let mut tables = Tables::new()?;
     let mut map = |at: u64, to: u64, length: u64, bits: Bits| -> Result<(), NoMemory> {
@@ -68,8 +71,12 @@ pub fn build(end: u64) -> Result<(), NoMemory> {
     let gates = frame::take_blocks((table + stubs).div_ceil(LARGE) as usize).ok_or(NoMemory)?;
     map(GATE_TABLE, gates, table, READ)?;
     map(STUBS, gates + table, stubs, EXECUTE)?;
-    for at in (0..end.next_multiple_of(LARGE)).step_by(LARGE as usize) {
+    for at in (0..end.next_multiple_of(LARGE).min(SHOWN)).step_by(LARGE as usize) {
         tables.make(DIRECT + at, true)?.set(Entry::new(at, READ_WRITE | Bits::LARGE));
+    }
+    // Whoever shows more has no memory to take for tables.
+    for at in (SHOWN..end).step_by(Tables::SPAN as usize) {
+        tables.make(DIRECT + at, true)?;
     }
     super::use_root(tables.root());
     // SAFETY: everything that is in use is mapped where it was; the old tables are never used again but by
@@ -80,6 +87,14 @@ pub fn build(end: u64) -> Result<(), NoMemory> {
     }
     OWN.call_once(|| Mutex::new(tables));
     Ok(())
+}
+
+/// Maps memory where the direct map has it, in large pages; below [`SHOWN`] it is from the start.
+pub fn show(start: u64, end: u64) {
+    for at in (start.max(SHOWN)..end).step_by(LARGE as usize) {
+        let slot = Slot::large(super::root(), DIRECT + at).expect("invariant: `build` made the tables");
+        slot.set(Entry::new(at, READ_WRITE | Bits::LARGE));
+    }
 }
 
 /// A stack of its own pages above one that is not there; its end.

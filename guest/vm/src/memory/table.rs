@@ -81,6 +81,19 @@ impl Slot {
         Self(direct(table).cast::<AtomicU64>().wrapping_add(index))
     }
 
+    /// The place of the large page around an address, if its table is there.
+    pub fn large(root: u64, address: u64) -> Option<Self> {
+        let mut table = root;
+        for level in [3, 2] {
+            let entry = Self::at(table, index(address, level)).get();
+            if !entry.is_present() {
+                return None;
+            }
+            table = entry.address();
+        }
+        Some(Self::at(table, index(address, 1)))
+    }
+
     pub fn get(self) -> Entry {
         // SAFETY: a slot is made from a table in use, which its space keeps.
         Entry(unsafe { (*self.0).load(Relaxed) })
@@ -108,6 +121,9 @@ const fn span(level: u32) -> u64 {
 }
 
 impl Tables {
+    /// Bytes that a table of large pages stands for.
+    pub const SPAN: u64 = span(2);
+
     pub fn new() -> Result<Self, NoMemory> {
         Ok(Self { root: Page::zeroed().ok_or(NoMemory)?.into_address() })
     }
@@ -163,11 +179,10 @@ impl Tables {
         // A table of the lowest level stands for 2 MiB; those above are few and stay.
         let mut at = start.next_multiple_of(LARGE);
         while at + LARGE <= end {
-            let Some(table) = self.above(at) else {
+            let Some(slot) = Slot::large(self.root, at) else {
                 at = (at / span(2) + 1) * span(2);
                 continue;
             };
-            let slot = Slot::at(table, index(at, 1));
             let entry = slot.get();
             if entry.is_present() && !entry.is_large() {
                 slot.set(Entry::NONE);
@@ -176,19 +191,6 @@ impl Tables {
             }
             at += LARGE;
         }
-    }
-
-    /// The table of level 1 around an address.
-    fn above(&self, address: u64) -> Option<u64> {
-        let mut table = self.root;
-        for level in [3, 2] {
-            let entry = Slot::at(table, index(address, level)).get();
-            if !entry.is_present() {
-                return None;
-            }
-            table = entry.address();
-        }
-        Some(table)
     }
 }
 
