@@ -241,11 +241,14 @@ impl State {
     fn offer(&mut self, mut errand: Errand) -> Result<(), Errand> {
         const PAGE: usize = machine::PAGE as usize;
         let (written, length) = errand.data;
-        let mut pages = Vec::with_capacity(errand.pages.len());
+        let mut pages: Vec<Part> = Vec::new();
         for (number, page) in errand.pages.iter().enumerate() {
             let length = PAGE.min(length - (number * PAGE).min(length)) as u32;
-            if length > 0 {
-                pages.push(Part { address: page.address(), length, writable: written });
+            match pages.last_mut() {
+                // Pages that lie together are one part.
+                Some(last) if last.address + u64::from(last.length) == page.address() => last.length += length,
+                _ if length > 0 => pages.push(Part { address: page.address(), length, writable: written }),
+                _ => {}
             }
         }
         let (input, output) = (Part::read(&errand.input), Part::write(&mut errand.output));

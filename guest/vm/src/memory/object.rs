@@ -9,6 +9,7 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use abi::Code;
 use machine::{Event, PAGE};
@@ -19,6 +20,9 @@ use super::frame::Page;
 
 /// How many pages are fetched together: a power of two.
 pub const AROUND: u64 = 16;
+/// How often that is doubled, once for each fetch before: of a file that is asked for again and again, more is
+/// wanted each time, and each time costs a way out of the guest.
+const DOUBLINGS: u32 = 2;
 
 /// Why a page cannot be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,11 +72,25 @@ struct State {
     /// Whether there ever was one.
     touched: bool,
     failure: Option<Code>,
+    /// How often pages were fetched because of a fault.
+    fetches: u32,
 }
 
 impl State {
     const fn new(length: u64) -> Self {
-        Self { length, pages: BTreeMap::new(), dirty: BTreeSet::new(), touched: false, failure: None }
+        let (pages, dirty) = (BTreeMap::new(), BTreeSet::new());
+        Self { length, pages, dirty, touched: false, failure: None, fetches: 0 }
+    }
+
+    /// Which pages to fetch around one that is not there: some that lie together, none of which is.
+    fn wanted(&mut self, index: u64) -> Range<u64> {
+        let around = AROUND << self.fetches.min(DOUBLINGS);
+        self.fetches += 1;
+        let first = index & !(around - 1);
+        let last = (first + around).min(self.length.div_ceil(PAGE)).max(index + 1);
+        let before = self.pages.range(first..index).next_back().map(|(&at, _)| at + 1);
+        let behind = self.pages.range(index..last).next().map(|(&at, _)| at);
+        before.unwrap_or(first)..behind.unwrap_or(last)
     }
 }
 
@@ -179,10 +197,9 @@ impl Object {
         }
         let Some(content) = &self.content else { return Err(Absent::Beyond) };
         // It may wait for a device, so not under the lock. What lies around is wanted soon, mostly.
-        let first = index & !(AROUND - 1);
-        let count = AROUND.min(self.length().div_ceil(PAGE).saturating_sub(first)).max(index - first + 1);
-        let pages = content.pages(first, count as usize)?;
-        self.insert(first, pages);
+        let wanted = self.state.lock().wanted(index);
+        let pages = content.pages(wanted.start, (wanted.end - wanted.start) as usize)?;
+        self.insert(wanted.start, pages);
         self.present(index).ok_or(Absent::Beyond)
     }
 
