@@ -23,7 +23,7 @@ use super::memory::{KEEP_SIZE, PUNCH_HOLE};
 use super::transfer::{self, Work};
 use crate::code::{EIO, ENOMEM};
 use crate::cpu;
-use crate::memory::frame::Page;
+use crate::memory::frame::{self, Page};
 use crate::memory::object::{Absent, Content, Object, Run, Store, Stored};
 
 /// A mode of fallocate(2) that memory objects do not have.
@@ -70,8 +70,26 @@ impl Content for Pages {
     }
 }
 
-/// Pages of whatever content.
+/// Has objects whose content can be read again forget pages, the longest unused object first; whether that gave
+/// any. It is called where memory is wanted, so it takes none and waits for nobody.
+pub fn shed(most: usize) -> bool {
+    let Some(objects) = KEPT_OBJECTS.try_lock() else { return false };
+    let (mut past, mut shed) = (None, 0);
+    while shed < most {
+        let ages = objects.iter().filter_map(|(key, (_, object))| Some((object.used()?, key, object)));
+        let later = ages.filter(|(used, key, _)| past.is_none_or(|past| (*used, *key) > past));
+        let Some((used, key, object)) = later.min_by_key(|(used, key, _)| (*used, *key)) else { break };
+        shed += object.shed(most - shed);
+        past = Some((used, key));
+    }
+    shed > 0
+}
+
+/// Pages of whatever content, for what is read from files: where little is free, they are taken from there.
 pub fn blank(count: usize) -> Option<Vec<Page>> {
+    if frame::is_short() {
+        shed(count);
+    }
     (0..count).map(|_| Page::take()).collect()
 }
 

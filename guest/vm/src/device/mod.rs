@@ -3,6 +3,7 @@
 //! Memory objects are our own; files and connections are the VMM's, by `errand` and `socket`. No call here
 //! waits, except transfers between files and the library OS's own memory.
 
+mod balloon;
 mod card;
 mod console;
 mod entropy;
@@ -45,6 +46,7 @@ use memory::Memory;
 use socket::{Connection, Flow};
 use table::Granted;
 
+pub use file::shed;
 #[cfg(feature = "conformance")]
 pub use start::find;
 #[cfg(not(feature = "conformance"))]
@@ -89,11 +91,12 @@ pub fn collect(events: &mut Vec<Event>) {
     internet::collect(events);
     console::collect(events);
     write_back::collect(events);
+    balloon::collect();
 }
 
 /// Wants an interrupt for whatever happens next; false if something has happened.
 pub fn await_events() -> bool {
-    let quiet = [errand::await_next(), socket::await_next(), internet::await_next()];
+    let quiet = [errand::await_next(), socket::await_next(), internet::await_next(), balloon::await_next()];
     !quiet.contains(&false)
 }
 
@@ -109,7 +112,7 @@ pub fn is_brisk() -> bool {
 
 /// When something is due without any device, if nothing happens before.
 pub fn due_ns() -> Option<u64> {
-    let due = [internet::due_ns(), crate::memory::dirty::due_ns()];
+    let due = [internet::due_ns(), crate::memory::dirty::due_ns(), balloon::due_ns()];
     due.into_iter().flatten().min()
 }
 

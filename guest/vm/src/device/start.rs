@@ -13,7 +13,7 @@ use spin::Once;
 use super::file::File;
 use super::socket::{Connection, Flow};
 use super::table::{self, Granted};
-use super::{card, console, entropy, errand, internet, line, socket, tree};
+use super::{balloon, card, console, entropy, errand, internet, line, socket, tree};
 use crate::boot::firmware::MemoryMapped as Place;
 use crate::boot::{self, serial};
 use crate::cpu::block::FIRST;
@@ -135,9 +135,15 @@ fn number(word: &str) -> Option<u64> {
 
 /// Sets a device up, if it is one that we use.
 fn take(transport: alloc::boxed::Box<dyn Transport>, line: Option<u32>) -> Result<(), Unusable> {
+    let route = |line| controller::route(line, vector::DEVICE, &FIRST, false);
     let begin: fn(Device) -> Result<(), Unusable> = match transport.kind() {
         kind::FILE if boot::service().is_none() => errand::begin,
         kind::SOCKET if boot::service().is_none() => socket::begin,
+        kind::BALLOON if boot::service().is_none() => {
+            line.into_iter().for_each(route);
+            balloon::begin(transport);
+            return Ok(());
+        }
         // Our own VMM has better ways for these.
         _ if boot::service().is_none() => return Ok(()),
         kind::NETWORK => |device| internet::begin(device, entropy::seed()),
@@ -146,9 +152,7 @@ fn take(transport: alloc::boxed::Box<dyn Transport>, line: Option<u32>) -> Resul
         _ => return Ok(()),
     };
     let wanted = if transport.kind() == kind::NETWORK { card::WANTED } else { 0 };
-    if let Some(line) = line {
-        controller::route(line, vector::DEVICE, &FIRST, false);
-    }
+    line.into_iter().for_each(route);
     begin(Device::begin(transport, wanted)?)
 }
 

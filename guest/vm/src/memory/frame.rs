@@ -9,6 +9,7 @@
 //! Addresses here are physical. Invariant: a count is changed only by who holds a reference, and a page
 //! with none is marked free under the lock.
 
+use alloc::vec::Vec;
 use core::slice;
 use core::sync::atomic::{AtomicU16, Ordering::*};
 
@@ -36,6 +37,8 @@ enum Use {
 #[derive(Clone, Copy)]
 struct Block {
     used: Use,
+    /// Something was in it since it was given back to the host, or since the start.
+    touched: bool,
     /// Free pages, where it is split.
     free: u16,
     /// Neighbours in the list of free blocks, or of split ones with free pages.
@@ -67,8 +70,12 @@ struct Frames {
     /// First of the free blocks, and of the split ones with free pages.
     free: u32,
     partial: u32,
-    /// Free pages in all.
+    /// Free pages in all, and all pages.
     pages: u64,
+    total: u64,
+    /// Free blocks that were touched, and how often that has changed.
+    touched: u64,
+    changes: u64,
 }
 
 static FRAMES: Mutex<Frames> = Mutex::new(Frames {
@@ -79,6 +86,9 @@ static FRAMES: Mutex<Frames> = Mutex::new(Frames {
     free: NONE,
     partial: NONE,
     pages: 0,
+    total: 0,
+    touched: 0,
+    changes: 0,
 });
 
 /// Where a physical address can be read and written.
@@ -117,6 +127,7 @@ pub unsafe fn begin(bookkeeping: u64) {
 pub unsafe fn add(start: u64, end: u64) {
     let mut frames = FRAMES.lock();
     let (start, end) = (start.next_multiple_of(PAGE), end & !(PAGE - 1));
+    frames.total += end.saturating_sub(start) / PAGE;
     let first = start.next_multiple_of(LARGE).min(end);
     let last = (end & !(LARGE - 1)).max(first);
     // Parts of blocks may have pages that are in use already, and are few.
@@ -140,7 +151,8 @@ impl Frames {
         let (old, new) = (self.blocks.len(), end.div_ceil(LARGE) as usize);
         if old < new {
             let first = self.blocks.as_mut_ptr();
-            let absent = Block { used: Use::Absent, free: 0, next: NONE, previous: NONE, counts: 0 };
+            let absent =
+                Block { used: Use::Absent, touched: false, free: 0, next: NONE, previous: NONE, counts: 0 };
             // SAFETY: room for all was set aside at `begin`; every element is written before there is a
             // reference to it.
             self.blocks = unsafe {
@@ -163,7 +175,7 @@ impl Frames {
         self.divide(first, last);
         // The first one in the list is the next one taken.
         for index in (first / LARGE..last / LARGE).rev() {
-            self.put_free(index as u32);
+            self.put_free(index as u32, false);
         }
         true
     }
@@ -192,8 +204,11 @@ impl Frames {
         }
     }
 
-    fn put_free(&mut self, index: u32) {
-        self.blocks[index as usize].used = Use::Free;
+    fn put_free(&mut self, index: u32, touched: bool) {
+        let block = &mut self.blocks[index as usize];
+        (block.used, block.touched) = (Use::Free, touched);
+        self.touched += u64::from(touched);
+        self.changes += u64::from(touched);
         self.pages += PAGES as u64;
         self.link(index, false);
     }
@@ -207,10 +222,18 @@ impl Frames {
         Some(index)
     }
 
-    fn take(&mut self, index: u32) {
+    /// Takes a free block out of the list.
+    fn detach(&mut self, index: u32) {
         self.unlink(index, false);
         self.pages -= PAGES as u64;
-        self.blocks[index as usize].used = Use::Whole;
+        let block = &mut self.blocks[index as usize];
+        block.used = Use::Whole;
+        self.touched -= u64::from(block.touched);
+        self.changes += u64::from(block.touched);
+    }
+
+    fn take(&mut self, index: u32) {
+        self.detach(index);
         // Our VMM has the hypervisor know of memory when it is first touched, and such an access is done by
         // the VMM: it has to be a plain one.
         // SAFETY: the block is nobody's yet.
@@ -292,7 +315,7 @@ impl Frames {
         if free as usize == PAGES - usize::from(own) {
             self.unlink(index, true);
             self.pages -= u64::from(free);
-            self.put_free(index);
+            self.put_free(index, true);
             if !own {
                 self.free_page(counts);
             }
@@ -324,9 +347,12 @@ impl Frames {
 pub struct Page(u64);
 
 impl Page {
-    /// A page of whatever content.
+    /// A page of whatever content. Pages of files that can be read again make room.
     pub fn take() -> Option<Self> {
-        FRAMES.lock().take_page().map(Self)
+        const SHED: usize = 64;
+        let page = FRAMES.lock().take_page();
+        let page = page.or_else(|| if crate::device::shed(SHED) { FRAMES.lock().take_page() } else { None });
+        page.map(Self)
     }
 
     pub fn zeroed() -> Option<Self> {
@@ -405,12 +431,15 @@ impl Drop for Page {
 
 /// Takes whole blocks that lie one behind the other; the address of the first.
 pub fn take_blocks(count: usize) -> Option<u64> {
-    let mut frames = FRAMES.lock();
-    if count == 1 {
-        frames.take_free().map(|index| u64::from(index) * LARGE)
-    } else {
-        frames.take_many(count)
-    }
+    let take = || {
+        let mut frames = FRAMES.lock();
+        if count == 1 {
+            frames.take_free().map(|index| u64::from(index) * LARGE)
+        } else {
+            frames.take_many(count)
+        }
+    };
+    take().or_else(|| if crate::device::shed(usize::MAX) { take() } else { None })
 }
 
 /// Gives a whole block back.
@@ -418,7 +447,7 @@ pub fn take_blocks(count: usize) -> Option<u64> {
 /// # Safety
 /// It was taken whole and is nobody's any more.
 pub unsafe fn give_block(address: u64) {
-    FRAMES.lock().put_free((address / LARGE) as u32);
+    FRAMES.lock().put_free((address / LARGE) as u32, true);
 }
 
 /// Makes a whole block in use one of pages, each with one reference; `counts` is where their counts go.
@@ -427,6 +456,42 @@ pub unsafe fn give_block(address: u64) {
 /// The block was taken whole, and is referred to page by page from now on.
 pub unsafe fn split_block(address: u64, counts: Page) {
     FRAMES.lock().split((address / LARGE) as u32, counts.into_address(), 1);
+}
+
+/// Whether free blocks were touched; and a number that changes whenever their number does.
+pub fn touched() -> (bool, u64) {
+    let frames = FRAMES.lock();
+    (frames.touched > 0, frames.changes)
+}
+
+/// Takes free blocks that were touched, for the host to have their memory: their addresses. At most half of
+/// what is free, because whoever wants memory meanwhile cannot wait for it.
+pub fn lend(most: usize) -> Vec<u64> {
+    let mut lent = Vec::with_capacity(most);
+    let mut frames = FRAMES.lock();
+    let least = frames.pages / 2;
+    let mut index = frames.free;
+    while index != NONE && lent.len() < most && frames.pages >= least + PAGES as u64 {
+        let Block { touched, next, .. } = frames.blocks[index as usize];
+        if touched {
+            frames.detach(index);
+            lent.push(u64::from(index) * LARGE);
+        }
+        index = next;
+    }
+    lent
+}
+
+/// Takes a block back that was lent: the host has its memory.
+pub fn lent(address: u64) {
+    FRAMES.lock().put_free((address / LARGE) as u32, false);
+}
+
+/// Whether so little is free that what can be had again should not take more.
+pub fn is_short() -> bool {
+    const SHARE: u64 = 8;
+    let frames = FRAMES.lock();
+    frames.pages < frames.total / SHARE
 }
 
 /// Bytes that nobody has taken.

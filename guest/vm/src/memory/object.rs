@@ -10,6 +10,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use abi::Code;
 use machine::{Event, PAGE};
@@ -74,12 +75,17 @@ struct State {
     failure: Option<Code>,
     /// How often pages were fetched because of a fault.
     fetches: u32,
+    /// When it was last used, by [`FETCHED`].
+    used: u64,
 }
+
+/// Counts what is fetched, for all objects: the time by which they are old.
+static FETCHED: AtomicU64 = AtomicU64::new(0);
 
 impl State {
     const fn new(length: u64) -> Self {
         let (pages, dirty) = (BTreeMap::new(), BTreeSet::new());
-        Self { length, pages, dirty, touched: false, failure: None, fetches: 0 }
+        Self { length, pages, dirty, touched: false, failure: None, fetches: 0, used: 0 }
     }
 
     /// Which pages to fetch around one that is not there: some that lie together, none of which is.
@@ -206,6 +212,7 @@ impl Object {
     /// Adds pages from this number on; those that are there already stay.
     pub fn insert(&self, first: u64, pages: Vec<Page>) {
         let mut state = self.state.lock();
+        state.used = FETCHED.fetch_add(1, Relaxed);
         for (index, page) in (first..).zip(pages) {
             state.pages.entry(index).or_insert(page);
         }
@@ -213,7 +220,31 @@ impl Object {
 
     /// A page, if it is there.
     pub fn present(&self, index: u64) -> Option<Page> {
-        self.state.lock().pages.get(&index).cloned()
+        let mut state = self.state.lock();
+        state.used = FETCHED.load(Relaxed);
+        state.pages.get(&index).cloned()
+    }
+
+    /// When it was last used; none if that cannot be told now.
+    pub fn used(&self) -> Option<u64> {
+        Some(self.state.try_lock()?.used)
+    }
+
+    /// Forgets pages that can be fetched again and that nobody else has, as many as are asked for, the first
+    /// first; how many there were. Whoever is at it meanwhile may be who asks, so nothing is waited for.
+    pub fn shed(&self, most: usize) -> usize {
+        let mut shed = 0;
+        if self.content.is_some()
+            && let Some(mut state) = self.state.try_lock()
+        {
+            let State { pages, dirty, .. } = &mut *state;
+            pages.retain(|index, page| {
+                let goes = shed < most && !dirty.contains(index) && page.is_alone();
+                shed += usize::from(goes);
+                !goes
+            });
+        }
+        shed
     }
 
     /// Changes the length; what is cut off is zero if it comes back. The caller drops mappings of it.

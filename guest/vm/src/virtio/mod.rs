@@ -14,6 +14,7 @@ pub mod kind {
     pub const NETWORK: u32 = 1;
     pub const CONSOLE: u32 = 3;
     pub const RANDOM: u32 = 4;
+    pub const BALLOON: u32 = 5;
     pub const SOCKET: u32 = 19;
     pub const FILE: u32 = 26;
 }
