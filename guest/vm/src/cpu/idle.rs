@@ -56,16 +56,17 @@ pub fn begin_slice(block: &Block, slice: Slice) {
     let now_ns = clock::monotonic();
     let alarm_ns = block.alarm_ns.load(Relaxed);
     // A tick that is set already will do: a slice is about a tick long.
-    if until.is_none() && alarm_ns != 0 && alarm_ns <= now_ns + TICK_NS {
+    if until.is_none() && alarm_ns > now_ns && alarm_ns <= now_ns + TICK_NS {
         return;
     }
     set_alarm(block, now_ns, until.unwrap_or(u64::MAX).min(now_ns + TICK_NS));
 }
 
-/// Makes the timer interrupt at a time, or earlier.
+/// Makes the timer interrupt at a time, or earlier. An alarm whose time has passed counts for none: its interrupt
+/// may have met another one that was not acknowledged yet, and then nobody has heard it.
 fn set_alarm(block: &Block, now_ns: u64, time_ns: u64) {
     let alarm_ns = block.alarm_ns.load(Relaxed);
-    if alarm_ns != 0 && alarm_ns <= time_ns {
+    if alarm_ns > now_ns && alarm_ns <= time_ns {
         return;
     }
     block.alarm_ns.store(time_ns.max(1), Relaxed);
