@@ -1,15 +1,17 @@
-//! A machine of KVM's, with a kernel of a few instructions: they find a device, ring it, and fall.
+//! A machine of KVM's, with a kernel of a few instructions: they find a device or use memory, ring, and fall.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use kvm_ioctls::Kvm;
+use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::End;
 use crate::bus::Bus;
 use crate::device::random::Random;
 use crate::machine::Machine;
+use crate::memory::Memory;
 use crate::transport::{Device, Port};
 
 const BASE: u64 = 0x20_0000;
@@ -29,8 +31,24 @@ const INSTRUCTIONS: &[u8] = &[
     0x0f, 0x0b,
 ];
 
+/// Where memory is that KVM is not told of at the start.
+const FAR: u64 = 300 << 20;
+const WORD: u32 = 0x5a17_c0de;
+
+/// mov rax, FAR; mov dword [rax], WORD; cmp dword [rax], WORD; jne 1f; mov rax, DEVICES; mov dword [rax + 0x50], 0;
+/// 1: ud2
+const TOUCHES: &[u8] = &[
+    0x48, 0xb8, 0, 0, 0xc0, 0x12, 0, 0, 0, 0, // the memory's address
+    0xc7, 0x00, 0xde, 0xc0, 0x17, 0x5a, // is it
+    0x81, 0x38, 0xde, 0xc0, 0x17, 0x5a, // memory?
+    0x75, 17, // else
+    0x48, 0xb8, 0, 0, 0, 0xd0, 0, 0, 0, 0, // the devices' address
+    0xc7, 0x40, 0x50, 0, 0, 0, 0, // ring the first queue
+    0x0f, 0x0b,
+];
+
 /// An ELF file with one segment to load, and the note that says how to start it.
-fn kernel() -> Vec<u8> {
+fn kernel(instructions: &[u8]) -> Vec<u8> {
     let mut image = vec![0; LENGTH];
     let mut put = |at: u64, value: u64| {
         let at = (at - BASE) as usize;
@@ -42,9 +60,10 @@ fn kernel() -> Vec<u8> {
     put(BASE + 0x1000, (BASE + 0x2000) | USABLE);
     put(BASE + 0x1000 + 3 * 8, (BASE + 0x3000) | USABLE);
     (0..16).for_each(|page| put(BASE + 0x2000 + page * 8, (page << 21) | LARGE));
+    put(BASE + 0x2000 + (FAR >> 21) * 8, FAR | LARGE);
     put(BASE + 0x3000 + (((DEVICES >> 21) & 511) * 8), DEVICES | LARGE | 0x10);
     let code = (CODE - BASE) as usize;
-    image[code..code + INSTRUCTIONS.len()].copy_from_slice(INSTRUCTIONS);
+    image[code..code + instructions.len()].copy_from_slice(instructions);
     let mut note = [5u32, 64, abi::vm::NOTE].map(u32::to_le_bytes).concat();
     note.extend(b"Eyot\0\0\0\0");
     for word in [BASE, EMPTY, EMPTY, EMPTY, EMPTY, CODE, CODE, STACK] {
@@ -71,28 +90,42 @@ fn kernel() -> Vec<u8> {
     file
 }
 
-#[test]
-fn a_guest_finds_a_device_and_rings_it() {
+/// Runs a kernel until it rings and falls; the machine's memory.
+fn rings(memory: u64, instructions: &[u8]) -> Option<Arc<Memory>> {
     let Ok(kvm) = Kvm::new() else {
-        eprintln!("SKIPPED: a_guest_finds_a_device_and_rings_it needs /dev/kvm");
-        return;
+        eprintln!("SKIPPED: a kernel needs /dev/kvm");
+        return None;
     };
-    let mut machine = Machine::new(&kvm, 64 << 20, 2).unwrap();
+    let mut machine = Machine::new(&kvm, memory, 2).unwrap();
+    let memory = machine.memory().clone();
     let call = Arc::new(EventFd::new(vmm_sys_util::eventfd::EFD_NONBLOCK).unwrap());
     let port = Port::new(Random.description(), machine.memory(), &call).unwrap();
     machine.plug(port.clone()).unwrap();
-    machine.load(&kernel(), &Bus::command_line(1), b"start").unwrap();
+    machine.load(&kernel(instructions), &Bus::command_line(1), b"start").unwrap();
     let ends = machine.start(Some(call.clone())).unwrap().go();
     let end = ends.recv_timeout(Duration::from_secs(60)).unwrap();
     assert!(matches!(end, End::Reset), "{end:?}");
     assert_eq!(port.doorbells[0].read().unwrap(), 1);
+    Some(memory)
+}
+
+#[test]
+fn a_guest_finds_a_device_and_rings_it() {
+    let _ = rings(64 << 20, INSTRUCTIONS);
     assert_eq!(Bus::command_line(2), "virtio_mmio.device=4K@0xd0000000:5 virtio_mmio.device=4K@0xd0001000:6");
+}
+
+#[test]
+fn memory_is_there_when_it_is_touched() {
+    if let Some(memory) = rings(512 << 20, TOUCHES) {
+        assert_eq!(memory.read_obj::<u32>(GuestAddress(FAR)).unwrap(), WORD);
+    }
 }
 
 #[test]
 fn what_is_no_kernel_is_refused() {
     let memory = crate::memory::make(64 << 20).unwrap();
-    let whole = kernel();
+    let whole = kernel(INSTRUCTIONS);
     for length in 0..whole.len().min(0x400) {
         assert!(crate::image::load(&memory, &whole[..length]).is_err());
     }

@@ -8,6 +8,9 @@ use crate::Error;
 pub const HOLE: u64 = 3 << 30;
 const HOLE_END: u64 = 4 << 30;
 
+/// Where the kernel is loaded: of what is below, little is used.
+const KERNEL: u64 = 2 << 20;
+
 pub type Memory = GuestMemoryMmap;
 
 /// Memory of this many bytes, a multiple of 2 MiB.
@@ -24,10 +27,13 @@ pub fn make(length: u64) -> Result<Memory, Error> {
     Ok(memory)
 }
 
-/// First touches of large pages cost a tenth, and so do the hypervisor's own tables.
+/// First touches of large pages cost a tenth, and so do the hypervisor's own tables. Below [`KERNEL`] there are
+/// only a few pages, for the start.
 fn want_large_pages(region: &GuestRegionMmap) {
+    let skipped = KERNEL.saturating_sub(region.start_addr().0).min(region.len()) as usize;
+    let (start, length) = (region.as_ptr().wrapping_add(skipped), region.len() as usize - skipped);
     // SAFETY: the mapping's own range; advice does not change content.
-    let _ = unsafe { libc::madvise(region.as_ptr().cast(), region.len() as usize, libc::MADV_HUGEPAGE) };
+    let _ = unsafe { libc::madvise(start.cast(), length, libc::MADV_HUGEPAGE) };
 }
 
 /// What the guest is told: start and length of each range.

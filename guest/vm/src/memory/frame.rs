@@ -442,6 +442,20 @@ pub fn take_blocks(count: usize) -> Option<u64> {
     take().or_else(|| if crate::device::shed(usize::MAX) { take() } else { None })
 }
 
+/// Takes pages that lie together, from the start of a block whose rest others can have.
+pub fn take_part(length: u64) -> Option<u64> {
+    let block = take_blocks(1)?;
+    let counts = Page::take()?;
+    // SAFETY: the block was just taken, and each page has its reference: the first ones are the caller's.
+    unsafe {
+        split_block(block, counts);
+        for at in (block + length.next_multiple_of(PAGE)..block + LARGE).step_by(PAGE as usize) {
+            drop(Page::from_address(at));
+        }
+    }
+    Some(block)
+}
+
 /// Gives a whole block back.
 ///
 /// # Safety

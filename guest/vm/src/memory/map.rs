@@ -68,7 +68,7 @@ pub fn build(end: u64) -> Result<(), NoMemory> {
     // Slots and stubs, which are written where the direct map has them.
     let table = GATE_TABLE_END - GATE_TABLE;
     let stubs = stub::END - STUBS;
-    let gates = frame::take_blocks((table + stubs).div_ceil(LARGE) as usize).ok_or(NoMemory)?;
+    let gates = frame::take_part(table + stubs).ok_or(NoMemory)?;
     map(GATE_TABLE, gates, table, READ)?;
     map(STUBS, gates + table, stubs, EXECUTE)?;
     for at in (0..end.next_multiple_of(LARGE).min(SHOWN)).step_by(LARGE as usize) {
