@@ -246,7 +246,9 @@ impl State {
             let length = PAGE.min(length - (number * PAGE).min(length)) as u32;
             match pages.last_mut() {
                 // Pages that lie together are one part.
-                Some(last) if last.address + u64::from(last.length) == page.address() => last.length += length,
+                Some(last) if last.address + u64::from(last.length) == page.address() => {
+                    last.length += length
+                }
                 _ if length > 0 => pages.push(Part { address: page.address(), length, writable: written }),
                 _ => {}
             }
