@@ -12,11 +12,12 @@ use std::path::PathBuf;
 /// What the images are made of, seen from the repository's root.
 const SOURCES: &[&str] = &[
     "interface",
+    "guest/driver",
     "guest/entry",
     "guest/gate",
+    "guest/libos",
     "guest/network",
     "guest/runtime",
-    "guest/libos",
     "support/erofs",
     "Cargo.toml",
 ];

@@ -8,9 +8,10 @@ use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use driver::Format;
 use network::{Hardware, LONGEST_FRAME, Link, Offloads, Work};
 
-use crate::virtio::queue::{Part, Queue};
+use crate::virtio::queue::{self, Queue};
 use crate::virtio::{Device, Transport, Unusable};
 
 mod feature {
@@ -34,19 +35,16 @@ pub const WANTED: u64 = feature::CHECKSUM
     | feature::SEGMENTS_6
     | feature::MERGEABLE;
 
-/// Bytes before every frame (`struct virtio_net_hdr`), with the count of buffers.
-const HEADER: usize = 12;
-/// The same without, where the legacy interface does not merge buffers.
-const LEGACY_HEADER: usize = 10;
+/// In the header before every frame (`struct virtio_net_hdr`).
 const NEEDS_CHECKSUM: u8 = 1;
-const CHECKSUM_VALID: u8 = 2;
 const SEGMENTS_4: u8 = 1;
 const SEGMENTS_6: u8 = 4;
 
 const LENGTH: u16 = 256;
 /// Bytes of a buffer that frames arrive in: short ones where they can be merged.
 const SHORT: usize = 4096;
-const LONG: usize = HEADER + LONGEST_FRAME;
+const LONG: usize = HEADER_MOST + LONGEST_FRAME;
+const HEADER_MOST: usize = 12;
 /// Buffers of each kind: as many bytes in all.
 const SHORTS: usize = 128;
 const LONGS: usize = 16;
@@ -62,8 +60,7 @@ pub struct Card {
     buffers: Vec<Vec<u8>>,
     out: Vec<Option<Vec<u8>>>,
     free: Vec<u32>,
-    header: usize,
-    merges: bool,
+    format: Format,
     hardware: Hardware,
     offloads: Offloads,
 }
@@ -72,8 +69,7 @@ impl Card {
     /// Takes the device over.
     pub fn new(device: Device) -> Result<Self, Unusable> {
         let merges = device.has(feature::MERGEABLE);
-        let modern = device.is_modern();
-        let header = if modern || merges { HEADER } else { LEGACY_HEADER };
+        let format = Format::new(device.is_modern(), merges);
         let long = device.has(feature::GUEST_SEGMENTS_4) || device.has(feature::GUEST_SEGMENTS_6);
         let hardware = if device.has(feature::ADDRESS) {
             device.configuration::<6>(0)
@@ -97,8 +93,7 @@ impl Card {
             buffers,
             out: Vec::new(),
             free: Vec::new(),
-            header,
-            merges,
+            format,
             hardware,
             offloads,
         };
@@ -118,7 +113,7 @@ impl Card {
     }
 
     fn offer(&mut self, number: u32) {
-        let part = Part::write(&mut self.buffers[number as usize]);
+        let part = queue::writable(&mut self.buffers[number as usize]);
         // There are no more buffers than descriptors.
         let _ = self.receive.push(&[part], number);
     }
@@ -137,24 +132,24 @@ impl Card {
     }
 
     fn frame(&mut self, number: u32, length: usize, take: &mut dyn FnMut(&mut [u8], bool)) {
-        let header = self.header;
-        let buffer = &mut self.buffers[number as usize];
-        if length <= header {
-            return;
+        let written = &mut self.buffers[number as usize][..length];
+        let Some(frame) = self.format.frame(written) else { return };
+        let first = &mut written[self.format.header..];
+        if frame.more == 0 {
+            return take(first, frame.verified);
         }
-        let verified = buffer[0] & (NEEDS_CHECKSUM | CHECKSUM_VALID) != 0;
-        let count = if self.merges { usize::from(u16::from_le_bytes([buffer[10], buffer[11]])) } else { 1 };
-        if count <= 1 {
-            return take(&mut buffer[header..length], verified);
-        }
-        let mut whole = buffer[header..length].to_vec();
-        for _ in 1..count.min(SPREAD_MOST) {
+        let mut whole = first.to_vec();
+        for at in 1..=frame.more {
             // The rest was used together with the first.
             let Some((number, length)) = self.receive.pop() else { return };
-            whole.extend_from_slice(&self.buffers[number as usize][..length]);
+            if at < SPREAD_MOST {
+                whole.extend_from_slice(&self.buffers[number as usize][..length]);
+            }
             self.offer(number);
         }
-        take(&mut whole, verified);
+        if frame.more < SPREAD_MOST {
+            take(&mut whole, frame.verified);
+        }
     }
 
     /// Forgets what has been sent.
@@ -206,8 +201,8 @@ impl Link for Card {
     }
 
     fn transmit(&mut self, length: usize, fill: &mut dyn FnMut(&mut [u8]) -> Work) {
-        let mut frame = vec![0; self.header + length];
-        let work = fill(&mut frame[self.header..]);
+        let mut frame = vec![0; self.format.header + length];
+        let work = fill(&mut frame[self.format.header..]);
         if let Some(checksum) = work.checksum {
             frame[0] = NEEDS_CHECKSUM;
             frame[6..8].copy_from_slice(&checksum.start.to_le_bytes());
@@ -223,7 +218,7 @@ impl Link for Card {
             self.out.len() as u32 - 1
         });
         // There was room.
-        let _ = self.send.push(&[Part::read(&frame)], slot);
+        let _ = self.send.push(&[queue::readable(&frame)], slot);
         self.out[slot as usize] = Some(frame);
     }
 }

@@ -8,7 +8,7 @@ use core::arch::x86_64::{__cpuid, _rdtsc};
 use spin::Mutex;
 
 use crate::cpu::clock;
-use crate::virtio::queue::Part;
+use crate::virtio::queue;
 use crate::virtio::{Device, Unusable};
 
 /// Bytes of a seed.
@@ -24,7 +24,7 @@ pub fn begin(device: Device) -> Result<(), Unusable> {
     let mut queue = device.queue(0, 1)?;
     // It stays with the device, should that be late.
     let buffer: &'static mut [u8; LENGTH] = Box::leak(Box::new([0; LENGTH]));
-    let part = Part::write(&mut buffer[..]);
+    let part = queue::writable(&mut buffer[..]);
     let _transport = device.finish();
     if queue.push(&[part], 0).is_err() {
         return Ok(());

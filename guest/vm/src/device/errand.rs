@@ -21,7 +21,7 @@ use super::Arrives;
 use crate::code::{EIO, EMSGSIZE};
 use crate::cpu::{self, block::Block, clock, idle};
 use crate::memory::frame::Page;
-use crate::virtio::queue::{Part, Queue};
+use crate::virtio::queue::{self, Part, Queue};
 use crate::virtio::{Device, Transport, Unusable};
 use crate::vm;
 
@@ -253,7 +253,7 @@ impl State {
                 _ => {}
             }
         }
-        let (input, output) = (Part::read(&errand.input), Part::write(&mut errand.output));
+        let (input, output) = (queue::readable(&errand.input), queue::writable(&mut errand.output));
         let parts = if written {
             [&[input, output], &pages[..]].concat()
         } else {
@@ -295,19 +295,7 @@ impl State {
 /// What a finished errand brought: bytes of its body, or an error.
 fn outcome(errand: &Errand, written: usize) -> Result<usize, Code> {
     let header: &[u8; fuse::OUT] = errand.output.first_chunk().expect("invariant: every answer has a header");
-    let number = |at: usize| {
-        let bytes = header[at..at + 4].try_into().expect("invariant: four bytes");
-        u32::from_le_bytes(bytes)
-    };
-    let length = number(0) as usize;
-    if written < fuse::OUT || length > written || length < fuse::OUT {
-        vm::broken(format_args!("the VMM answered {written} bytes and called them {length}"));
-    }
-    match number(4) as i32 {
-        0 => Ok(length - fuse::OUT),
-        error @ -4095..0 => Err(Code(-error as u16)),
-        _ => Err(EIO),
-    }
+    driver::outcome(header, written).unwrap_or_else(|lie| vm::broken(format_args!("{lie}")))
 }
 
 /// The data of a control errand's answer.

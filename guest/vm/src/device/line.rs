@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 
 use spin::{Mutex, Once};
 
-use crate::virtio::queue::{Part, Queue};
+use crate::virtio::queue::{self, Queue};
 use crate::virtio::{Device, Transport, Unusable};
 
 const RECEIVE: u16 = 0;
@@ -43,10 +43,12 @@ pub fn begin(device: Device) -> Result<(), Unusable> {
     // These never move: the device knows where they are.
     let buffers = || vec![[0; LENGTH]; usize::from(CHAINS)];
     let (arriving, leaving) = (buffers(), buffers());
-    let free = (0..u32::from(CHAINS)).collect();
+    // The device may want fewer under way.
+    let (lent, most) = (CHAINS.min(receive.room() as u16), CHAINS.min(transmit.room() as u16));
+    let free = (0..u32::from(most)).collect();
     let mut state = State { receive, arriving, arrived: vec![], transmit, leaving, free };
     let transport = device.finish();
-    (0..u32::from(CHAINS)).for_each(|number| state.lend(number));
+    (0..u32::from(lent)).for_each(|number| state.lend(number));
     state.receive.tell();
     state.receive.await_next();
     LINE.call_once(|| Line { transport, state: Mutex::new(state) });
@@ -56,8 +58,8 @@ pub fn begin(device: Device) -> Result<(), Unusable> {
 impl State {
     /// Lends a buffer to be filled.
     fn lend(&mut self, number: u32) {
-        let part = Part::write(&mut self.arriving[number as usize][..]);
-        // There are as many chains as buffers.
+        let part = queue::writable(&mut self.arriving[number as usize][..]);
+        // There are as many chains as buffers that are lent.
         let _ = self.receive.push(&[part], number);
     }
 
@@ -107,7 +109,7 @@ pub fn write(bytes: &[u8]) {
             let Some(number) = state.free.pop() else { continue };
             let buffer = &mut state.leaving[number as usize];
             buffer[..bytes.len()].copy_from_slice(bytes);
-            let part = Part::read(&buffer[..bytes.len()]);
+            let part = queue::readable(&buffer[..bytes.len()]);
             // There are as many chains as buffers.
             let _ = state.transmit.push(&[part], number);
             state.transmit.tell();

@@ -128,8 +128,8 @@ impl Transport for MemoryMapped {
         }
     }
 
-    fn doorbell(&self, queue: u16) -> Doorbell {
-        Doorbell { register: self.registers + NOTIFY, value: queue, narrow: false }
+    fn doorbell(&self, queue: u16) -> Option<Doorbell> {
+        Some(Doorbell { register: self.registers + NOTIFY, value: queue, narrow: false })
     }
 
     fn configuration(&self, offset: u16) -> u8 {

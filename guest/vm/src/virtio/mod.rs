@@ -54,7 +54,8 @@ pub trait Transport: Send + Sync {
 
     fn set_queue(&self, queue: u16, rings: Rings);
 
-    fn doorbell(&self, queue: u16) -> Doorbell;
+    /// Where the device is told of a queue, if it has said so.
+    fn doorbell(&self, queue: u16) -> Option<Doorbell>;
 
     /// A byte of the device's configuration.
     fn configuration(&self, offset: u16) -> u8;
@@ -119,7 +120,8 @@ impl Device {
         if !size.is_power_of_two() {
             return Err(Unusable("a queue's length is no power of two"));
         }
-        let queue = Queue::new(size, self.has(feature::EVENT_INDEX), self.transport.doorbell(number));
+        let doorbell = self.transport.doorbell(number).ok_or(Unusable("a queue's bell is nowhere"))?;
+        let queue = Queue::new(size, self.has(feature::EVENT_INDEX), doorbell);
         self.transport.set_queue(number, queue.rings());
         Ok(queue)
     }

@@ -1,6 +1,7 @@
 //! virtio over PCI: finding the devices, and the modern interface (virtio 1.2, 4.1; PCI 3.0, 6).
 //!
-//! Firmware has given the devices their addresses. Interrupts are messages (MSI-X), one vector for all, so
+//! Firmware has given the devices their addresses. Registers are touched only where a device has said that it
+//! has some: one that lies of where its bells are is not rung into other memory. Interrupts are messages (MSI-X), one vector for all, so
 //! there is nothing to acknowledge and no line to share.
 
 use alloc::boxed::Box;
@@ -55,6 +56,8 @@ mod common {
     pub const QUEUE_DESCRIPTORS: u64 = 32;
     pub const QUEUE_AVAILABLE: u64 = 40;
     pub const QUEUE_USED: u64 = 48;
+    /// Bytes up to here.
+    pub const LENGTH: u64 = 56;
 }
 
 /// A bus: its number, and where its configuration space is mapped, if it is.
@@ -173,12 +176,35 @@ impl Function {
     }
 }
 
+/// A part of a device's registers that is mapped for ever.
+#[derive(Clone, Copy)]
+struct Area {
+    start: u64,
+    length: u64,
+}
+
+/// No device of ours has more registers in one part.
+const AREA_MOST: u64 = 1 << 20;
+
+impl Area {
+    fn map(address: u64, length: u64) -> Option<Self> {
+        let sound = (1..=AREA_MOST).contains(&length) && address.checked_add(AREA_MOST).is_some();
+        let start = sound.then(|| map::device(address, length).ok())??;
+        Some(Self { start, length })
+    }
+
+    /// The address of so many bytes at an offset, if they are in here.
+    fn at(self, offset: u64, length: u64) -> Option<u64> {
+        (offset.checked_add(length)? <= self.length).then(|| self.start + offset)
+    }
+}
+
 /// A device's registers.
 pub struct Pci {
     kind: u32,
     common: u64,
-    configuration: u64,
-    notify: u64,
+    configuration: Option<Area>,
+    notify: Area,
     multiplier: u32,
 }
 
@@ -204,15 +230,15 @@ pub fn find(kinds: &[u32]) -> Result<Vec<Box<dyn Transport>>, Unusable> {
 }
 
 /// Where a part of a device's registers is.
-fn part(function: Function, capability: u32) -> Option<u64> {
+fn part(function: Function, capability: u32) -> Option<Area> {
     let base = function.base(function.byte(capability + 4))?;
     let (offset, length) = (function.read(capability + 8), function.read(capability + 12));
-    map::device(base + u64::from(offset), u64::from(length).max(1)).ok()
+    Area::map(base.checked_add(offset.into())?, u64::from(length).min(AREA_MOST))
 }
 
 impl Pci {
     fn new(function: Function, kind: u32) -> Result<Self, Unusable> {
-        let [mut common, mut notify, mut configuration, mut multiplier] = [0; 4];
+        let ([mut common, mut notify, mut configuration], mut multiplier) = ([None; 3], 0);
         let capabilities = function.capabilities();
         let own = capabilities.iter().filter(|(kind, _)| *kind == VENDOR_CAPABILITY);
         if own.clone().next().is_none() {
@@ -222,24 +248,25 @@ impl Pci {
             let place = match function.byte(at + 3) {
                 1 => &mut common,
                 2 => {
-                    multiplier = u64::from(function.read(at + 16));
+                    multiplier = function.read(at + 16);
                     &mut notify
                 }
                 4 => &mut configuration,
                 _ => continue,
             };
-            if *place == 0 {
-                *place = part(function, at).unwrap_or(0);
+            if place.is_none() {
+                *place = part(function, at);
             }
         }
-        if common == 0 || notify == 0 {
+        let common = common.and_then(|common: Area| common.at(0, common::LENGTH));
+        let (Some(common), Some(notify)) = (common, notify) else {
             return Err(Unusable("firmware has given a PCI device no addresses"));
-        }
+        };
         function.write(COMMAND, function.read(COMMAND) | MEMORY_AND_MASTER);
         let messages = capabilities.iter().find(|(kind, _)| *kind == MSIX);
         let Some(&(_, messages)) = messages else { return Err(Unusable("a PCI device lacks MSI-X")) };
         take_messages(function, messages).ok_or(Unusable("a PCI device's interrupts cannot be set"))?;
-        Ok(Self { kind, common, configuration, notify, multiplier: multiplier as u32 })
+        Ok(Self { kind, common, configuration, notify, multiplier })
     }
 
     fn byte(&self, offset: u64) -> *mut u8 {
@@ -276,7 +303,7 @@ impl Pci {
 fn take_messages(function: Function, capability: u32) -> Option<()> {
     let place = function.read(capability + 4);
     let base = function.base((place & 7) as u8)?;
-    let table = map::device(base + u64::from(place & !7), 16).ok()?;
+    let table = Area::map(base.checked_add(u64::from(place & !7))?, 16)?.start;
     let controller = u64::from(FIRST.controller.load(core::sync::atomic::Ordering::Relaxed));
     let message = [MESSAGES | controller << 12, u64::from(vector::DEVICE)];
     // SAFETY: the first entry of the device's table, which is mapped for ever: address, data, not masked.
@@ -340,18 +367,17 @@ impl Transport for Pci {
         self.set_half(common::QUEUE_READY, 1);
     }
 
-    fn doorbell(&self, queue: u16) -> Doorbell {
+    fn doorbell(&self, queue: u16) -> Option<Doorbell> {
         self.set_half(common::QUEUE, queue);
         let offset = u64::from(self.half(common::QUEUE_DOORBELL)) * u64::from(self.multiplier);
-        Doorbell { register: self.notify + offset, value: queue, narrow: true }
+        let register = self.notify.at(offset, 2).filter(|register| register.is_multiple_of(2))?;
+        Some(Doorbell { register, value: queue, narrow: true })
     }
 
     fn configuration(&self, offset: u16) -> u8 {
-        if self.configuration == 0 {
-            return 0;
-        }
+        let Some(byte) = self.configuration.and_then(|area| area.at(offset.into(), 1)) else { return 0 };
         // SAFETY: as in `set_half`.
-        unsafe { ((self.configuration + u64::from(offset)) as *const u8).read_volatile() }
+        unsafe { (byte as *const u8).read_volatile() }
     }
 
     fn acknowledge(&self) {}

@@ -11,11 +11,12 @@ use alloc::vec::Vec;
 use abi::network::{Address, Shutdown, split_datagram};
 use abi::vm::vsock::{self, operation};
 use abi::{Code, Handle};
+use driver::Header;
 use machine::{Event, Readiness, Sink, Source, Transfer};
 use spin::Mutex;
 
 use super::channel;
-use super::packet::{CREDIT, Header, packet};
+use super::packet::{CREDIT, packet};
 use crate::code::{ECONNRESET, EFAULT, EMSGSIZE, EPIPE};
 use crate::device::user;
 use crate::vm;

@@ -13,16 +13,16 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use abi::vm::vsock::{self, operation};
+use driver::Header;
 use machine::Event;
 use spin::{Mutex, Once};
 
 use crate::cpu::clock;
-use crate::virtio::queue::{Part, Queue};
+use crate::virtio::queue::{self, Queue};
 use crate::virtio::{Device, Transport, Unusable};
 use crate::vm;
 
 pub use connection::{Connection, Flow};
-use packet::Header;
 
 /// Descriptors of each queue, and bytes of a buffer that something is received in.
 const LENGTH: u16 = 256;
@@ -86,7 +86,7 @@ fn channel() -> &'static Channel {
 
 impl Receive {
     fn offer(&mut self, number: u32) {
-        let part = Part::write(&mut self.buffers[number as usize]);
+        let part = queue::writable(&mut self.buffers[number as usize]);
         // There are fewer buffers than descriptors.
         let _ = self.queue.push(&[part], number);
     }
@@ -111,7 +111,7 @@ impl Send {
             self.under_way.push(None);
             self.under_way.len() as u32 - 1
         });
-        if self.queue.push(&[Part::read(&packet)], slot).is_err() {
+        if self.queue.push(&[queue::readable(&packet)], slot).is_err() {
             self.free.push(slot);
             return Err(packet);
         }
@@ -174,14 +174,7 @@ impl Channel {
     }
 
     fn arrived(&self, packet: Vec<u8>) {
-        let Some(header) = packet.first_chunk().map(Header::read) else {
-            vm::broken(format_args!("the VMM sent a packet of {} bytes", packet.len()));
-        };
-        let body = packet.len() - vsock::HEADER;
-        let ours = header.from == vsock::HOST && header.to == vsock::GUEST && header.kind == vsock::STREAM;
-        if !ours || header.length != body {
-            vm::broken(format_args!("the VMM sent a packet for somebody else, or of another length"));
-        }
+        let header = driver::judge(&packet).unwrap_or_else(|lie| vm::broken(format_args!("{lie}")));
         let connection = self.connections.lock().get(&header.to_port).cloned();
         match (connection, header.operation) {
             (Some(listener), operation::REQUEST) => self.accept(&listener, &header, &packet),
