@@ -1,7 +1,6 @@
 //! The conversation with the monitor, in the guest's stead: sequenced packets, one message each.
 //!
-//! Messages that do not fit now wait in order. How many there can be is for the file device to bound: each
-//! belongs to a chain that is not given back before it has gone out.
+//! Messages that do not fit now wait in order. How many there can be is for the file device to bound.
 
 use std::collections::VecDeque;
 use std::io::IoSliceMut;
@@ -37,6 +36,11 @@ impl Channel {
     /// Whether something waits for the monitor to take it.
     pub fn is_waiting(&self) -> bool {
         !self.waiting.is_empty()
+    }
+
+    /// Messages that the monitor has not taken.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
     }
 
     /// Whether the last word was said.

@@ -220,4 +220,57 @@ mod tests {
         // The test's own end needs more than the list has.
         std::process::exit(0);
     }
+
+    #[test]
+    fn answers_go_on_fronts_alone_and_fronts_stay() {
+        use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+        use rustix::io::{Errno, IoSlice};
+        use rustix::net::{RecvFlags, SendFlags, recv, sendmsg};
+        use std::os::fd::AsRawFd;
+        use std::os::unix::net::UnixStream;
+        use vm_memory::{FileOffset, GuestAddress};
+        if std::env::var_os(INSIDE).is_none() {
+            let name = "confine::tests::answers_go_on_fronts_alone_and_fronts_stay";
+            let mut inside = Command::new(std::env::current_exe().unwrap());
+            let output = inside.args(["--exact", name, "--nocapture"]).env(INSIDE, "1").output().unwrap();
+            let words = String::from_utf8_lossy(&output.stdout);
+            assert!(words.contains("all held"), "{words} {}", String::from_utf8_lossy(&output.stderr));
+            return;
+        }
+        let pairs: [_; 3] = std::array::from_fn(|_| UnixStream::pair().unwrap());
+        let [(near, front), (_near, other), (third, closed)] = pairs;
+        let arrived = |socket: &UnixStream| Ok(recv(socket, &mut [0; 9], RecvFlags::DONTWAIT)?.0);
+        let memory = std::fs::File::from(memfd_create("memory", MemfdFlags::CLOEXEC).unwrap());
+        ftruncate(&memory, 1 << 20).unwrap();
+        let (bound, aim) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+        let (address, number) = (aim.local_addr().unwrap(), front.as_raw_fd() as u32);
+        // Seldom used numbers are no less refused than those of fronts.
+        confine(&[number, 900]).unwrap();
+        let answer = |socket: &dyn std::os::fd::AsFd| {
+            sendmsg(socket.as_fd(), &[IoSlice::new(b"answer")], &mut Default::default(), SendFlags::empty())
+        };
+        assert_eq!(answer(&front), Ok(6));
+        assert_eq!(arrived(&near), Ok(6));
+        assert_eq!(answer(&other), Err(Errno::PERM));
+        assert_eq!(answer(&bound), Err(Errno::PERM));
+        let by_name = rustix::net::sendmsg_addr(
+            &bound,
+            &address,
+            &[IoSlice::new(b"x")],
+            &mut Default::default(),
+            SendFlags::empty(),
+        );
+        assert_eq!(by_name, Err(Errno::PERM));
+        // No other descriptor can take the number: it is not closed, and nothing is put there.
+        assert_eq!(rustix::io::fcntl_dupfd_cloexec(&other, 0).err(), Some(Errno::PERM));
+        drop(closed);
+        assert_eq!(arrived(&third), Ok(0));
+        drop(front);
+        assert_eq!(arrived(&near), Err(Errno::AGAIN));
+        // Memory comes in files, to be read and written.
+        let range = |file| [(GuestAddress(0), 1 << 20, Some(FileOffset::new(file, 0)))];
+        assert!(crate::memory::Memory::from_ranges_with_files(range(memory)).is_ok());
+        println!("all held");
+        std::process::exit(0);
+    }
 }

@@ -62,6 +62,12 @@ impl Ear {
     pub fn hear(&self, bell: impl AsFd, number: u32) -> Result<(), Errno> {
         hear(&self.0, bell, number)
     }
+
+    /// Hears no more of it: whoever gave it may hold the same open file.
+    pub fn ignore(&self, bell: impl AsFd) {
+        // It is in the list as long as it is kept.
+        let _ = epoll::delete(&self.0, bell);
+    }
 }
 
 /// The host's side.
@@ -121,9 +127,11 @@ impl Outside {
         }
     }
 
-    /// Passes the guest's last word on.
+    /// Passes the guest's last word on. There is one: more would pile up, for the monitor reads no further.
     pub fn say_last_word(&mut self) {
-        if let Some(exit) = self.last_word.take() {
+        if let Some(exit) = self.last_word.take()
+            && !self.channel.has_spoken()
+        {
             let brief = Exit::Broken { message: String::new() };
             // A word that does not fit is at least heard to be one.
             let said = self.channel.send(&ToMonitor::Exit(exit));

@@ -1,6 +1,6 @@
 //! A few threads that wait for disks, so that nobody else does.
 //!
-//! Jobs are bounded by who starts them: each holds a chain. The threads live as long as the process and are
+//! Jobs are bounded by who starts them. The threads live as long as the process and are
 //! there from the start, because later none can be made.
 
 use std::collections::VecDeque;
@@ -42,6 +42,11 @@ impl Pool {
         // A thread that begins asks for what it may not ask for later.
         line.wait();
         Ok(Self(shared))
+    }
+
+    /// Jobs that no thread has begun.
+    pub fn waiting(&self) -> usize {
+        self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     pub fn start(&self, job: impl FnOnce() + Send + 'static) {

@@ -74,6 +74,14 @@ pub struct Devices {
     pub balloon: Option<Plugged<Balloon>>,
 }
 
+impl Devices {
+    fn ports(&self) -> impl Iterator<Item = &Port> {
+        let Self { file, socket, random, balloon } = self;
+        let balloon = balloon.as_ref().map(|balloon| &balloon.port);
+        [&file.port, &socket.port, &random.port].into_iter().chain(balloon).map(|port| &**port)
+    }
+}
+
 /// Who runs the CPUs, and how their end is heard of.
 pub enum Engine {
     /// Threads of ours.
@@ -85,7 +93,7 @@ pub enum Engine {
 /// All devices, and the host's side.
 pub struct Loop {
     pub outside: Outside,
-    devices: Devices,
+    pub devices: Devices,
     engine: Engine,
     /// How a front end has ended.
     ended: Option<End>,
@@ -126,9 +134,8 @@ impl Loop {
 
     /// Does everything that can be done now; whether that was anything.
     pub fn turn(&mut self) -> bool {
-        // What is asked of files was asked after what was sent before it.
-        self.devices.file.port.look();
-        self.devices.socket.port.look();
+        // What is asked of files was asked after what was sent before it; what is added meanwhile has its next turn.
+        self.devices.ports().for_each(Port::look);
         let mut done = self.devices.socket.process(&mut self.outside);
         done |= self.devices.file.process(&mut self.outside);
         self.devices.socket.device.release(&mut self.outside);
@@ -234,8 +241,6 @@ impl Loop {
     }
 
     fn hush(&self) {
-        let Devices { file, socket, random, balloon } = &self.devices;
-        let balloon = balloon.as_ref().map(|balloon| &balloon.port);
-        [&file.port, &socket.port, &random.port].into_iter().chain(balloon).for_each(|port| port.hush());
+        self.devices.ports().for_each(Port::hush);
     }
 }

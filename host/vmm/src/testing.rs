@@ -58,15 +58,31 @@ pub struct Driver {
 impl Driver {
     /// Sets a device up; rings and buffers are from `base` on.
     pub fn new(port: &Arc<Port>, memory: &Arc<Memory>, base: u64, queues: usize) -> Self {
+        let mut driver = Self::beside(port, memory, base, queues);
+        driver.set_up(base, queues, u64::MAX);
+        driver
+    }
+
+    /// A driver whose registers are somewhere else, with rings that are laid out.
+    pub fn beside(port: &Arc<Port>, memory: &Arc<Memory>, base: u64, queues: usize) -> Self {
+        let buffers = base + RINGS * queues as u64;
         let mut driver = Self {
             port: port.clone(),
             memory: memory.clone(),
             queues: vec![],
-            next: base + RINGS * queues as u64,
-            area: (base + RINGS * queues as u64, base + (12 << 20)),
+            next: buffers,
+            area: (buffers, base + (12 << 20)),
         };
-        driver.set_up(base, queues, u64::MAX);
+        (0..queues).for_each(|number| driver.lay(base, number, SIZE));
         driver
+    }
+
+    /// Lays the next queue's rings out.
+    fn lay(&mut self, base: u64, number: usize, size: u16) {
+        let at = base + RINGS * number as u64;
+        let (available, used) = (at + 0x4000, at + 0x8000);
+        self.memory.write_slice(&[0; RINGS as usize], GuestAddress(at)).unwrap();
+        self.queues.push(Queue { size, descriptors: at, available, used, ..Queue::default() });
     }
 
     pub fn set_up(&mut self, base: u64, queues: usize, wanted: u64) {
@@ -84,16 +100,8 @@ impl Driver {
         for number in 0..queues {
             self.write(0x30, number as u32);
             let size = (self.read(0x34) as u16).min(SIZE);
-            let at = base + RINGS * number as u64;
-            let queue = Queue {
-                size,
-                descriptors: at,
-                available: at + 0x4000,
-                used: at + 0x8000,
-                ..Queue::default()
-            };
-            let zeros = vec![0; RINGS as usize];
-            self.memory.write_slice(&zeros, GuestAddress(at)).unwrap();
+            self.lay(base, number, size);
+            let queue = self.queues[number];
             self.write(0x38, size.into());
             for (register, value) in [(0x80, queue.descriptors), (0x90, queue.available), (0xa0, queue.used)]
             {
@@ -101,7 +109,6 @@ impl Driver {
                 self.write(register + 4, (value >> 32) as u32);
             }
             self.write(0x44, 1);
-            self.queues.push(queue);
         }
         self.write(0x70, 15);
     }

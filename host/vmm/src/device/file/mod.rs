@@ -1,7 +1,8 @@
 //! The file device (virtio-fs, as far as `abi::vm::fuse` has it): files, and everything asked of the monitor.
 //!
 //! Invariants: nothing here waits; each errand holds its chain until it is answered, so that there are never
-//! more than the queue is long. What the monitor answers is passed on as it is, but for error numbers beyond
+//! more than the queue is long, and nothing is begun while as many that a reset has orphaned are still to be
+//! done. What the monitor answers is passed on as it is, but for error numbers beyond
 //! Linux's and the descriptor, which gets a number.
 
 mod errand;
@@ -31,7 +32,8 @@ const TAG: &[u8; 4] = b"eyot";
 /// Bytes of a tag, which zeros fill.
 const TAG_LENGTH: usize = 36;
 /// Hasty errands, of which we know none, and errands.
-const QUEUES: &[u16] = &[1024, 1024];
+const QUEUES: &[u16] = &[LONGEST, LONGEST];
+const LONGEST: u16 = 1024;
 const ERRANDS: usize = 1;
 
 /// The device.
@@ -123,6 +125,11 @@ impl File {
         }
     }
 
+    /// Whether a driver has left too much behind: what waits for a disk or the monitor outlives a reset.
+    fn is_laden(&self, outside: &Outside) -> bool {
+        outside.channel.waiting().max(self.pool.waiting()) >= LONGEST.into()
+    }
+
     fn ticket(&self, head: u16) -> Option<crate::transport::Ticket> {
         self.port.as_ref().map(|port| port.ticket(self.generation, ERRANDS, head))
     }
@@ -175,6 +182,9 @@ impl Device for File {
         let mut any = false;
         if queue == ERRANDS {
             any |= self.go_on(ring, outside)?;
+            if self.is_laden(outside) {
+                return Ok(any);
+            }
         }
         while let Some(chain) = ring.pop()? {
             any = true;

@@ -445,3 +445,64 @@ fn registers_take_whatever_is_written() {
     rig.file.set_up(1 << 20, 2, u64::MAX);
     assert_eq!(rig.ask(&[&input(fuse::RELEASE, &[99, 0, 0], &[])], &[16]).0, -9);
 }
+
+/// As many as wait for the monitor or a disk at once: a queue's length, and those begun in the last turn.
+const LADEN: usize = 2 * 1024;
+
+#[test]
+fn resets_do_not_pile_up_what_waits_for_the_monitor() {
+    let mut rig = Rig::new(vec![]);
+    let list = encode(&Request::Say { text: &"x".repeat(2000) }).unwrap();
+    for _ in 0..40 {
+        (0..256).for_each(|_| drop(rig.file.push(ERRANDS, &[&control(0, command::REQUEST, &list, 64)], &[])));
+        rig.turns.turn();
+        rig.file.set_up(1 << 20, 2, u64::MAX);
+        rig.turns.turn();
+    }
+    assert!(rig.turns.outside.channel.waiting() <= LADEN);
+    // It goes on as soon as the monitor has taken enough.
+    let time = control(0, command::TIME, &[], 8);
+    rig.file.push(ERRANDS, &[&time], &[fuse::OUT + fuse::IOCTL_OUT + 8]);
+    let mut buffer = [0; 4096];
+    rig.until(|rig| {
+        let _ = rustix::net::recv(&rig.monitor, &mut buffer[..], rustix::net::RecvFlags::DONTWAIT);
+        rig.file.pop(ERRANDS)
+    });
+}
+
+#[test]
+fn resets_do_not_pile_up_what_waits_for_a_disk() {
+    // A pipe for a slow disk: who reads it waits.
+    let (reader, writer) = crate::testing::pipe();
+    let mut rig = Rig::new(vec![]);
+    let number = rig.turns.outside.table.keep(reader, Kind::File).unwrap().into();
+    rig.turns.outside.table.get_mut(number).unwrap().reads = Pace::Unknown;
+    let own = [number, fuse::POSITION, 100, 0, 0];
+    for _ in 0..40 {
+        for _ in 0..128 {
+            rig.file.push(ERRANDS, &[&input(fuse::READ, &own, &[])], &[fuse::OUT + 100]);
+        }
+        rig.turns.turn();
+        rig.file.set_up(1 << 20, 2, u64::MAX);
+        rig.turns.turn();
+    }
+    assert!(rig.turns.devices.file.device.pool.waiting() <= LADEN);
+    drop(writer);
+    assert_eq!(rig.ask(&[&input(fuse::READ, &own, &[])], &[fuse::OUT + 100]), (0, vec![]));
+}
+
+#[test]
+fn there_is_one_last_word() {
+    let mut rig = Rig::new(vec![]);
+    for status in 0..200 {
+        let data = encode(&Exit::Status(status)).unwrap();
+        assert_eq!(rig.ask(&[&control(0, command::EXIT, &data, 0)], &[fuse::OUT + fuse::IOCTL_OUT]).0, 0);
+    }
+    rig.settle();
+    let heard = rig.heard();
+    let said = decode::<ToMonitor<'_>>(&heard);
+    assert!(matches!(said, Ok(ToMonitor::Exit(Exit::Status(0)))), "{said:?}");
+    let mut buffer = [0; 64];
+    let more = rustix::net::recv(&rig.monitor, &mut buffer[..], rustix::net::RecvFlags::DONTWAIT);
+    assert_eq!(more.err(), Some(rustix::io::Errno::AGAIN));
+}

@@ -53,7 +53,9 @@ impl Socket {
                     self.enlist(accepted);
                 }
                 Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
-                    return self.short.push(number);
+                    self.short.insert(number);
+                    self.closed = outside.table.closed();
+                    return;
                 }
                 Err(Errno::AGAIN) => listener.readable = false,
                 // It does not listen any more.

@@ -15,7 +15,7 @@ mod send;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use abi::vm::vsock::{self, operation};
 use rustix::event::epoll::EventFlags;
@@ -42,7 +42,7 @@ pub struct Socket {
     /// Connections with something to do.
     list: VecDeque<u32>,
     /// Listeners for whose connections there were no descriptors, and how many had been closed then.
-    short: Vec<u32>,
+    short: BTreeSet<u32>,
     closed: u64,
     /// Offers without an answer, by listener.
     offered: HashMap<u32, u32>,
@@ -58,7 +58,7 @@ impl Socket {
         Self {
             connections: HashMap::new(),
             list: VecDeque::new(),
-            short: Vec::new(),
+            short: BTreeSet::new(),
             closed: 0,
             offered: HashMap::new(),
             strays: VecDeque::new(),

@@ -539,3 +539,42 @@ fn a_release_closes_a_connection_as_well() {
     near.read_to_end(&mut all).unwrap();
     assert_eq!(all, b"last");
 }
+
+#[test]
+fn a_listener_rests_until_there_are_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    use std::process::Command;
+    /// The limit is the whole process's, so the test has one of its own.
+    const INSIDE: &str = "EYOT_FEW_DESCRIPTORS";
+    if std::env::var_os(INSIDE).is_none() {
+        let name = "device::socket::tests::a_listener_rests_until_there_are_descriptors";
+        let mut inside = Command::new(std::env::current_exe().unwrap());
+        let output = inside.args(["--exact", name]).env(INSIDE, "1").output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        return;
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    let [(_one, first), (_two, second), (_three, third)] = [stream(), stream(), stream()];
+    let mut guest = Guest::new(vec![listener.into(), first, second, third]);
+    (0..4).for_each(|number| guest.connect(FIRST + number));
+    // Something was closed already, and its number is taken by the peer.
+    guest.send(header(FIRST + 1, RESET), &[]);
+    guest.quiet();
+    let _peer = TcpStream::connect(address).unwrap();
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(3), ..limit }).unwrap();
+    guest.quiet();
+    // However often it is looked at, it waits once.
+    for _ in 0..100 {
+        guest.send(header(FIRST, CREDIT_REQUEST), &[]);
+        guest.expect(CREDIT_UPDATE);
+    }
+    guest.quiet();
+    assert_eq!(guest.rig.turns.devices.socket.device.short.len(), 1);
+    setrlimit(Resource::Nofile, limit).unwrap();
+    guest.quiet();
+    guest.send(header(FIRST + 2, RESET), &[]);
+    guest.expect(REQUEST);
+}

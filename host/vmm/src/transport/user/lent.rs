@@ -2,7 +2,7 @@
 //!
 //! Memory must be a file that cannot shrink: a look behind a file's end would be the end of this process.
 //! Addresses are the front end's own; they are translated, and then judged as those of a register. A queue
-//! begins when it has all it needs, and the device with the first.
+//! begins when it has all it needs, and the device with the first. Chains under way keep the memory they lie in.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -88,7 +88,7 @@ impl Lent {
         Ok(())
     }
 
-    /// The guest's memory, which is never given up for another while queues are in use.
+    /// The guest's memory, from the next chain on.
     pub fn set_memory(&mut self, regions: &[VhostUserMemoryRegion], files: Vec<File>) -> Result<()> {
         let mut ranges = Vec::new();
         for (region, file) in regions.iter().zip(files) {
@@ -140,9 +140,17 @@ impl Lent {
     /// What rings when there are new chains. Without one the queue would have to be looked at all the time.
     pub fn set_bell(&mut self, index: u16, bell: Option<File>) -> Result<()> {
         let bell = bell.ok_or(Error::InvalidOperation("queues without a bell"))?;
+        self.take_down(index)?;
         self.ear.hear(&bell, self.number).map_err(|_| Error::IncorrectFds)?;
         self.queue(index)?.bell = Some(bell);
         self.begin(index)
+    }
+
+    fn take_down(&mut self, index: u16) -> Result<()> {
+        if let Some(bell) = self.queue(index)?.bell.take() {
+            self.ear.ignore(&bell);
+        }
+        Ok(())
     }
 
     pub fn enable(&mut self, index: u16, enable: bool) -> Result<()> {
@@ -181,13 +189,13 @@ impl Lent {
 
     /// Ends a queue; the next chain that nobody has looked at.
     pub fn end(&mut self, index: u16) -> Result<u16> {
+        self.take_down(index)?;
         let state = &mut *self.port.lock();
         let ring = state.rings.get_mut(usize::from(index)).ok_or(Error::InvalidParam)?;
         let queue = self.queues.get_mut(usize::from(index)).ok_or(Error::InvalidParam)?;
         if ring.is_ready() || ring.is_broken() {
             queue.next = ring.next();
         }
-        queue.bell = None;
         ring.reset();
         stop(state);
         Ok(queue.next)

@@ -5,6 +5,8 @@
 //! offer are refused (QEMU's docs/interop/vhost-user.rst).
 
 mod lent;
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
