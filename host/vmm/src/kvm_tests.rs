@@ -1,5 +1,7 @@
 //! A machine of KVM's, with a kernel of a few instructions: they find a device or use memory, ring, and fall.
 
+mod hostile;
+
 use std::sync::Arc;
 use std::time::Duration;
 
