@@ -4,6 +4,8 @@
 //! long as it is let; the tests here run them over their seeds and thousands of mutations of those.
 #![forbid(unsafe_code)]
 
+mod device;
+mod driver;
 mod elf;
 mod extended_state;
 mod frames;
@@ -38,6 +40,9 @@ pub const TARGETS: &[Target] = &[
     Target { name: "control", body: socket::control, seeds: socket::controls },
     Target { name: "extended_state", body: extended_state::replace, seeds: extended_state::areas },
     Target { name: "words", body: words::read, seeds: words::words },
+    Target { name: "claims", body: driver::claims, seeds: driver::headers },
+    Target { name: "queue", body: driver::queue, seeds: driver::conversations },
+    Target { name: "device", body: device::run, seeds: device::scripts },
     Target { name: "image", body: image::read, seeds: image::images },
 ];
 

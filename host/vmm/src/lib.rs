@@ -25,8 +25,10 @@ mod pool;
 mod run;
 mod serve;
 mod slot;
-#[cfg(test)]
-mod testing;
+// For tests and fuzzing.
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+pub mod testing;
 mod transport;
 
 pub use confine::{Unconfined, confine};

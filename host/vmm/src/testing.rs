@@ -1,9 +1,10 @@
 //! For tests: a driver that lays rings out in memory and talks to devices through their registers, and a
 //! loop without a machine.
 
+use std::ops::{Deref, DerefMut};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use abi::message::{ToGuest, encode};
@@ -209,13 +210,113 @@ impl Driver {
     }
 }
 
-/// A loop without a machine, its drivers, and the monitor's end.
-pub struct Rig {
+/// A loop without a machine, and the monitor's end.
+pub struct Bare {
     pub turns: Loop,
-    pub file: Driver,
-    pub socket: Driver,
+    pub memory: Arc<Memory>,
+    /// Files, sockets, random numbers, the balloon.
+    pub ports: [Arc<Port>; 4],
     pub monitor: OwnedFd,
     pub ends: Sender<End>,
+}
+
+/// Threads that wait for disks. They never end, so all loops share them.
+pub fn pool() -> Pool {
+    static POOL: OnceLock<Pool> = OnceLock::new();
+    POOL.get_or_init(|| Pool::new().unwrap()).clone()
+}
+
+impl Bare {
+    pub fn new(granted: Vec<OwnedFd>, memory: Memory) -> Self {
+        let memory = Arc::new(memory);
+        let (monitor, control) = pair(SocketType::SEQPACKET);
+        let outside = Outside::new(Table::new(granted), Channel::new(control)).unwrap();
+        let call = Arc::new(EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK).unwrap());
+        let plugged = |description| Port::new(description, &memory, &call).unwrap();
+        let (mut file, socket, balloon) = (File::new(pool()), Socket::new(), Balloon::new(&memory));
+        let ports = [file.description(), socket.description(), Random.description(), balloon.description()];
+        let ports = ports.map(plugged);
+        file.attach(&ports[0]);
+        let (ends, receiver) = channel();
+        let devices = Devices {
+            file: Plugged::new(file, ports[0].clone()),
+            socket: Plugged::new(socket, ports[1].clone()),
+            random: Plugged::new(Random, ports[2].clone()),
+            balloon: Some(Plugged::new(balloon, ports[3].clone())),
+        };
+        let turns = Loop::new(outside, devices, Engine::Cpus(receiver));
+        Self { turns, memory, ports, monitor, ends }
+    }
+
+    /// With so many bytes of memory, a multiple of a page, that are given a page at a time.
+    pub fn small(granted: Vec<OwnedFd>, length: usize) -> Self {
+        Self::new(granted, Memory::from_ranges(&[(GuestAddress(0), length)]).unwrap())
+    }
+
+    /// A CPU writes to a device's registers.
+    pub fn write(&self, device: usize, register: u64, bytes: &[u8]) {
+        self.ports[device % self.ports.len()].write(register, bytes);
+    }
+
+    pub fn read(&self, device: usize, register: u64, bytes: &mut [u8]) {
+        self.ports[device % self.ports.len()].read(register, bytes);
+    }
+
+    /// A CPU writes to memory, as far as there is some.
+    pub fn store(&self, address: u64, bytes: &[u8]) {
+        let _ = self.memory.write(bytes, GuestAddress(address));
+    }
+
+    pub fn turn(&mut self) -> bool {
+        self.turns.turn()
+    }
+
+    /// Messages that the monitor has not taken.
+    pub fn waiting(&self) -> usize {
+        self.turns.outside.channel.waiting()
+    }
+
+    /// The next message to the monitor.
+    pub fn hear(&self) -> Option<Vec<u8>> {
+        let mut buffer = vec![0; abi::MESSAGE_MAX];
+        let (length, _) = recv(&self.monitor, &mut buffer[..], RecvFlags::DONTWAIT).ok()?;
+        buffer.truncate(length);
+        Some(buffer)
+    }
+
+    /// Says something for the monitor; whether there was room for it.
+    pub fn say(&self, message: &ToGuest, file: Option<&OwnedFd>) -> bool {
+        use std::os::fd::AsFd;
+        let bytes = encode(message).unwrap();
+        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let files = file.map(|file| [file.as_fd()]);
+        if let Some(files) = &files {
+            control.push(SendAncillaryMessage::ScmRights(files));
+        }
+        sendmsg(&self.monitor, &[IoSlice::new(&bytes)], &mut control, SendFlags::empty()).is_ok()
+    }
+}
+
+/// A loop without a machine, with drivers.
+pub struct Rig {
+    bare: Bare,
+    pub file: Driver,
+    pub socket: Driver,
+}
+
+impl Deref for Rig {
+    type Target = Bare;
+
+    fn deref(&self) -> &Bare {
+        &self.bare
+    }
+}
+
+impl DerefMut for Rig {
+    fn deref_mut(&mut self) -> &mut Bare {
+        &mut self.bare
+    }
 }
 
 pub fn pair(kind: SocketType) -> (OwnedFd, OwnedFd) {
@@ -225,27 +326,11 @@ pub fn pair(kind: SocketType) -> (OwnedFd, OwnedFd) {
 
 impl Rig {
     pub fn new(granted: Vec<OwnedFd>) -> Self {
-        let memory = Arc::new(memory::make(MEMORY).unwrap());
-        let (monitor, control) = pair(SocketType::SEQPACKET);
-        let outside = Outside::new(Table::new(granted), Channel::new(control)).unwrap();
-        let call = Arc::new(EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK).unwrap());
-        let plugged = |description| Port::new(description, &memory, &call).unwrap();
-        let mut file = File::new(Pool::new().unwrap());
-        let file_port = plugged(file.description());
-        file.attach(&file_port);
-        let socket = Socket::new();
-        let socket_port = plugged(socket.description());
-        let drivers =
-            (Driver::new(&file_port, &memory, 1 << 20, 2), Driver::new(&socket_port, &memory, 16 << 20, 3));
-        let (ends, receiver) = channel();
-        let (file, socket) = (Plugged::new(file, file_port), Plugged::new(socket, socket_port));
-        let random_port = plugged(Random.description());
-        let random = Plugged::new(Random, random_port);
-        let balloon = Balloon::new(&memory);
-        let balloon_port = plugged(balloon.description());
-        let balloon = Some(Plugged::new(balloon, balloon_port));
-        let turns = Loop::new(outside, Devices { file, socket, random, balloon }, Engine::Cpus(receiver));
-        Self { turns, file: drivers.0, socket: drivers.1, monitor, ends }
+        let bare = Bare::new(granted, memory::make(MEMORY).unwrap());
+        let [files, sockets, ..] = &bare.ports;
+        let file = Driver::new(files, &bare.memory, 1 << 20, 2);
+        let socket = Driver::new(sockets, &bare.memory, 16 << 20, 3);
+        Self { bare, file, socket }
     }
 
     /// Turns until nothing is left to do.
@@ -272,25 +357,7 @@ impl Rig {
 
     /// The next message to the monitor.
     pub fn heard(&mut self) -> Vec<u8> {
-        let mut buffer = vec![0; abi::MESSAGE_MAX];
-        let socket = self.monitor.try_clone().unwrap();
-        let length = self
-            .until(|_| recv(&socket, &mut buffer[..], RecvFlags::DONTWAIT).ok().map(|(length, _)| length));
-        buffer.truncate(length);
-        buffer
-    }
-
-    /// Says something for the monitor.
-    pub fn say(&mut self, message: &ToGuest, file: Option<&OwnedFd>) {
-        use std::os::fd::AsFd;
-        let bytes = encode(message).unwrap();
-        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        let files = file.map(|file| [file.as_fd()]);
-        if let Some(files) = &files {
-            control.push(SendAncillaryMessage::ScmRights(files));
-        }
-        sendmsg(&self.monitor, &[IoSlice::new(&bytes)], &mut control, SendFlags::empty()).unwrap();
+        self.until(|rig| rig.hear())
     }
 }
 

@@ -21,8 +21,7 @@ use crate::device::file;
 use crate::host::counter;
 use crate::memory::Memory;
 use crate::outside::Outside;
-use crate::pool::Pool;
-use crate::testing::{Driver, Numbers, pair};
+use crate::testing::{Driver, Numbers, pair, pool};
 use crate::transport::{Device, Port};
 
 const GET_FEATURES: u32 = 1;
@@ -97,7 +96,7 @@ impl Qemu {
         let (_, control) = pair(SocketType::SEQPACKET);
         let outside = Outside::new(Table::new([granted.into()]), Channel::new(control)).unwrap();
         let call = Arc::new(EventFd::new(0).unwrap());
-        let mut device = file::File::new(Pool::new().unwrap());
+        let mut device = file::File::new(pool());
         let port = Port::new(device.description(), &Arc::new(Memory::new()), &call).unwrap();
         device.attach(&port);
         let (socket, ours) = UnixStream::pair().unwrap();
