@@ -83,7 +83,7 @@ struct State {
 static FETCHED: AtomicU64 = AtomicU64::new(0);
 
 impl State {
-    const fn new(length: u64) -> Self {
+    fn new(length: u64) -> Self {
         let (pages, dirty) = (BTreeMap::new(), BTreeSet::new());
         Self { length, pages, dirty, touched: false, failure: None, fetches: 0, used: 0 }
     }
