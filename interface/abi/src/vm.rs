@@ -137,6 +137,9 @@ pub mod vsock {
     /// Bytes of `struct virtio_vsock_hdr`.
     pub const HEADER: usize = 44;
     pub const STREAM: u16 = 1;
+    /// Bytes that the guest may send behind a request, before it is answered. (Ours: the standard's guest waits.) What
+    /// was granted takes data at once, and who sends datagrams does not expect to wait.
+    pub const FIRST_ROOM: u32 = 64 << 10;
     pub mod operation {
         pub const REQUEST: u16 = 1;
         pub const RESPONSE: u16 = 2;

@@ -46,7 +46,6 @@ pub struct Connection {
 #[derive(Default)]
 struct State {
     handle: Option<Handle>,
-    established: bool,
     arrived: VecDeque<Arrived>,
     unread: usize,
     /// Connections that have come.
@@ -78,7 +77,8 @@ impl Arrived {
 
 impl Connection {
     fn new(number: u32, flow: Flow) -> Arc<Self> {
-        Arc::new(Self { number, flow, state: Mutex::new(State::default()) })
+        let state = State { room: vsock::FIRST_ROOM, ..State::default() };
+        Arc::new(Self { number, flow, state: Mutex::new(state) })
     }
 
     /// One that has come to a listening socket.
@@ -86,7 +86,6 @@ impl Connection {
         let connection = Self::new(header.from_port, Flow::Bytes);
         {
             let mut state = connection.state.lock();
-            state.established = true;
             (state.room, state.forwarded) = (header.room, header.forwarded);
         }
         connection
@@ -131,10 +130,6 @@ impl Connection {
             changed |= Readiness::WRITE;
         }
         match header.operation {
-            operation::RESPONSE => {
-                state.established = true;
-                changed |= Readiness::WRITE;
-            }
             operation::DATA if header.length > 0 => {
                 if state.unread + header.length > CREDIT as usize || self.flow == Flow::Connections {
                     vm::broken(format_args!("the VMM sent more than it had credit for"));
@@ -181,7 +176,7 @@ impl Connection {
         readiness
             .set(Readiness::READ, state.unread > 0 || state.no_more_to_read || !state.accepted.is_empty());
         readiness.set(Readiness::READ_END, state.no_more_to_read);
-        readiness.set(Readiness::WRITE, state.established);
+        readiness.set(Readiness::WRITE, self.flow != Flow::Connections);
         readiness.set(Readiness::HANGUP, state.no_more_to_read && state.no_more_to_send);
         readiness.set(Readiness::ERROR, state.reset);
         state.report(readiness);
@@ -239,7 +234,7 @@ impl Connection {
         if state.no_more_to_send {
             return Err(EPIPE);
         }
-        let window = if state.established { state.window() as usize } else { 0 };
+        let window = state.window() as usize;
         let length = from.length();
         if self.flow == Flow::Packets {
             if length + FRAME > CREDIT as usize / 2 {

@@ -13,6 +13,7 @@ use crate::descriptor::{Granted, Kind};
 
 /// Bytes that may wait for a descriptor.
 pub const ROOM: u32 = 256 * 1024;
+const _: () = assert!(ROOM >= abi::vm::vsock::FIRST_ROOM);
 /// The guest is told of room again after so much of it has become free.
 const TELL: u32 = ROOM / 4;
 
