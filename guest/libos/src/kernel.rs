@@ -159,7 +159,11 @@ impl Kernel {
             let finish = match trap {
                 Trap::Syscall => left.expect("invariant: a call that ends the entry leaves something"),
                 Trap::Exception(exception) => {
-                    signal::raise_exception(thread, exception, body.context.registers.rip);
+                    if signal::is_arithmetic(&exception) {
+                        // What it was is in the extended state.
+                        self.machine.leave(cpu, &mut body.context);
+                    }
+                    signal::raise_exception(thread, exception, &body.context);
                     continue;
                 }
                 Trap::Interrupt => {

@@ -1,6 +1,6 @@
 //! What a signal tells its receiver: `siginfo_t` (sigaction(2)).
 
-use machine::Exception;
+use machine::{Context, Exception};
 
 const SI_USER: i32 = 0;
 const SI_QUEUE: i32 = -1;
@@ -91,7 +91,7 @@ impl Information {
 
     /// A processor exception's (arch/x86: SDM vol. 3, 6.15; sigaction(2) for the codes). What a program
     /// has mapped decides between the codes of SIGSEGV, not the page tables, which are filled on demand.
-    pub fn exception(exception: Exception, instruction: u64, mapped: bool) -> Self {
+    pub fn exception(exception: Exception, context: &Context, mapped: bool) -> Self {
         let (number, code) = match exception.vector {
             0 => (super::SIGFPE, 1),
             1 => (super::SIGTRAP, 2),
@@ -100,14 +100,14 @@ impl Information {
             6 => (super::SIGILL, 2),
             14 if exception.beyond_file => (super::SIGBUS, 2),
             14 => (super::SIGSEGV, if mapped { 2 } else { 1 }),
-            16 | 19 => (super::SIGFPE, 7),
+            VECTOR_X87 | VECTOR_SIMD => (super::SIGFPE, arithmetic(exception.vector, &context.extended.0)),
             17 => (super::SIGBUS, 1),
             _ => (super::SIGSEGV, SI_KERNEL),
         };
         let address = match exception.vector {
             _ if code == SI_KERNEL => 0,
             14 | 17 => exception.address,
-            _ => instruction,
+            _ => context.registers.rip,
         };
         let trap = (u64::from(exception.vector), u64::from(exception.error), exception.address);
         Self { trap, ..Self::new(number, code, Detail::Address(address)) }
@@ -161,5 +161,31 @@ impl Information {
             Detail::Raw(rest) => bytes[16..].copy_from_slice(&rest),
         }
         bytes
+    }
+}
+
+/// Exceptions of the x87 and of vector instructions.
+const VECTOR_X87: u8 = 16;
+const VECTOR_SIMD: u8 = 19;
+
+/// Whether what an exception means is in the extended state.
+pub fn is_arithmetic(exception: &Exception) -> bool {
+    matches!(exception.vector, VECTOR_X87 | VECTOR_SIMD)
+}
+
+/// The code of the first exception that is flagged and not masked (FXSAVE's layout: SDM vol. 1, 10.5.1).
+fn arithmetic(vector: u8, extended: &[u8]) -> i32 {
+    let word = |at: usize| u16::from_le_bytes([extended[at], extended[at + 1]]);
+    let flags = match vector {
+        VECTOR_X87 => word(2) & !word(0),
+        _ => word(24) & !(word(24) >> 7),
+    };
+    match flags {
+        _ if flags & 0x01 != 0 => 7,
+        _ if flags & 0x04 != 0 => 3,
+        _ if flags & 0x08 != 0 => 4,
+        _ if flags & 0x12 != 0 => 5,
+        _ if flags & 0x20 != 0 => 6,
+        _ => 7,
     }
 }

@@ -13,7 +13,7 @@ use core::ops::ControlFlow;
 use core::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
 use abi::exit::Exit;
-use machine::{Cpu, Exception, Machine};
+use machine::{Context, Cpu, Exception, Machine};
 use spin::Mutex;
 
 use crate::errno::{Errno, Result};
@@ -23,7 +23,7 @@ use crate::thread::{Body, Thread};
 use crate::wait::WaitQueue;
 
 pub use frame::restore;
-pub use information::Information;
+pub use information::{Information, is_arithmetic};
 
 pub const SIGILL: u8 = 4;
 pub const SIGTRAP: u8 = 5;
@@ -255,11 +255,11 @@ pub fn from_outside(kernel: &Kernel, number: u8) {
 
 /// Raises the signal that stands for a processor exception at an instruction. If it is blocked or ignored, the program
 /// ends, as force_sig does.
-pub fn raise_exception(thread: &Arc<Thread>, exception: Exception, instruction: u64) {
+pub fn raise_exception(thread: &Arc<Thread>, exception: Exception, context: &Context) {
     let memory = thread.process.memory.lock();
     let mapped = memory.mappings.containing(exception.address).is_some();
     drop(memory);
-    force(thread, Information::exception(exception, instruction, mapped));
+    force(thread, Information::exception(exception, context, mapped));
 }
 
 /// Sends a signal that cannot be held back.
