@@ -238,7 +238,6 @@ impl File {
         }
     }
 
-
     /// Reads into memory of the library OS's, waiting.
     fn read_now(&self, offset: Option<u64>, bytes: &mut [u8]) -> Result<usize, Code> {
         let mut done = 0;

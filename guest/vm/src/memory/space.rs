@@ -136,7 +136,11 @@ impl Space {
         let entry = slot.get();
         if entry.is_present() {
             let needed = access.write && !entry.bits().contains(Bits::WRITABLE);
-            return if needed { make_writable(slot, entry, at, start, area).map(|()| true) } else { Ok(false) };
+            return if needed {
+                make_writable(slot, entry, at, start, area).map(|()| true)
+            } else {
+                Ok(false)
+            };
         }
         let writable = area.protection.contains(Protection::WRITE);
         match &area.shown {
