@@ -37,6 +37,6 @@ int main(int count, char **words) {
         }
     over = true;
     pthread_join(thread, NULL);
-    if (opened < 100) printf("only %ld opened\n", opened);
+    if (opened < 10) printf("only %ld opened\n", opened);
     PROGRAM_ENDS;
 }
