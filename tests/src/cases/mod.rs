@@ -8,6 +8,7 @@ mod hostile;
 mod input;
 mod java;
 mod life;
+mod memory;
 mod network;
 mod nginx;
 mod node;
@@ -35,6 +36,7 @@ const TABLES: &[&[Case]] = &[
     hostile::CASES,
     input::CASES,
     life::CASES,
+    memory::CASES,
     network::CASES,
     signals::CASES,
     terminal::CASES,

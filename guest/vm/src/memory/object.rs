@@ -83,9 +83,16 @@ struct State {
 static FETCHED: AtomicU64 = AtomicU64::new(0);
 
 impl State {
-    fn new(length: u64) -> Self {
-        let (pages, dirty) = (BTreeMap::new(), BTreeSet::new());
-        Self { length, pages, dirty, touched: false, failure: None, fetches: 0, used: 0 }
+    const fn new(length: u64) -> Self {
+        Self {
+            length,
+            pages: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            touched: false,
+            failure: None,
+            fetches: 0,
+            used: 0,
+        }
     }
 
     /// Which pages to fetch around one that is not there: some that lie together, none of which is.
