@@ -125,7 +125,7 @@ fn compile(toolchain: Toolchain, source: &Path, result: &Path) -> Result<()> {
 /// glibc's own kernel headers serve musl too, behind its own (for the few constants musl lacks).
 fn c(compiler: &str, options: &[&str], source: &Path, result: &Path) -> Command {
     let mut command = Command::new(compiler);
-    command.args(["-std=gnu11", "-O2", "-Wall", "-Werror", "-pthread", "-D_GNU_SOURCE"]);
+    command.args(["-std=gnu11", "-O2", "-g", "-Wall", "-Werror", "-pthread", "-D_GNU_SOURCE"]);
     // Bad arguments are what some programs are for.
     command.args([
         "-Wno-nonnull",

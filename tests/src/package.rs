@@ -25,6 +25,7 @@ pub const CADDY: Need = need("/usr/bin/caddy", "caddy");
 pub const CURL: Need = need("/usr/bin/curl", "curl");
 pub const DASH: Need = need("/bin/dash", "dash");
 pub const EROFS_UTILS: Need = need("/usr/bin/mkfs.erofs", "erofs-utils");
+pub const GDB: Need = need("/usr/bin/gdb", "gdb");
 pub const GCC: Need = need("/usr/bin/gcc", "gcc");
 pub const C_LIBRARY: Need = need("/usr/include/stdio.h", "libc6-dev");
 pub const GO: Need = need("/usr/bin/go", "golang-go");
@@ -61,6 +62,7 @@ pub const ALL: &[Need] = &[
     CURL,
     DASH,
     EROFS_UTILS,
+    GDB,
     GCC,
     C_LIBRARY,
     GO,

@@ -69,6 +69,14 @@ impl Service {
         })
     }
 
+    /// Waits until a text is among the errors.
+    pub fn wait_for_errors(&mut self, text: &str, limit: Duration) -> Result<()> {
+        let path = self.errors.clone();
+        self.wait_until(limit, &format!("says “{text}”"), || {
+            fs::read(&path).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(text))
+        })
+    }
+
     fn wait_until(&mut self, limit: Duration, what: &str, condition: impl Fn() -> bool) -> Result<()> {
         let deadline = Instant::now() + limit;
         while !condition() {

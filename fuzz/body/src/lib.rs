@@ -6,6 +6,7 @@
 
 mod device;
 mod driver;
+mod debugger;
 mod elf;
 mod extended_state;
 mod frames;
@@ -27,6 +28,7 @@ pub struct Target {
 }
 
 pub const TARGETS: &[Target] = &[
+    Target { name: "debugger", body: debugger::read, seeds: debugger::packets },
     Target { name: "elf", body: elf::headers, seeds: elf::files },
     Target { name: "script", body: elf::script, seeds: elf::lines },
     Target { name: "to_monitor", body: message::to_monitor, seeds: message::requests },

@@ -7,6 +7,9 @@ pub fn read(bytes: &[u8]) {
     if let Ok(publication) = parse::publication(&text) {
         assert!(publication.host_port > 0 && publication.port > 0);
     }
+    if let Ok(debugger) = parse::debugger(&text) {
+        assert!(debugger.port() > 0);
+    }
     if let Ok(volume) = parse::volume(&text) {
         assert!(!volume.source.is_empty() && volume.destination.starts_with(b"/"));
     }

@@ -5,7 +5,7 @@
 //! application, so that no instruction is ever seen half-written.
 
 use alloc::vec;
-use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 
 use abi::address::USER_END;
 use machine::{Context, Protection};
@@ -37,7 +37,7 @@ pub fn consider(context: &Context, write: impl FnOnce(Change<'_>) -> Option<()>)
     let site = context.registers.rip - 2;
     let traps = &TRAPS[(site.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 52) as usize];
     let seen = traps.load(Relaxed);
-    if seen > PATIENCE {
+    if seen > PATIENCE || REFUSED.load(Relaxed) {
         return;
     }
     traps.store(seen + 1, Relaxed);
@@ -45,6 +45,12 @@ pub fn consider(context: &Context, write: impl FnOnce(Change<'_>) -> Option<()>)
         patch(site, context.registers.rax as u32, write);
     }
 }
+
+/// Patches no site from now on: a debugger is to see the program's own instructions, one by one.
+pub fn refuse() {
+    REFUSED.store(true, Relaxed);
+}
+static REFUSED: AtomicBool = AtomicBool::new(false);
 
 /// Code has gone away: others may come to stand there.
 pub fn forget() {

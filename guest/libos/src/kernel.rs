@@ -6,6 +6,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::ControlFlow;
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::task::{Context as TaskContext, Poll, Waker};
 
@@ -16,6 +17,7 @@ use machine::{Cpu, Machine, Patience, Trap};
 use spin::Mutex;
 
 use crate::HostClock;
+use crate::debugger::Debugger;
 use crate::device::Devices;
 use crate::entropy::Entropy;
 use crate::file_system::FileSystems;
@@ -23,7 +25,7 @@ use crate::futex::Futexes;
 use crate::network::Network;
 use crate::process::Process;
 use crate::scheduler::Scheduler;
-use crate::signal;
+use crate::signal::{self, Halt};
 use crate::syscall::{self, Finish, Outcome};
 use crate::thread::{Body, Thread};
 use crate::timer::Timers;
@@ -47,6 +49,7 @@ pub struct Kernel {
     pub file_systems: FileSystems,
     pub network: Network,
     pub entropy: Entropy,
+    pub debugger: Option<Arc<Debugger>>,
     pub hostname: Mutex<Vec<u8>>,
     pub started_ns: u64,
     numbers: AtomicU32,
@@ -67,6 +70,7 @@ impl Kernel {
             file_systems: FileSystems::new(&boot, started_ns),
             network: Network::new(&boot),
             entropy: Entropy::new(boot.seed),
+            debugger: Debugger::granted(&boot).map(Arc::new),
             hostname: Mutex::new(boot.hostname.clone()),
             numbers: AtomicU32::new(1),
             memory_use: Mutex::default(),
@@ -134,9 +138,22 @@ impl Kernel {
                     None => return,
                 }
             }
-            if thread.take_attention() && signal::deliver(thread, &mut body, &self.machine, cpu).is_break() {
-                self.machine.leave(cpu, &mut body.context);
-                return;
+            if thread.take_attention() {
+                match signal::deliver(thread, &mut body, &self.machine, cpu) {
+                    ControlFlow::Continue(()) => {}
+                    ControlFlow::Break(Halt::Ended) => {
+                        self.machine.leave(cpu, &mut body.context);
+                        return;
+                    }
+                    ControlFlow::Break(Halt::Held) => match thread.block(body) {
+                        Some(woken) => {
+                            thread.accept_wake();
+                            body = woken;
+                            continue;
+                        }
+                        None => return,
+                    },
+                }
             }
             self.scheduler.leave_collecting();
             let slice = self.scheduler.slice(self.timers.earliest_ns());
@@ -156,6 +173,11 @@ impl Kernel {
                 });
                 false
             });
+            if let Some(debugger) = &self.debugger
+                && debugger.trapped(thread, trap, &mut body.context)
+            {
+                continue;
+            }
             let finish = match trap {
                 Trap::Syscall => left.expect("invariant: a call that ends the entry leaves something"),
                 Trap::Exception(exception) => {
@@ -205,7 +227,15 @@ impl Kernel {
         let waker = Waker::from(thread.clone());
         loop {
             thread.accept_wake();
-            let pending = body.pending.as_mut().expect("invariant: asked to resume a pending call");
+            if let Some(debugger) = &self.debugger
+                && thread.has_attention()
+                && debugger.holds(thread, &mut body)
+            {
+                body = thread.block(body)?;
+                continue;
+            }
+            // The debugger may have made the thread give it up.
+            let Some(pending) = body.pending.as_mut() else { return Some(body) };
             match pending.as_mut().poll(&mut TaskContext::from_waker(&waker)) {
                 Poll::Ready(finish) => {
                     body.pending = None;
@@ -236,6 +266,9 @@ impl Kernel {
             Finish::Start(context) => {
                 self.machine.leave(cpu, &mut body.context);
                 body.context = context;
+                if let Some(debugger) = &self.debugger {
+                    debugger.started(thread);
+                }
                 false
             }
             Finish::End => {

@@ -8,6 +8,7 @@
 
 extern crate alloc;
 
+pub mod debugger;
 pub mod device;
 pub mod entropy;
 pub mod errno;

@@ -153,6 +153,9 @@ impl Process {
     /// Ends the process. The first process's end is the island's.
     pub fn end(&self, exit: Exit) -> ! {
         self.ending.store(true, Ordering::SeqCst);
+        if let Some(debugger) = &self.kernel.debugger {
+            debugger.over(&exit);
+        }
         self.kernel.halt(exit)
     }
 

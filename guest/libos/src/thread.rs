@@ -12,7 +12,7 @@ use core::pin::Pin;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use machine::{Context, Cpu};
-use spin::Mutex;
+use spin::{Mutex, MutexGuard};
 
 use crate::kernel::Kernel;
 use crate::process::Process;
@@ -161,6 +161,11 @@ impl Thread {
             Ok(_) => None,
             Err(_) => self.body.lock().take(),
         }
+    }
+
+    /// The body, while the thread does not run; only the debugger looks at somebody else's.
+    pub(crate) fn body(&self) -> MutexGuard<'_, Option<Body>> {
+        self.body.lock()
     }
 
     /// Gives the body back and queues the thread behind the others.

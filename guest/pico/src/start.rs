@@ -210,6 +210,9 @@ unsafe extern "C" fn main(stack: *const u64) -> ! {
         time: functions.find(b"__vdso_time"),
         clock_getres: functions.find(b"__vdso_clock_getres"),
     };
+    if start.boot.debugger.is_some() {
+        entry::patch::refuse();
+    }
     let machine = Arc::new(pico::Pico::new(start.direct, start.boot.seed));
     run(machine, start.boot, clock)
 }

@@ -169,6 +169,7 @@ fn boot(arguments: &Arguments, words: Vec<String>) -> Result<Boot> {
         outgoing: false,
         trace: None,
         record: None,
+        debugger: None,
         seed: [0; 32],
     })
 }

@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use api::spec::{Allowance, Publication, Spec, Trace, User, Volume};
 use clap::{Args, ValueEnum};
 use std::ffi::OsString;
+use std::net::SocketAddr;
 
 use crate::Monitor;
 use crate::parse;
@@ -70,6 +71,10 @@ pub struct Arguments {
     /// Print every system call as strace does, on standard error or to a file.
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     trace: Option<OsString>,
+    /// Wait for gdb on this port, of 127.0.0.1 unless ADDRESS says otherwise, before the program's first
+    /// instruction. Whoever can connect there controls the program.
+    #[arg(long, value_name = "[ADDRESS:]PORT", value_parser = parse::debugger)]
+    gdb: Option<SocketAddr>,
     /// What the island runs on.
     #[arg(long, value_name = "ENGINE", default_value = "auto")]
     engine: Engine,
@@ -116,6 +121,7 @@ Examples:
   eyot do --allow example.com:443 curl -sS https://example.com/
   eyot do --memory 256m --cpus 1 node server.js
   eyot do --trace=calls.txt sqlite3 :memory: 'select 1'
+  eyot do --gdb 1234 ./server                    then: gdb ./server -ex 'target remote :1234'
 
 Exit status: the program's own; 128+signal; 125 our error, 126 cannot run, 127 not found.";
 
@@ -153,6 +159,7 @@ fn wanted(arguments: Arguments) -> Result<Spec> {
             file => Trace::File(file),
         }),
         record: None,
+        debugger: arguments.gdb,
         user: arguments.user,
         quiet: arguments.quiet,
     })

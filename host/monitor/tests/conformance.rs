@@ -154,6 +154,7 @@ fn spec(engine: Engine) -> Spec {
         hostname: None,
         trace: None,
         record: None,
+        debugger: None,
         user: None,
         quiet: true,
     }

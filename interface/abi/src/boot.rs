@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::Handle;
-use crate::network::Protocol;
+use crate::network::{Address, Protocol};
 
 /// Everything the library OS needs to start the service. Byte strings are Linux paths and words: any
 /// bytes but NUL.
@@ -42,6 +42,8 @@ pub struct Boot {
     pub trace: Option<Handle>,
     /// Where the names of the first tree's files go that are looked up, each once and ended by NUL.
     pub record: Option<Handle>,
+    /// A debugger is awaited, on [`DEBUGGER_PORT`].
+    pub debugger: Option<Debugger>,
     /// Random bytes that no other island has.
     pub seed: [u8; 32],
 }
@@ -81,6 +83,17 @@ pub enum Stream {
     Pipe(Handle),
     /// The terminal side of a pseudo-terminal of the monitor's, non-blocking.
     Terminal(Handle),
+}
+
+/// Where the library OS listens for the debugger: no port that a program could have. It is bound like a published
+/// port and not told of as one.
+pub const DEBUGGER_PORT: u16 = 0;
+
+/// A debugger that will come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Debugger {
+    /// Where the machine listens for it, if the user is to be told.
+    pub announced: Option<Address>,
 }
 
 /// No port has this number.

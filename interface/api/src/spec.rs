@@ -2,7 +2,7 @@
 //!
 //! Paths and words are bytes, as Linux has them.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use abi::network::Protocol;
 use serde::{Deserialize, Serialize};
@@ -51,6 +51,8 @@ pub struct Spec {
     pub trace: Option<Trace>,
     /// A file that gets the names of the root's files which the program looks up, each ended by NUL.
     pub record: Option<Vec<u8>>,
+    /// Where gdb is waited for.
+    pub debugger: Option<SocketAddr>,
     pub user: Option<User>,
     /// Nothing but errors is said.
     pub quiet: bool,
@@ -65,7 +67,7 @@ pub struct Volume {
 }
 
 /// A port of the machine that leads to one of the island.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Publication {
     /// The machine's address; any if none.
     pub address: Option<IpAddr>,

@@ -3,6 +3,7 @@
 mod bootable;
 mod command;
 mod comparison;
+mod debugger;
 mod go;
 mod hostile;
 mod input;
@@ -26,6 +27,7 @@ const TABLES: &[&[Case]] = &[
     bootable::CASES,
     shell::CASES,
     comparison::CASES,
+    debugger::CASES,
     python::CASES,
     redis::CASES,
     nginx::CASES,

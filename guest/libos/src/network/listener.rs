@@ -44,6 +44,13 @@ impl HostListener {
         if let Some(shared) = kernel.network.listeners.lock().get(&port).and_then(Weak::upgrade) {
             return Ok(Some(shared));
         }
+        let listener = Arc::new(Self::listen(kernel, port, backlog).await?);
+        kernel.network.listeners.lock().insert(port, Arc::downgrade(&listener));
+        Ok(Some(listener))
+    }
+
+    /// Starts to listen on a port that the monitor has bound.
+    pub(crate) async fn listen(kernel: &Arc<Kernel>, port: u16, backlog: u32) -> Result<Self> {
         let reply = kernel.devices.request(kernel, Request::Listen { port, backlog }).await?;
         let Reply::Socket { handle, local, .. } = reply else { return Err(Errno::EIO) };
         let watched = match kernel.devices.watch(handle) {
@@ -54,13 +61,11 @@ impl HostListener {
             }
         };
         let (version_4, kin) = (local.is_ipv4(), AtomicUsize::new(0));
-        let listener = Arc::new(Self { kernel: kernel.clone(), watched, version_4, kin });
-        kernel.network.listeners.lock().insert(port, Arc::downgrade(&listener));
-        Ok(Some(listener))
+        Ok(Self { kernel: kernel.clone(), watched, version_4, kin })
     }
 
     /// Takes a connection, if there is one.
-    fn accept(&self) -> Result<Option<(Handle, Address)>> {
+    pub(crate) fn accept(&self) -> Result<Option<(Handle, Address)>> {
         let (readiness, token) = self.watched.readiness();
         if !readiness.intersects(Readiness::all() - Readiness::WRITE) {
             return Ok(None);

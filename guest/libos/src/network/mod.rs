@@ -35,6 +35,8 @@ use abi::network::Protocol;
 use address::Address;
 use port::Ports;
 
+pub(crate) use host::HostSocket;
+pub(crate) use listener::HostListener;
 pub use socket::{Endpoint, Progress, Socket, create, pair};
 /// What all sockets of an island share.
 pub struct Network {

@@ -25,6 +25,7 @@ use crate::wait::WaitQueue;
 pub use frame::restore;
 pub use information::{Information, is_arithmetic};
 
+pub const SIGINT: u8 = 2;
 pub const SIGILL: u8 = 4;
 pub const SIGTRAP: u8 = 5;
 pub const SIGBUS: u8 = 7;
@@ -150,6 +151,16 @@ impl ThreadSignals {
 
     pub(crate) fn restart_later(&self, how: Errno) {
         self.restart.store(how.0, Ordering::Relaxed);
+    }
+
+    /// Leaves a signal for the thread, whatever it makes of it.
+    pub(crate) fn leave(&self, information: Information) {
+        self.pending.lock().add(information);
+    }
+
+    /// What is to be decided about a restart, which is forgotten.
+    pub(crate) fn take_restart(&self) -> Errno {
+        Errno(self.restart.swap(0, Ordering::Relaxed))
     }
 
     /// Sets the mask for the duration of one call.
@@ -297,20 +308,39 @@ pub fn forget(process: &Process, number: u8) {
     }
 }
 
-/// Delivers what is pending, before application code goes on. Breaks if the thread ends.
+/// Why a thread does not go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Halt {
+    Ended,
+    /// The debugger holds it.
+    Held,
+}
+
+/// Delivers what is pending, before application code goes on, unless the thread is not to.
 pub(crate) fn deliver(
     thread: &Arc<Thread>,
     body: &mut Body,
     machine: &Arc<dyn Machine>,
     cpu: Cpu,
-) -> ControlFlow<()> {
+) -> ControlFlow<Halt> {
+    let debugger = &thread.kernel().debugger;
     loop {
         if thread.process.must_end(thread) {
             crate::syscall_end(thread);
-            return ControlFlow::Break(());
+            return ControlFlow::Break(Halt::Ended);
         }
         let mask = thread.signals.mask.load(Ordering::SeqCst);
-        let Some(information) = take(thread, !mask) else { break };
+        let next = match debugger {
+            None => take(thread, !mask),
+            Some(debugger) => match debugger.next_signal(thread, body, mask) {
+                ControlFlow::Continue(next) => next,
+                ControlFlow::Break(()) => {
+                    machine.leave(cpu, &mut body.context);
+                    return ControlFlow::Break(Halt::Held);
+                }
+            },
+        };
+        let Some(information) = next else { break };
         let number = information.number;
         let action = thread.process.signals.action(number);
         match action.handler {
@@ -332,17 +362,23 @@ pub(crate) fn deliver(
                 let own = if action.flags & SA_NODEFER == 0 { set_of(number) } else { 0 };
                 let during = (mask | action.mask | own) & !UNBLOCKABLE;
                 thread.signals.mask.store(during, Ordering::SeqCst);
+                if let Some(debugger) = debugger {
+                    debugger.handling(thread);
+                }
             }
         }
     }
     settle_restart(thread, body, None);
     thread.signals.unmask_after_call();
+    if let Some(debugger) = debugger {
+        debugger.enters(thread, &mut body.context);
+    }
     ControlFlow::Continue(())
 }
 
 /// Decides what becomes of an interrupted call: restarted, or ended with EINTR.
 fn settle_restart(thread: &Arc<Thread>, body: &mut Body, handler: Option<Action>) {
-    let how = Errno(thread.signals.restart.swap(0, Ordering::Relaxed));
+    let how = thread.signals.take_restart();
     let restart = match (how, handler) {
         (Errno(0), _) => return,
         (_, None) => true,

@@ -102,6 +102,10 @@ fn start(call: &mut Call<'_>, new: New) -> Result<u64> {
         thread.clear_on_exit.store(new.child_number, Ordering::Relaxed);
     }
     process.threads.lock().insert(number, thread.clone());
+    if kernel.debugger.is_some() {
+        // It may have to stand before its first instruction.
+        thread.keep_attention();
+    }
     thread.make_runnable();
     Ok(u64::from(number))
 }
@@ -133,4 +137,7 @@ pub fn end_thread(thread: &Arc<Thread>) {
     release_robust_list(thread);
     wake_joiners(thread);
     thread.process.threads.lock().remove(&thread.number);
+    if let Some(debugger) = &thread.kernel().debugger {
+        debugger.ended(thread);
+    }
 }

@@ -79,6 +79,7 @@ impl Island {
             outgoing: false,
             trace: None,
             record: None,
+            debugger: None,
             seed: [7; 32],
         }
     }

@@ -53,6 +53,9 @@ pub fn run(start: Option<Start>) -> ! {
     }
     MOUNTS.call_once(|| boot.mounts.clone());
     grant(&boot);
+    if boot.debugger.is_some() {
+        entry::patch::refuse();
+    }
     let machine = Arc::new(Vm::new(boot.seed));
     libos::boot(machine, boot, libos::HostClock::default())
 }

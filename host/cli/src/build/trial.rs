@@ -63,6 +63,7 @@ fn spec(arguments: &Arguments, boot: &Boot, record: &Path) -> Spec {
         name: None,
         hostname: Some(arguments.hostname.clone()),
         trace: None,
+        debugger: None,
         record: Some(record.as_os_str().as_bytes().to_vec()),
         user: Some(User { user: boot.user.to_string(), group: Some(boot.group.to_string()) }),
         quiet: arguments.quiet,

@@ -5,7 +5,7 @@ mod network;
 mod volume;
 
 pub use environment::{Word, environment_file, word};
-pub use network::{allowance, publication};
+pub use network::{allowance, debugger, publication};
 pub use volume::volume;
 
 use api::spec::User;

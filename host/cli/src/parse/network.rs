@@ -1,6 +1,6 @@
 //! Ports and destinations: `[HOSTADDR:]HOSTPORT:PORT[/udp]` and `HOST:PORT`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use abi::network::Protocol;
 use api::spec::{Allowance, Publication};
@@ -60,6 +60,20 @@ pub fn allowance(text: &str) -> Result<Allowance, String> {
     Ok(Allowance::Name(name.to_ascii_lowercase(), port))
 }
 
+/// Reads where a debugger is waited for: a port of the loopback interface, or `ADDRESS:PORT`.
+pub fn debugger(text: &str) -> Result<SocketAddr, String> {
+    let form = |why: String| {
+        format!("`{text}` is no place to wait for gdb: {why}; write PORT, ADDRESS:PORT or [IPV6]:PORT")
+    };
+    let (address, number) = match text.rsplit_once(':') {
+        Some((address, number)) => {
+            (host_address(address).ok_or_else(|| form(format!("`{address}` is no address")))?, number)
+        }
+        None => (IpAddr::V4(Ipv4Addr::LOCALHOST), text),
+    };
+    Ok(SocketAddr::new(address, port(number).map_err(form)?))
+}
+
 fn host_address(text: &str) -> Option<IpAddr> {
     match text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         Some(inner) => inner.parse().ok().map(IpAddr::V6),
@@ -91,6 +105,16 @@ mod tests {
         assert_eq!(publication("[::1]:80:80").unwrap().address, Some("::1".parse().unwrap()));
         for bad in ["", "80", "0:80", "80:0", "80:65536", "a:b", "1.2.3:80:80", "80:80/sctp", "::1:80:80"] {
             assert!(publication(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn debuggers_are_waited_for_on_the_loopback_interface() {
+        assert_eq!(debugger("1234"), Ok("127.0.0.1:1234".parse().unwrap()));
+        assert_eq!(debugger("10.0.0.1:1"), Ok("10.0.0.1:1".parse().unwrap()));
+        assert_eq!(debugger("[::1]:65535"), Ok("[::1]:65535".parse().unwrap()));
+        for bad in ["", "0", "65536", ":1", "x:1", "localhost:1", "::1:1", "1234:", "1.2.3:4", "-1", "1 2"] {
+            assert!(debugger(bad).is_err(), "{bad}");
         }
     }
 

@@ -19,15 +19,13 @@ pub enum PlanError {
     Destination { path: String, why: &'static str },
     #[error("the volume destination {path} is named twice; give each volume a place of its own")]
     Twice { path: String },
-    #[error(
-        "port {port} of {address} is in use on this machine; choose another HOSTPORT or stop what uses it"
-    )]
+    #[error("port {port} of {address} is in use on this machine; choose another port or stop what uses it")]
     PortInUse { address: std::net::IpAddr, port: u16 },
     #[error("port {port} of {address} is published twice; each HOSTPORT leads to one PORT")]
     PublishedTwice { address: std::net::IpAddr, port: u16 },
-    #[error("port {port} needs privileges that you do not have; choose a HOSTPORT from 1024 on")]
+    #[error("port {port} needs privileges that you do not have; choose one from 1024 on")]
     PortPrivileged { port: u16 },
-    #[error("{address} is no address of this machine; leave it out of -p or name one that is")]
+    #[error("{address} is no address of this machine; leave it out or name one that is")]
     NoSuchAddress { address: std::net::IpAddr },
     #[error("port {port} cannot be bound: {error}")]
     Port { port: u16, error: Errno },

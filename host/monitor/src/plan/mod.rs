@@ -12,7 +12,7 @@ mod user;
 
 use std::os::fd::OwnedFd;
 
-use abi::boot::{Boot, Stream};
+use abi::boot::{Boot, Debugger, Stream};
 use api::spec::{Spec, Trace};
 use rustix::fs::{Mode, OFlags};
 
@@ -74,7 +74,9 @@ impl Plan {
         if let (Some(notice), false) = (&directory.notice, spec.quiet) {
             voice::say(notice);
         }
-        let ports = port::bind_all(&spec.published)?;
+        let published = spec.published.iter().copied().chain(spec.debugger.map(port::of_debugger));
+        let ports = port::bind_all(&published.collect::<Vec<_>>())?;
+        let announced = spec.debugger.filter(|_| !spec.quiet);
         let environment = environment::compose(&spec);
         let destinations = Destinations::new(spec.allowed);
         let mut granted = Granted::default();
@@ -100,10 +102,11 @@ impl Plan {
             scratch: memory / 2,
             mounts: trees.mounts(),
             streams: streams.granted,
-            published: ports.iter().map(Port::published).collect(),
+            published: ports.iter().filter_map(Port::published).collect(),
             outgoing: destinations.outgoing(),
             trace,
             record,
+            debugger: spec.debugger.map(|_| Debugger { announced }),
             seed: seed()?,
         };
         Ok(Self {

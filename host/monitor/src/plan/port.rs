@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use abi::boot::DEBUGGER_PORT;
 use abi::network::Protocol;
 use api::spec::Publication;
 use rustix::io::Errno;
@@ -21,6 +22,12 @@ pub(crate) fn bind_all(publications: &[Publication]) -> Result<Vec<Port>, PlanEr
         }
     }
     publications.iter().map(bind).collect()
+}
+
+/// Where a debugger connects is bound like a published port; the port that it leads to no program can have.
+pub fn of_debugger(place: SocketAddr) -> Publication {
+    let (address, host_port) = (Some(place.ip()), place.port());
+    Publication { address, host_port, port: DEBUGGER_PORT, protocol: Protocol::Tcp }
 }
 
 /// Without an address a port is bound on all IPv4 addresses.

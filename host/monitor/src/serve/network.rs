@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::{PoisonError, RwLockReadGuard};
 
-use abi::boot::Published;
+use abi::boot::{DEBUGGER_PORT, Published};
 use abi::network::Protocol;
 use abi::request::{Reply, Request};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
@@ -28,9 +28,9 @@ pub struct Port {
 }
 
 impl Port {
-    /// What the guest is told of it.
-    pub fn published(&self) -> Published {
-        Published { protocol: self.protocol, port: self.port }
+    /// What the guest's program is told of it; nothing of the debugger's.
+    pub fn published(&self) -> Option<Published> {
+        (self.port != DEBUGGER_PORT).then_some(Published { protocol: self.protocol, port: self.port })
     }
 
     /// The address as the island sees it: the machine's, with the port inside.

@@ -100,6 +100,7 @@ fn boot(program: Vec<u8>, form: Form) -> Boot {
         outgoing: false,
         trace: None,
         record: None,
+        debugger: None,
         seed: [1; 32],
     }
 }
