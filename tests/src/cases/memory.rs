@@ -9,7 +9,7 @@ use eyot_tests::island::Run;
 use eyot_tests::package::{BUSYBOX, PYTHON};
 use eyot_tests::process;
 
-use crate::suite::case::{Case, case};
+use crate::suite::case::{Case, ISLANDERS, case};
 use crate::suite::stage::{Stage, text};
 
 pub const CASES: &[Case] = &[
@@ -17,7 +17,7 @@ pub const CASES: &[Case] = &[
         .needs(&[PYTHON])
         .not_on(&[Engine::Qemu], "the memory of QEMU's machine has no balloon"),
     case("memory/cache-makes-room", cache_makes_room).needs(&[BUSYBOX]),
-    case("memory/too-much", too_much).needs(&[PYTHON]),
+    case("memory/too-much", too_much).needs(&[PYTHON]).callers(ISLANDERS),
 ];
 
 const PATIENCE: Duration = Duration::from_secs(60);
