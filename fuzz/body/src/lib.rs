@@ -4,9 +4,9 @@
 //! long as it is let; the tests here run them over their seeds and thousands of mutations of those.
 #![forbid(unsafe_code)]
 
+mod debugger;
 mod device;
 mod driver;
-mod debugger;
 mod elf;
 mod extended_state;
 mod frames;

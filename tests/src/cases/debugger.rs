@@ -10,36 +10,33 @@ use anyhow::{Context, Result, ensure};
 use eyot_tests::build::Toolchain;
 use eyot_tests::island::Run;
 use eyot_tests::outcome::{Outcome, run};
-use eyot_tests::package::{C_LIBRARY, GCC, GDB, KVM};
+use eyot_tests::package::{C_LIBRARY, GCC, GDB};
 use eyot_tests::service::{Service, free_port};
 
-use crate::suite::caller::Caller;
 use crate::suite::case::{Case, ISLANDERS, case};
 use crate::suite::stage::Stage;
 
 const NEEDS: &[eyot_tests::package::Need] = &[GDB, GCC, C_LIBRARY];
-const KVM_NEEDS: &[eyot_tests::package::Need] = &[GDB, GCC, C_LIBRARY, KVM];
 
-const fn by_process(name: &'static str, body: fn(&Stage) -> Result<()>) -> Case {
+const fn debugged(name: &'static str, body: fn(&Stage) -> Result<()>) -> Case {
     case(name, body).needs(NEEDS).callers(ISLANDERS)
 }
 
 pub const CASES: &[Case] = &[
-    by_process("debugger/variables", variables),
-    by_process("debugger/steps", steps),
-    by_process("debugger/threads", threads),
-    by_process("debugger/fault", fault),
-    by_process("debugger/signals", signals),
-    by_process("debugger/library", library),
-    by_process("debugger/interruption", interruption),
-    by_process("debugger/calls", calls),
-    by_process("debugger/detached", detached),
-    by_process("debugger/killed", killed),
-    by_process("debugger/noise", noise),
-    by_process("debugger/second-debugger", second_debugger),
-    by_process("debugger/port-in-use", port_in_use),
-    by_process("debugger/given-up", given_up),
-    case("debugger/kvm", kvm).needs(KVM_NEEDS).callers(&[Caller::Root]).limit_s(120),
+    debugged("debugger/variables", variables),
+    debugged("debugger/steps", steps),
+    debugged("debugger/threads", threads),
+    debugged("debugger/fault", fault),
+    debugged("debugger/signals", signals),
+    debugged("debugger/library", library),
+    debugged("debugger/interruption", interruption),
+    debugged("debugger/calls", calls),
+    debugged("debugger/detached", detached),
+    debugged("debugger/killed", killed),
+    debugged("debugger/noise", noise),
+    debugged("debugger/second-debugger", second_debugger),
+    debugged("debugger/port-in-use", port_in_use),
+    debugged("debugger/given-up", given_up),
 ];
 
 const SOON: Duration = Duration::from_secs(20);
@@ -52,10 +49,10 @@ struct Debugged {
 }
 
 impl Debugged {
-    fn start(stage: &Stage, engine: &str, words: &[&str]) -> Result<Self> {
+    fn start(stage: &Stage, words: &[&str]) -> Result<Self> {
         let (program, port) = (stage.program("debugged", Toolchain::Glibc)?, free_port()?);
         let what = stage.compiled("debugged", Toolchain::Glibc)?;
-        let what = what.option(&["--gdb", &port.to_string(), "--engine", engine]);
+        let what = what.option(&["--gdb", &port.to_string()]);
         let service = stage.start(&words.iter().fold(what, Run::argument))?;
         let mut debugged = Self { service, program, port };
         debugged.service.wait_for_errors(&format!("waiting for gdb on 127.0.0.1:{port}"), SOON)?;
@@ -78,11 +75,7 @@ impl Debugged {
 }
 
 fn variables(stage: &Stage) -> Result<()> {
-    variables_by(stage, "pico")
-}
-
-fn variables_by(stage: &Stage, engine: &str) -> Result<()> {
-    let mut debugged = Debugged::start(stage, engine, &["one"])?;
+    let mut debugged = Debugged::start(stage, &["one"])?;
     let said = debugged.gdb(&[
         "break main",
         "continue",
@@ -106,7 +99,7 @@ fn variables_by(stage: &Stage, engine: &str) -> Result<()> {
 /// Instruction by instruction over a system call, and line by line into and over functions.
 fn steps(stage: &Stage) -> Result<()> {
     let script = stage.write("to-call.gdb", "while *(unsigned short *)$pc != 0x050f\nstepi\nend\n")?;
-    let mut debugged = Debugged::start(stage, "pico", &[])?;
+    let mut debugged = Debugged::start(stage, &[])?;
     let said = debugged.gdb(&[
         "break main",
         "continue",
@@ -134,7 +127,7 @@ fn steps(stage: &Stage) -> Result<()> {
 }
 
 fn threads(stage: &Stage) -> Result<()> {
-    let mut debugged = Debugged::start(stage, "pico", &["thread"])?;
+    let mut debugged = Debugged::start(stage, &["thread"])?;
     let said = debugged.gdb(&[
         "break in_second_thread",
         "continue",
@@ -160,7 +153,7 @@ fn threads(stage: &Stage) -> Result<()> {
 }
 
 fn fault(stage: &Stage) -> Result<()> {
-    let mut debugged = Debugged::start(stage, "pico", &["fault"])?;
+    let mut debugged = Debugged::start(stage, &["fault"])?;
     let said = debugged.gdb(&[
         "continue",
         "print $_siginfo._sifields._sigfault.si_addr",
@@ -179,11 +172,11 @@ fn fault(stage: &Stage) -> Result<()> {
 
 /// A signal passed on reaches the handler, one that is swallowed does not.
 fn signals(stage: &Stage) -> Result<()> {
-    let mut debugged = Debugged::start(stage, "pico", &["signal"])?;
+    let mut debugged = Debugged::start(stage, &["signal"])?;
     let said = debugged.gdb(&["continue", "break on_signal", "continue", "print number", "continue"])?;
     said.says("signal SIGUSR1")?.says("Breakpoint 1, on_signal")?.says("$1 = 10")?.says("code 07")?;
     debugged.exits(7)?.says("caught 10")?;
-    let mut debugged = Debugged::start(stage, "pico", &["signal"])?;
+    let mut debugged = Debugged::start(stage, &["signal"])?;
     debugged.gdb(&["continue", "signal 0"])?.says("code 07")?;
     debugged.exits(7)?.says("caught 0")?;
     Ok(())
@@ -191,7 +184,7 @@ fn signals(stage: &Stage) -> Result<()> {
 
 /// The dynamic linker's libraries are found, and a stack through one of them is walked.
 fn library(stage: &Stage) -> Result<()> {
-    let mut debugged = Debugged::start(stage, "pico", &["sort"])?;
+    let mut debugged = Debugged::start(stage, &["sort"])?;
     let said = debugged.gdb(&[
         "break compare",
         "continue",
@@ -211,12 +204,12 @@ fn interruption(stage: &Stage) -> Result<()> {
                      threading.Timer(1, lambda: os.kill(os.getpid(), signal.SIGINT)).start()\nend";
     let script = stage.write("interrupt.gdb", interrupt)?;
     let source = format!("source {}", script.display());
-    let mut debugged = Debugged::start(stage, "pico", &["spin"])?;
+    let mut debugged = Debugged::start(stage, &["spin"])?;
     let said =
         debugged.gdb(&[&source, "continue", "frame function main", "set var going = 0", "continue"])?;
     said.says("signal SIGINT")?.says("code 07")?;
     debugged.exits(7)?.says("spun")?;
-    let mut debugged = Debugged::start(stage, "pico", &["wait"])?;
+    let mut debugged = Debugged::start(stage, &["wait"])?;
     let said = debugged.gdb(&[&source, "continue", "backtrace", "signal SIGUSR1"])?;
     said.says("main")?.says("code 07")?;
     debugged.exits(7)?.says("caught 10")?;
@@ -225,7 +218,7 @@ fn interruption(stage: &Stage) -> Result<()> {
 
 /// gdb calls the program's functions, and the thread goes on where it was.
 fn calls(stage: &Stage) -> Result<()> {
-    let mut debugged = Debugged::start(stage, "pico", &["thread"])?;
+    let mut debugged = Debugged::start(stage, &["thread"])?;
     let said = debugged.gdb(&[
         "break in_second_thread",
         "continue",
@@ -242,7 +235,7 @@ fn calls(stage: &Stage) -> Result<()> {
 
 /// Whoever leaves takes the breakpoints along; somebody else may come.
 fn detached(stage: &Stage) -> Result<()> {
-    let mut debugged = Debugged::start(stage, "pico", &["spin"])?;
+    let mut debugged = Debugged::start(stage, &["spin"])?;
     debugged.gdb(&["break twice", "continue", "detach"])?.says("Breakpoint 1, twice")?;
     debugged.service.wait_for_output("local 42", SOON)?;
     let said = debugged.gdb(&["frame function main", "set var going = 0", "detach"])?;
@@ -252,7 +245,7 @@ fn detached(stage: &Stage) -> Result<()> {
 }
 
 fn killed(stage: &Stage) -> Result<()> {
-    let mut debugged = Debugged::start(stage, "pico", &["spin"])?;
+    let mut debugged = Debugged::start(stage, &["spin"])?;
     debugged.gdb(&["kill"])?.says("killed")?;
     debugged.exits(137)?;
     Ok(())
@@ -260,7 +253,7 @@ fn killed(stage: &Stage) -> Result<()> {
 
 /// What is not gdb's language changes nothing, and ends no service.
 fn noise(stage: &Stage) -> Result<()> {
-    let mut debugged = Debugged::start(stage, "pico", &[])?;
+    let mut debugged = Debugged::start(stage, &[])?;
     let mut connection = TcpStream::connect(("127.0.0.1", debugged.port))?;
     let packets = [
         b"$vCont;x#00$#00}}}###$$$$".as_slice(),
@@ -283,7 +276,7 @@ fn noise(stage: &Stage) -> Result<()> {
 }
 
 fn second_debugger(stage: &Stage) -> Result<()> {
-    let mut debugged = Debugged::start(stage, "pico", &[])?;
+    let mut debugged = Debugged::start(stage, &[])?;
     let first = TcpStream::connect(("127.0.0.1", debugged.port))?;
     let mut second = TcpStream::connect(("127.0.0.1", debugged.port))?;
     second.set_read_timeout(Some(SOON))?;
@@ -304,12 +297,8 @@ fn port_in_use(stage: &Stage) -> Result<()> {
 
 /// A program for which no debugger comes can still be ended.
 fn given_up(stage: &Stage) -> Result<()> {
-    let mut debugged = Debugged::start(stage, "pico", &[])?;
+    let mut debugged = Debugged::start(stage, &[])?;
     debugged.service.signal(rustix::process::Signal::TERM);
     debugged.exits(143)?;
     Ok(())
-}
-
-fn kvm(stage: &Stage) -> Result<()> {
-    variables_by(stage, "kvm")
 }
