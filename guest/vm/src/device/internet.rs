@@ -100,7 +100,8 @@ pub fn is_there() -> bool {
 
 /// What the command line says of our addresses: one word for each version of IP.
 fn addresses() -> (Version4, Version6, Vec<IpAddr>) {
-    let (mut version_4, mut version_6, mut name_servers) = (Version4::Dynamic, Version6::Automatic, Vec::new());
+    let (mut version_4, mut version_6, mut name_servers) =
+        (Version4::Dynamic, Version6::Automatic, Vec::new());
     let words = boot::command_line().split(|byte| *byte == b' ');
     for told in words.filter_map(|word| word.strip_prefix(b"ip=")).filter(|told| *told != b"dhcp") {
         let Some((address, prefix, rest)) = core::str::from_utf8(told).ok().and_then(address) else {

@@ -202,7 +202,9 @@ fn ask(request: Request<'_>) -> Result<Reply, Code> {
 /// Puts what the VMM holds for us into the table.
 fn arrived(reply: Reply, arrives: Arrives) -> Result<Reply, Code> {
     let (handle, granted) = match (&reply, arrives) {
-        (Reply::Opened { handle, attributes }, Arrives::File { kept, writable }) if handle.descriptor() != u32::MAX => {
+        (Reply::Opened { handle, attributes }, Arrives::File { kept, writable })
+            if handle.descriptor() != u32::MAX =>
+        {
             (*handle, Granted::File(Arc::new(File::new(handle.descriptor(), attributes, kept, writable))))
         }
         (Reply::Socket { handle, .. }, Arrives::Socket(flow)) => {
