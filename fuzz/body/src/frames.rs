@@ -7,8 +7,11 @@ use abi::network::Shutdown;
 use network::{Configuration, Event, Link, Offloads, Stack, Version4, Version6, Work};
 
 const SECOND_NS: u64 = 1_000_000_000;
-/// Bytes before each frame: its length, whether its checksum counts as verified, and how long it took.
+/// Bytes before each frame: its length, whether its checksum counts as verified, whether zeros follow, and how long
+/// it took.
 const HEADER: usize = 3;
+/// As long as a card can make a frame out of merged buffers.
+const LONGEST: usize = 128 << 10;
 
 #[derive(Default)]
 struct Sent(VecDeque<Vec<u8>>);
@@ -56,8 +59,12 @@ pub fn receive(bytes: &[u8]) {
         let length = usize::from(u16::from_be_bytes([header[0] & 15, header[1]])).min(behind.len());
         let (frame, behind) = behind.split_at(length);
         rest = behind;
+        let mut frame = frame.to_vec();
+        if header[0] & 0x40 != 0 {
+            frame.resize(LONGEST, 0);
+        }
         now_ns += u64::from(header[2]).pow(3) * 1000;
-        stack.deliver(&mut frame.to_vec(), header[0] & 0x80 != 0, now_ns);
+        stack.deliver(&mut frame, header[0] & 0x80 != 0, now_ns);
         stack.poll(now_ns, &mut sent);
         assert!(sent.0.len() <= 64);
         sent.0.clear();

@@ -2,7 +2,8 @@
 //!
 //! QEMU has the registers and passes on what the driver has set up. It is not trusted more than its guest:
 //! what it says is judged in [`lent`]. Here each message finds its function; messages of features that we do not
-//! offer are refused (QEMU's docs/interop/vhost-user.rst).
+//! offer are refused (QEMU's docs/interop/vhost-user.rst). A front end that stops within a message, takes no answers,
+//! or has us call what blocks holds this process up, and no other: the island ends with its monitor in any case.
 
 mod lent;
 #[cfg(test)]
