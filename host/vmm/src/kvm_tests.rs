@@ -136,7 +136,7 @@ fn what_is_no_kernel_is_refused() {
         let mut broken = whole.clone();
         for _ in 0..4 {
             let at = random.below(0x280) as usize;
-            broken[at] = random.next() as u8;
+            broken[at] = random.draw() as u8;
         }
         // Whatever it is, it is loaded or refused.
         let _ = crate::image::load(&memory, &broken);

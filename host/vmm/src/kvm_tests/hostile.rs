@@ -174,6 +174,7 @@ fn start() -> Vec<u8> {
         published: vec![],
         outgoing: false,
         trace: None,
+        record: None,
         seed: [0; 32],
     };
     postcard::to_allocvec(&Start { boot, kilohertz: None, realtime_ns: 0 }).unwrap()

@@ -321,9 +321,9 @@ fn nothing_random_makes_it_panic_or_hang() {
             0 => {
                 for _ in 0..random.below(6) {
                     let index = random.below(256) as u16;
-                    let address = [random.below(MEMORY), random.next(), MEMORY - random.below(64)];
+                    let address = [random.below(MEMORY), random.draw(), MEMORY - random.below(64)];
                     let length =
-                        [random.below(5000) as u32, random.next() as u32, 0][random.below(3) as usize];
+                        [random.below(5000) as u32, random.draw() as u32, 0][random.below(3) as usize];
                     let words = (
                         address[random.below(3) as usize],
                         length,
@@ -336,14 +336,14 @@ fn nothing_random_makes_it_panic_or_hang() {
             }
             1 if random.below(10) == 0 => {
                 let at = rig.file.queues[ERRANDS].used + random.below(2000);
-                rig.file.put(at, random.next());
+                rig.file.put(at, random.draw());
             }
             _ => {
                 let own: Vec<u64> = (0..5)
-                    .map(|_| [FIRST, random.below(20_000), random.next()][random.below(3) as usize])
+                    .map(|_| [FIRST, random.below(20_000), random.draw()][random.below(3) as usize])
                     .collect();
                 let operation = [15, 16, 39, 39, 39, random.below(50) as u32][random.below(6) as usize];
-                let data: Vec<u8> = (0..random.below(200)).map(|_| random.next() as u8).collect();
+                let data: Vec<u8> = (0..random.below(200)).map(|_| random.draw() as u8).collect();
                 let mut bytes = if operation == 39 {
                     control(own[0], random.below(5) as u32, &data, random.below(300) as u32)
                 } else {
@@ -351,7 +351,7 @@ fn nothing_random_makes_it_panic_or_hang() {
                 };
                 for _ in 0..random.below(3) {
                     let at = random.below(bytes.len() as u64) as usize;
-                    bytes[at] = random.next() as u8;
+                    bytes[at] = random.draw() as u8;
                 }
                 let cut = random.below(bytes.len() as u64) as usize;
                 rig.file.push(
@@ -364,7 +364,7 @@ fn nothing_random_makes_it_panic_or_hang() {
         rig.turns.turn();
         // A last word that was found by chance is let out.
         if rig.file.is_broken() || round % 200 == 199 {
-            rig.file.set_up(1 << 20, 2, random.next() | 1 << 32);
+            rig.file.set_up(1 << 20, 2, random.draw() | 1 << 32);
         }
         let mut buffer = [0; 65536];
         let _ = rustix::net::recv(&rig.monitor, &mut buffer[..], rustix::net::RecvFlags::DONTWAIT);
@@ -383,7 +383,7 @@ fn memory_that_changes_meanwhile_is_only_memory() {
         while !until.load(Ordering::Relaxed) {
             // Both rings of the queue, and the buffers behind.
             let at = (1 << 20) + [0x1_0000, 0x2_0000][numbers.below(2) as usize] + numbers.below(0xc000);
-            let value = [numbers.next() as u8, 1, 2, 0][numbers.below(4) as usize];
+            let value = [numbers.draw() as u8, 1, 2, 0][numbers.below(4) as usize];
             memory.write_obj(value, GuestAddress(at)).unwrap();
         }
     });
@@ -429,7 +429,7 @@ fn registers_take_whatever_is_written() {
             15,
             256,
             1 << 20,
-            numbers.next(),
+            numbers.draw(),
             numbers.below(MEMORY),
             MEMORY - numbers.below(99),
         ];

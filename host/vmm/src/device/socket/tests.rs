@@ -443,20 +443,20 @@ fn nothing_random_makes_it_panic_or_hang() {
     let mut guest = Guest::new(vec![far, other, listener.into()]);
     let mut peers = vec![];
     for round in 0..4000 {
-        let number = [FIRST, FIRST + 1, FIRST + 2, FIRST + 3 + random.below(20) as u32, random.next() as u32];
+        let number = [FIRST, FIRST + 1, FIRST + 2, FIRST + 3 + random.below(20) as u32, random.draw() as u32];
         let mut sent = header(number[random.below(5) as usize], random.below(9) as u16);
         sent.flags = random.below(4) as u32;
-        sent.room = [GUEST_ROOM, 0, u32::MAX, random.next() as u32][random.below(4) as usize];
-        guest.taken = random.next() as u32;
+        sent.room = [GUEST_ROOM, 0, u32::MAX, random.draw() as u32][random.below(4) as usize];
+        guest.taken = random.draw() as u32;
         if random.below(30) == 0 {
-            sent.to_port = random.next() as u32;
+            sent.to_port = random.draw() as u32;
         }
         // A close of the three would end the test early.
         if sent.operation == RESET || sent.operation == SHUTDOWN && sent.flags == 3 {
             sent.to_port |= 16;
             sent.from_port |= 16;
         }
-        let data = vec![random.next() as u8; random.below(3000) as usize];
+        let data = vec![random.draw() as u8; random.below(3000) as usize];
         guest.send(sent, &data);
         match random.below(6) {
             0 => drop(near.write(&[1; 3000])),
@@ -466,7 +466,7 @@ fn nothing_random_makes_it_panic_or_hang() {
             4 => {
                 let words = (
                     random.below(MEMORY),
-                    random.next() as u32,
+                    random.draw() as u32,
                     random.below(8) as u16,
                     random.below(300) as u16,
                 );

@@ -424,7 +424,7 @@ fn nothing_random_makes_it_panic() {
     let mut driver = qemu.driver();
     for _ in 0..20_000 {
         let pick = |random: &mut Numbers, from: &[u64]| from[random.below(from.len() as u64) as usize];
-        let noise = random.next();
+        let noise = random.draw();
         let queue = pick(&mut random, &[0, 1, 1, 2, 65536]) as u32;
         let value = pick(&mut random, &[0, 1, 256, 1024, 3, noise]);
         let place = pick(&mut random, &[THEIRS, THEIRS + RINGS, THEIRS + LENGTH - 8, noise]);
