@@ -54,9 +54,14 @@ fn queue(by_index: bool) -> (Queue<Shared>, Device) {
     (Queue::new(memory, layout, by_index), device)
 }
 
+/// A part as the device sees it: address, length, flags.
+type Seen = (u64, u32, u16);
+/// What a queue says that was asked for the next chain.
+type Popped = Result<Option<(u32, usize)>, Lie>;
+
 impl Device {
-    /// The next chain's head and its parts: address, length, flags.
-    fn take(&mut self) -> Option<(u16, Vec<(u64, u32, u16)>)> {
+    /// The next chain's head and its parts.
+    fn take(&mut self) -> Option<(u16, Vec<Seen>)> {
         if self.memory.half(self.layout.available + 2) == self.seen {
             return None;
         }
@@ -136,7 +141,7 @@ fn who_wants_to_hear_says_so() {
 }
 
 /// A queue with one chain under way, whose head is 1, and a device that lies of it.
-fn told(lie: impl FnOnce(&mut Device)) -> (Queue<Shared>, Result<Option<(u32, usize)>, Lie>) {
+fn told(lie: impl FnOnce(&mut Device)) -> (Queue<Shared>, Popped) {
     let (mut queue, mut device) = queue(false);
     queue.push(&[part(0x1000, 10, false), part(0x2000, 20, true)], 7).unwrap();
     assert_eq!(device.take().unwrap().0, 1);

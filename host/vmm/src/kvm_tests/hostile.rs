@@ -175,6 +175,7 @@ fn start() -> Vec<u8> {
         outgoing: false,
         trace: None,
         record: None,
+        debugger: None,
         seed: [0; 32],
     };
     postcard::to_allocvec(&Start { boot, kilohertz: None, realtime_ns: 0 }).unwrap()

@@ -412,7 +412,7 @@ fn messages_cut_short_are_an_end() {
     assert!(matches!(heard, Heard::Nonsense(_)), "{heard:?}");
     // With more files than any message has, the message itself is lost, and so is the front end.
     let mut qemu = Qemu::begun();
-    qemu.say(&whole, &vec![file.as_fd(); 33]);
+    qemu.say(&whole, &[file.as_fd(); 33]);
     qemu.socket.shutdown(std::net::Shutdown::Write).unwrap();
     assert_eq!(qemu.front.hear(), Heard::Gone);
 }
