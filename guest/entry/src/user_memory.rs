@@ -27,7 +27,7 @@ entry_user_copy:
     cmp rdx, 8
     jb 3f
     cmp rdx, 256
-    jae 5f
+    jae 6f
 2:  mov rax, [rsi]
     mov [rdi], rax
     add rsi, 8
@@ -49,6 +49,11 @@ entry_user_copy:
     rep movsb
 4:  xor eax, eax
     ret
+6:  mov rcx, rdx
+    shr rcx, 3
+    rep movsq
+    and edx, 7
+    jmp 3b
 entry_user_exchange:
     mov eax, esi
     mov r8, rcx
