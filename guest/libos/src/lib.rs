@@ -42,14 +42,24 @@ pub(crate) use syscall::end_thread as syscall_end;
 pub const RELEASE: &str = "6.1.0-eyot";
 pub const VERSION: &str = "#1 SMP Eyot";
 
-/// Addresses of the host's own clock functions (vdso(7)), 0 where there is none: applications may call
-/// them directly, because they need no system call.
+/// How applications read the time without a system call: the counter, if there is one for them, else by the
+/// host's own functions (vdso(7)), whose addresses are 0 where there are none.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HostClock {
+    pub counter: Option<Counter>,
     pub clock_gettime: u64,
     pub gettimeofday: u64,
     pub time: u64,
     pub clock_getres: u64,
+}
+
+/// The time-stamp counter: the machine's monotonic clock is the ticks since `start`, times `scale`, over 2^32.
+#[derive(Clone, Copy, Debug)]
+pub struct Counter {
+    pub start: u64,
+    pub scale: u64,
+    /// The time since the epoch at the start.
+    pub epoch_ns: u64,
 }
 
 /// Starts the service and never returns: CPU 0 runs here, the others are started.

@@ -205,6 +205,7 @@ unsafe extern "C" fn main(stack: *const u64) -> ! {
     filter::install(&start.filter);
 
     let clock = libos::HostClock {
+        counter: None,
         clock_gettime: functions.find(b"__vdso_clock_gettime"),
         gettimeofday: functions.find(b"__vdso_gettimeofday"),
         time: functions.find(b"__vdso_time"),

@@ -5,6 +5,7 @@
 //! address space; what fails from there on ends the process. The monitor's copy of a file is a claim:
 //! headers are checked in [`elf`], and nothing else of a file is interpreted here.
 
+mod counter;
 pub mod elf;
 mod install;
 pub mod script;

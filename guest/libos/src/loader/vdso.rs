@@ -1,14 +1,15 @@
 //! Our own vDSO: a small shared object that programs find through AT_SYSINFO_EHDR (vdso(7)).
 //!
 //! The host's cannot be handed on: its fall-backs hold system calls of their own, and its pages refuse
-//! mprotect. Each function here is one stub, which jumps to the host's code where the machine knows it
-//! and makes the system call otherwise. The image is one read-only executable segment that needs no
+//! mprotect. Each function here reads the time-stamp counter where applications may (`counter`), else it is one
+//! stub, which jumps to the host's code where the machine knows it and makes the system call otherwise. The image is one read-only executable segment that needs no
 //! relocation. It has a classic hash table and version LINUX_2.6, which glibc, musl and Go all accept;
 //! there are no section headers and no unwind tables.
 
 use alloc::vec;
 use alloc::vec::Vec;
 
+use super::counter;
 use crate::HostClock;
 
 const SONAME: &[u8] = b"linux-vdso.so.1";
@@ -21,15 +22,19 @@ const SEGMENT: usize = 56;
 const SYMBOL: usize = 24;
 const STUB: usize = 16;
 
-/// The functions: name without prefix, system call number, host address (0: none).
-fn functions(clock: &HostClock) -> [(&'static [u8], u32, u64); 5] {
+/// The functions: name without prefix, and code.
+fn functions(clock: &HostClock) -> [(&'static [u8], Vec<u8>); 5] {
+    let made = |make: fn(&crate::Counter) -> Vec<u8>, number: u32, host: u64| match &clock.counter {
+        Some(counter) => make(counter),
+        None => stub(number, host).to_vec(),
+    };
     [
-        (b"clock_gettime", 228, clock.clock_gettime),
-        (b"gettimeofday", 96, clock.gettimeofday),
-        (b"time", 201, clock.time),
-        (b"clock_getres", 229, clock.clock_getres),
+        (b"clock_gettime", made(counter::clock_gettime, 228, clock.clock_gettime)),
+        (b"gettimeofday", made(counter::gettimeofday, 96, clock.gettimeofday)),
+        (b"time", made(counter::time, 201, clock.time)),
+        (b"clock_getres", stub(229, clock.clock_getres).to_vec()),
         // The host's would tell a number of the host's.
-        (b"getcpu", 309, 0),
+        (b"getcpu", stub(309, 0).to_vec()),
     ]
 }
 
@@ -94,14 +99,14 @@ fn words64(words: &[u64]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_le_bytes()).collect()
 }
 
-/// One `Elf64_Sym`: a function of 16 bytes in section 1 (any but "undefined").
-fn symbol(name: u32, weak: bool, address: u64) -> [u8; SYMBOL] {
+/// One `Elf64_Sym`: a function in section 1 (any but "undefined").
+fn symbol(name: u32, weak: bool, address: u64, length: u64) -> [u8; SYMBOL] {
     let mut bytes = [0; SYMBOL];
     bytes[..4].copy_from_slice(&name.to_le_bytes());
     bytes[4] = if weak { 0x22 } else { 0x12 };
     bytes[6] = 1;
     bytes[8..16].copy_from_slice(&address.to_le_bytes());
-    bytes[16..].copy_from_slice(&(STUB as u64).to_le_bytes());
+    bytes[16..].copy_from_slice(&length.to_le_bytes());
     bytes
 }
 
@@ -143,11 +148,12 @@ pub fn build(clock: &HostClock) -> Vec<u8> {
     let mut symbols = vec![0; SYMBOL];
     let mut hashes = Vec::new();
     let mut versions = vec![0_u16];
-    for (name, number, host) in functions(clock) {
-        let address = image.add(&stub(number, host));
+    for (name, code) in functions(clock) {
+        let address = image.add(&code);
         for prefix in [PREFIX, b""] {
-            symbols.extend(symbol(strings.add(&[prefix, name]), prefix.is_empty(), address));
             hashes.push(hash(&[prefix, name].concat()));
+            let name = strings.add(&[prefix, name]);
+            symbols.extend(symbol(name, prefix.is_empty(), address, code.len() as u64));
             versions.push(2);
         }
     }

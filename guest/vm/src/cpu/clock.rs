@@ -143,6 +143,12 @@ pub fn monotonic() -> u64 {
     ((u128::from(ticks) * u128::from(SCALE.load(Relaxed))) >> 32) as u64
 }
 
+/// How the time is computed from the counter, which is final when there are programs.
+pub fn counter() -> libos::Counter {
+    let [start, scale, epoch_ns] = [&START, &SCALE, &EPOCH_NS].map(|value| value.load(Relaxed));
+    libos::Counter { start, scale, epoch_ns }
+}
+
 /// The time stamp at a time of the monotonic clock.
 pub fn stamp_at(time_ns: u64) -> u64 {
     let ticks = (u128::from(time_ns) << 32) / u128::from(SCALE.load(Relaxed).max(1));

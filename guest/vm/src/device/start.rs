@@ -57,7 +57,8 @@ pub fn run(start: Option<Start>) -> ! {
         entry::patch::refuse();
     }
     let machine = Arc::new(Vm::new(boot.seed));
-    libos::boot(machine, boot, libos::HostClock::default())
+    let clock = libos::HostClock { counter: Some(clock::counter()), ..Default::default() };
+    libos::boot(machine, boot, clock)
 }
 
 /// What only the machine can know of a service that was joined with the kernel.
