@@ -62,9 +62,15 @@ pub fn begin_slice(block: &Block, slice: Slice) {
     set_alarm(block, now_ns, until.unwrap_or(u64::MAX).min(now_ns + TICK_NS));
 }
 
+/// Whether a CPU sleeps until a device interrupts. If none does, the next one that sleeps looks at the devices
+/// first.
+pub fn is_watched() -> bool {
+    COLLECTING.load(SeqCst) != NOBODY
+}
+
 /// Makes the timer interrupt at a time, or earlier. An alarm whose time has passed counts for none: its interrupt
 /// may have met another one that was not acknowledged yet, and then nobody has heard it.
-fn set_alarm(block: &Block, now_ns: u64, time_ns: u64) {
+pub fn set_alarm(block: &Block, now_ns: u64, time_ns: u64) {
     let alarm_ns = block.alarm_ns.load(Relaxed);
     if alarm_ns > now_ns && alarm_ns <= time_ns {
         return;

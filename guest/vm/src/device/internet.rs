@@ -3,6 +3,10 @@
 //! The stack is one, under one lock; whoever uses it sends what that made necessary. Its addresses come from
 //! the command line (`ip=ADDRESS/PREFIX[,GATEWAY[,NAMESERVER]]`, a word for each version of IP) or from the wire:
 //! by DHCP and from routers.
+//!
+//! To ring the card's bell costs more than to answer a request, so frames that a program sends are told of
+//! together: when somebody looks for events, which a server does after a round of answers, when there are
+//! [`BURST`] of them, or [`PATIENCE_NS`] later.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -16,7 +20,7 @@ use abi::network::{
 use abi::request::{Reply, Request};
 use abi::{Code, Handle};
 use machine::{Event, Sink, Source, Started, Ticket, Transfer};
-use network::{Configuration, Query, Socket, Stack, Version4, Version6};
+use network::{Configuration, Link, Query, Socket, Stack, Version4, Version6, Work};
 use spin::{Mutex, Once};
 
 use super::card::Card;
@@ -24,7 +28,7 @@ use super::table::{self, Granted};
 use super::{errand, user};
 use crate::boot;
 use crate::code::{EFAULT, EINVAL, EMSGSIZE};
-use crate::cpu::clock;
+use crate::cpu::{self, clock, idle};
 use crate::virtio::{Device, Unusable};
 
 /// Bytes of the longest datagram, with the header that names its peer.
@@ -32,10 +36,17 @@ const DATAGRAM_MOST: usize = DATAGRAM_HEADER + 65_535;
 /// The part of memory that buffers of connections may take.
 const SHARE: u64 = 8;
 const MTU: u16 = 1500;
+/// Frames of which the card is told at last; a long one counts as many.
+const BURST: usize = 16;
+const LONG: usize = 4096;
+/// How long a program may compute before what it has sent leaves.
+const PATIENCE_NS: u64 = 1_000_000;
 
 struct Network {
     stack: Stack,
     card: Card,
+    /// Frames that the card has not been told of, as [`BURST`] counts them.
+    untold: usize,
     /// Handles of sockets that are watched.
     watched: BTreeMap<u64, Handle>,
     /// Connections and questions that have no answer yet.
@@ -83,13 +94,16 @@ pub fn begin(device: Device, seed: [u8; 32]) -> Result<(), Unusable> {
     let network = Network {
         stack,
         card,
+        untold: 0,
         watched: BTreeMap::new(),
         connecting: BTreeMap::new(),
         asking: BTreeMap::new(),
         due_ns: None,
         events: Vec::new(),
     };
-    NETWORK.call_once(|| Mutex::new(network)).lock().go_on();
+    let mut network = NETWORK.call_once(|| Mutex::new(network)).lock();
+    network.go_on();
+    network.tell();
     Ok(())
 }
 
@@ -145,10 +159,22 @@ impl Network {
     }
 
     fn send(&mut self, now_ns: u64) {
-        self.due_ns = self.stack.poll(now_ns, &mut self.card);
-        self.card.tell();
+        let Self { stack, card, untold, .. } = self;
+        self.due_ns = stack.poll(now_ns, &mut Counted { card, untold });
+        if self.untold >= BURST || self.untold > 0 && idle::is_watched() {
+            self.tell();
+        } else if self.untold > 0 {
+            idle::set_alarm(cpu::current(), now_ns, now_ns + PATIENCE_NS);
+        }
         while let Some(event) = self.stack.next_event() {
             self.event(event);
+        }
+    }
+
+    /// Tells the card of what there is to be sent.
+    fn tell(&mut self) {
+        if core::mem::take(&mut self.untold) > 0 {
+            self.card.tell();
         }
     }
 
@@ -169,6 +195,23 @@ impl Network {
                 self.events.push(Event::Completed { ticket, result: result.map(Reply::Bytes) });
             }
         }
+    }
+}
+
+/// The card, while frames are counted.
+struct Counted<'a> {
+    card: &'a mut Card,
+    untold: &'a mut usize,
+}
+
+impl Link for Counted<'_> {
+    fn has_room(&mut self) -> bool {
+        self.card.has_room()
+    }
+
+    fn transmit(&mut self, length: usize, fill: &mut dyn FnMut(&mut [u8]) -> Work) {
+        *self.untold += 1 + length / LONG;
+        self.card.transmit(length, fill);
     }
 }
 
@@ -369,6 +412,7 @@ impl Internet {
 pub fn collect(events: &mut Vec<Event>) {
     let Some(network) = NETWORK.get() else { return };
     let mut network = network.lock();
+    network.tell();
     let due = network.due_ns.is_some_and(|due_ns| due_ns <= clock::monotonic());
     if due || network.card.is_ready() {
         network.go_on();
@@ -389,6 +433,7 @@ pub fn is_ready() -> bool {
 pub fn await_next() -> bool {
     let Some(network) = NETWORK.get() else { return true };
     let mut network = network.lock();
+    network.tell();
     network.card.reclaim();
     network.card.await_next() && network.events.is_empty()
 }
