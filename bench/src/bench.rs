@@ -1,5 +1,6 @@
 //! Where rows are measured: the binary under test, compiled programs, directories, and how long to go on.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -31,6 +32,8 @@ pub struct Bench {
     pub eyot: PathBuf,
     programs: PathBuf,
     scratch: Scratch,
+    /// How many files have been named.
+    files: Cell<u32>,
 }
 
 impl Bench {
@@ -44,12 +47,23 @@ impl Bench {
         let scratch = Scratch::new()?;
         scratch.directory("home", None)?;
         scratch.directory("work", None)?;
-        Ok(Self { effort: arguments.effort, eyot, programs: target.canonicalize()?, scratch })
+        Ok(Self {
+            effort: arguments.effort,
+            eyot,
+            programs: target.canonicalize()?,
+            scratch,
+            files: Cell::new(0),
+        })
     }
 
     /// On an island of the binary under test.
     pub fn island(&self) -> Place {
         Place::Island { eyot: self.eyot.clone(), engine: Engine::Pico }
+    }
+
+    /// On an island that is a virtual machine by KVM.
+    pub fn machine(&self) -> Place {
+        Place::Island { eyot: self.eyot.clone(), engine: Engine::Kvm }
     }
 
     /// What commands' homes and working directories lie in.
@@ -65,6 +79,13 @@ impl Bench {
     /// A directory beside it, which no island shows unless it is granted.
     pub fn make_directory(&self, name: &str) -> Result<PathBuf> {
         self.scratch.directory(name, None)
+    }
+
+    /// A path that nothing has yet, beside them.
+    pub fn new_file(&self, name: &str) -> PathBuf {
+        let number = self.files.get();
+        self.files.set(number + 1);
+        self.directory().join(format!("{number}-{name}"))
     }
 
     /// A run of a compiled program, which an island can see.

@@ -5,6 +5,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use eyot_tests::island::{Place, Run};
 use eyot_tests::outcome::run;
+use eyot_tests::package::KVM;
 
 use crate::bench::Bench;
 use crate::figure::Series;
@@ -17,17 +18,25 @@ pub struct Contest<'a> {
     /// Rows that judge eyot's figure alone have none.
     native: Option<Measure<'a>>,
     eyot: Measure<'a>,
-    /// Others, for comparison only, with what they are.
-    beside: Vec<(String, Measure<'a>)>,
+    /// Others, for comparison only.
+    beside: Vec<Beside<Measure<'a>>>,
     /// What else a reader should know.
     notes: Vec<String>,
+}
+
+/// Something that stands beside a row, and is not judged.
+pub struct Beside<T> {
+    pub what: String,
+    /// What it is compared with, if that is not the row's native side.
+    pub native: Option<T>,
+    pub figure: T,
 }
 
 /// What a contest yielded.
 pub struct Race {
     pub native: Option<Series>,
     pub eyot: Series,
-    pub beside: Vec<(String, Series)>,
+    pub beside: Vec<Beside<Series>>,
     pub notes: Vec<String>,
 }
 
@@ -48,15 +57,26 @@ impl<'a> Contest<'a> {
 
     /// A program that measures itself and prints one number.
     pub fn of_program(bench: &'a Bench, program: &Run) -> Result<Self> {
-        Self::of(bench, |place| {
-            let program = program.clone();
-            Ok(Box::new(move || printed(program.command(&place, bench.directory()))))
-        })
+        Self::of(bench, |place| Ok(prints(bench, program, place)))
     }
 
-    pub fn beside(mut self, what: String, measure: Measure<'a>) -> Self {
-        self.beside.push((what, measure));
+    pub fn beside(mut self, what: String, figure: Measure<'a>) -> Self {
+        self.beside.push(Beside { what, native: None, figure });
         self
+    }
+
+    /// Something else about the same two sides, measured after both.
+    pub fn also(mut self, what: &str, native: Measure<'a>, figure: Measure<'a>) -> Self {
+        self.beside.push(Beside { what: what.to_owned(), native: Some(native), figure });
+        self
+    }
+
+    /// The same on an island that is a virtual machine, where there is KVM.
+    pub fn by_kvm(self, bench: &Bench, measure: impl FnOnce(Place) -> Result<Measure<'a>>) -> Result<Self> {
+        if !KVM.is_met() {
+            return Ok(self.noting(format!("eyot by KVM: no {}", KVM.path)));
+        }
+        Ok(self.beside("eyot by KVM".to_owned(), measure(bench.machine())?))
     }
 
     pub fn noting(mut self, note: String) -> Self {
@@ -83,9 +103,11 @@ impl<'a> Contest<'a> {
             None => self.eyot_figure()?,
         };
         let mut beside = Vec::new();
-        for (what, measure) in &mut self.beside {
-            let figure = measure().with_context(|| what.clone())?;
-            beside.push((what.clone(), Series::of(figure)));
+        for Beside { what, native, figure } in &mut self.beside {
+            let native = native.as_mut().map(|measure| measure().context("native")).transpose();
+            let native = native.with_context(|| what.clone())?.map(Series::of);
+            let figure = Series::of(figure().with_context(|| what.clone())?);
+            beside.push(Beside { what: what.clone(), native, figure });
         }
         Ok(Race { native: native.map(Series::of), eyot: Series::of(eyot), beside, notes: Vec::new() })
     }
@@ -97,7 +119,8 @@ impl<'a> Contest<'a> {
 
 impl Race {
     fn all(&mut self) -> impl Iterator<Item = &mut Series> {
-        let beside = self.beside.iter_mut().map(|(_, series)| series);
+        let beside =
+            self.beside.iter_mut().flat_map(|beside| beside.native.iter_mut().chain([&mut beside.figure]));
         self.native.iter_mut().chain([&mut self.eyot]).chain(beside)
     }
 
@@ -108,6 +131,12 @@ impl Race {
     fn add(&mut self, mut round: Self) {
         self.all().zip(round.all()).for_each(|(all, one)| all.extend(one));
     }
+}
+
+/// Runs a program that measures itself.
+pub fn prints<'a>(bench: &'a Bench, program: &Run, place: Place) -> Measure<'a> {
+    let program = program.clone();
+    Box::new(move || printed(program.command(&place, bench.directory())))
 }
 
 /// Runs a command to its end and reads the number it prints.
@@ -144,7 +173,7 @@ mod tests {
         assert_eq!(*log.borrow(), "neoneoeno");
         assert_eq!(race.native.expect("there is a native side").values(), [2.0, 3.0]);
         assert_eq!(race.eyot.values(), [12.0, 13.0]);
-        assert_eq!(race.beside[0].1.values(), [22.0, 23.0]);
+        assert_eq!(race.beside[0].figure.values(), [22.0, 23.0]);
     }
 
     #[test]

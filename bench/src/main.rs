@@ -8,8 +8,10 @@
 mod arguments;
 mod bench;
 mod contest;
+mod emulator;
 mod figure;
 mod gvisor;
+mod image;
 mod launch;
 mod machine;
 mod outcome;

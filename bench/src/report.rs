@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::contest::Race;
+use crate::contest::{Beside, Race};
 use crate::figure::Series;
 use crate::machine::Machine;
 use crate::outcome::Outcome;
@@ -25,6 +25,16 @@ pub struct Side {
     pub rounds: Vec<f64>,
 }
 
+/// What stands beside a row.
+#[derive(Serialize)]
+pub struct Compared {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub native: Option<Side>,
+    pub figure: Side,
+    /// Against its own native side, else against the row's.
+    pub ratio: f64,
+}
+
 /// A row with its figures and what follows from them. What the score is, `judge` says.
 #[derive(Serialize)]
 pub struct Judged {
@@ -40,7 +50,7 @@ pub struct Judged {
     pub verdict: Verdict,
     /// The native rounds differ so much among themselves that the machine was measured, not eyot.
     pub noisy: bool,
-    pub beside: BTreeMap<String, Side>,
+    pub beside: BTreeMap<String, Compared>,
     pub notes: Vec<String>,
 }
 
@@ -63,6 +73,13 @@ impl Judged {
             .enumerate()
             .map(|(at, figure)| against(native.as_ref().map(|side| side.rounds[at]), *figure))
             .collect();
+        let compared = |beside: &Beside<Series>| {
+            let own = beside.native.as_ref().map(side);
+            let figure = side(&beside.figure);
+            let against = own.as_ref().or(native.as_ref()).map_or(f64::NAN, |side| side.median);
+            Compared { ratio: figure.median / against, native: own, figure }
+        };
+        let beside = race.beside.iter().map(|beside| (beside.what.clone(), compared(beside))).collect();
         Self {
             score,
             score_of_best: against(native.as_ref().map(|side| side.best), eyot.best),
@@ -70,7 +87,7 @@ impl Judged {
             greatest_score: rounds.greatest(),
             verdict: row.verdict(score),
             noisy,
-            beside: race.beside.iter().map(|(what, series)| (what.clone(), side(series))).collect(),
+            beside,
             notes: race.notes.clone(),
             native,
             eyot,

@@ -34,6 +34,8 @@ pub enum Judge {
     Excess,
     /// eyot's figure alone; less is better.
     Amount,
+    /// eyot's figure alone; more is better.
+    Gain,
 }
 
 /// How a row did.
@@ -50,13 +52,13 @@ impl Judge {
         match self {
             Self::Cost | Self::Throughput => eyot / native,
             Self::Excess => eyot - native,
-            Self::Amount => eyot,
+            Self::Amount | Self::Gain => eyot,
         }
     }
 
     /// Whether greater figures are better.
     pub fn ascends(self) -> bool {
-        self == Self::Throughput
+        matches!(self, Self::Throughput | Self::Gain)
     }
 
     fn meets(self, score: f64, limit: f64) -> bool {

@@ -36,15 +36,15 @@ fn measured(row: &Row, result: &Judged) -> String {
         &limit(row.aim),
         &verdict(result),
     ]);
-    for (name, side) in &result.beside {
-        let ratio = result.native.as_ref().map_or(f64::NAN, |native| side.median / native.median);
+    for (name, compared) in &result.beside {
         let name = format!("  beside it: {name}");
+        let native = compared.native.as_ref().map_or(String::new(), |side| figure(side.median, row.unit));
         text.push('\n');
         text.push_str(&columns([
             &name,
-            "",
-            &figure(side.median, row.unit),
-            &short(ratio),
+            &native,
+            &figure(compared.figure.median, row.unit),
+            &short(compared.ratio),
             "",
             "",
             "",
@@ -70,9 +70,10 @@ fn verdict(result: &Judged) -> String {
 /// A difference is shown with its unit, a quotient has none.
 fn score(row: &Row, score: f64) -> String {
     match row.judge {
-        Judge::Cost | Judge::Throughput => short(score),
+        Judge::Cost | Judge::Throughput | Judge::Gain => short(score),
         Judge::Excess => format!("{score:+.2}"),
-        Judge::Amount => plain(score),
+        Judge::Amount if score.fract() == 0.0 => plain(score),
+        Judge::Amount => short(score),
     }
 }
 

@@ -22,6 +22,7 @@ const fn need(path: &'static str, package: &'static str) -> Need {
 pub const BASH: Need = need("/bin/bash", "bash");
 pub const BUSYBOX: Need = need("/bin/busybox", "busybox-static");
 pub const CADDY: Need = need("/usr/bin/caddy", "caddy");
+pub const CPIO: Need = need("/usr/bin/cpio", "cpio");
 pub const CURL: Need = need("/usr/bin/curl", "curl");
 pub const DASH: Need = need("/bin/dash", "dash");
 pub const EROFS_UTILS: Need = need("/usr/bin/mkfs.erofs", "erofs-utils");
@@ -32,8 +33,12 @@ pub const GO: Need = need("/usr/bin/go", "golang-go");
 pub const GRUB: Need = need("/usr/bin/grub-mkimage", "grub-common");
 pub const GRUB_BIOS: Need = need("/usr/lib/grub/i386-pc/boot.img", "grub-pc-bin");
 pub const GRUB_UEFI: Need = need("/usr/lib/grub/x86_64-efi/kernel.img", "grub-efi-amd64-bin");
+pub const IP: Need = need("/sbin/ip", "iproute2");
+pub const IPERF: Need = need("/usr/bin/iperf3", "iperf3");
 pub const JAVA: Need = need("/usr/lib/jvm/java-17-openjdk-amd64/bin/java", "openjdk-17-jre-headless");
 pub const JAVAC: Need = need("/usr/lib/jvm/java-17-openjdk-amd64/bin/javac", "openjdk-17-jdk-headless");
+/// Debian's kernel for virtual machines: the package that names the newest one.
+pub const LINUX: Need = need("/usr/share/doc/linux-image-cloud-amd64", "linux-image-cloud-amd64");
 pub const LSCPU: Need = need("/usr/bin/lscpu", "util-linux");
 pub const MUSL_GCC: Need = need("/usr/bin/musl-gcc", "musl-tools");
 pub const NGINX: Need = need("/usr/sbin/nginx", "nginx-light");
@@ -50,11 +55,13 @@ pub const SQLITE: Need = need("/usr/bin/sqlite3", "sqlite3");
 pub const UNSHARE: Need = need("/usr/bin/unshare", "util-linux");
 pub const WRK: Need = need("/usr/bin/wrk", "wrk");
 
-/// No package brings it: the machine has it or not.
-pub const KVM: Need = need("/dev/kvm", "none");
+/// No package brings these: the machine has them or not.
+const NO_PACKAGE: &str = "none";
+pub const KVM: Need = need("/dev/kvm", NO_PACKAGE);
+pub const TUN: Need = need("/dev/net/tun", NO_PACKAGE);
 
-/// Everything there is to install. gVisor's `runsc` is not among it: the benchmark shows it only
-/// where somebody has installed it.
+/// Everything that the suite installs. The benchmark also installs what its rows name; gVisor's `runsc` it
+/// shows only where somebody has installed it.
 pub const ALL: &[Need] = &[
     BASH,
     BUSYBOX,
@@ -102,9 +109,10 @@ pub fn missing(needs: &[Need]) -> Vec<Need> {
 /// Says what is needed, installs what is missing where that is possible (root on Debian or a
 /// derivative), and otherwise names it, so that cases are skipped with a known reason.
 pub fn provide(needs: &[Need], as_root: bool) -> Result<()> {
+    let needs: Vec<Need> = needs.iter().copied().filter(|need| need.package != NO_PACKAGE).collect();
     let names: Vec<&str> = needs.iter().map(|need| need.package).collect();
     println!("needed from Debian's packages: {}", names.join(" "));
-    let absent = missing(needs);
+    let absent = missing(&needs);
     if absent.is_empty() {
         return Ok(());
     }
@@ -119,7 +127,7 @@ pub fn provide(needs: &[Need], as_root: bool) -> Result<()> {
     let installed = install(&apt, &packages);
     drop(guard);
     installed?;
-    for need in missing(needs) {
+    for need in missing(&needs) {
         println!("MISSING after installation: {} (package {})", need.path, need.package);
     }
     Ok(())

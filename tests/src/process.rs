@@ -86,15 +86,38 @@ pub fn signal(id: u32, signal: Signal) {
 /// The memory of a process and its descendants in bytes, what they share with others in proportion (the
 /// kernel's PSS).
 pub fn proportional_bytes(id: u32) -> Result<u64> {
+    sum_of(id, &["Pss:"])
+}
+
+/// The same without pages of files: what would be free if they were not there.
+pub fn own_bytes(id: u32) -> Result<u64> {
+    sum_of(id, &["Pss_Anon:", "Pss_Shmem:"])
+}
+
+fn sum_of(id: u32, names: &[&str]) -> Result<u64> {
     let mut sum = 0;
     for process in read(id).into_iter().chain(descendants(id)) {
         let path = format!("/proc/{}/smaps_rollup", process.id);
         let text = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
-        let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
-        let kib = line.and_then(|line| line.split_whitespace().next()).context("no Pss in it")?;
-        sum += kib.parse::<u64>()? << 10;
+        for name in names {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            let kib = line.and_then(|line| line.split_whitespace().next());
+            sum += kib.with_context(|| format!("no {name} in {path}"))?.parse::<u64>()? << 10;
+        }
     }
     Ok(sum)
+}
+
+/// Processor time that a process has taken, all its threads together.
+pub fn processor_time(id: u32) -> Result<Duration> {
+    /// Milliseconds of what /proc counts in (USER_HZ, which is the same on every machine).
+    const TICK: u64 = 10;
+    /// Of the fields behind the name: time in user mode; the next one is the kernel's.
+    const USER: usize = 11;
+    let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
+    let (_, rest) = stat.rsplit_once(')').context("a process has a name")?;
+    let ticks: Vec<u64> = rest.split_whitespace().skip(USER).take(2).flat_map(str::parse).collect();
+    Ok(Duration::from_millis(ticks.iter().sum::<u64>() * TICK))
 }
 
 /// What a process and its descendants are doing, one line each, for the message about a hang.

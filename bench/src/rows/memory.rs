@@ -11,7 +11,7 @@ use eyot_tests::service::Service;
 use crate::bench::Bench;
 use crate::contest::Contest;
 use crate::row::{Judge, Row};
-use crate::rows::redis;
+use crate::rows::{SETTLING, redis};
 
 pub const SPEEDS: &[Row] = &[
     Row::new("a loop that computes", "M/s", |bench| Contest::of_program(bench, &bench.program("compute")))
@@ -46,9 +46,6 @@ pub const SIZES: &[Row] = &[
     .judged(Judge::Excess, 8.0, 3.0)
     .needs(&[REDIS_SERVER]),
 ];
-
-/// Long enough for a service to finish what it does at its start.
-const SETTLING: Duration = Duration::from_millis(500);
 
 /// Started anew for each figure, and alone: pages that both sides shared would count half.
 fn size(bench: &Bench, start: fn(&Bench, &Place) -> Result<Service>) -> Result<Contest<'_>> {

@@ -1,13 +1,20 @@
 //! The rows, by what they are about.
 
+mod emulated;
 mod file;
+mod machine;
 mod memory;
 mod nginx;
 mod redis;
 mod start;
 mod system_call;
 
+use std::time::Duration;
+
 use crate::row::Row;
+
+/// Long enough for a service to finish what it does at its start.
+const SETTLING: Duration = Duration::from_millis(500);
 
 /// All rows, in the table's order.
 pub fn all() -> impl Iterator<Item = &'static Row> {
@@ -20,6 +27,8 @@ pub fn all() -> impl Iterator<Item = &'static Row> {
         file::ROWS,
         memory::SIZES,
         system_call::WALL,
+        machine::ROWS,
+        emulated::ROWS,
     ];
     tables.into_iter().flatten()
 }

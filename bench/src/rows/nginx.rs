@@ -28,7 +28,8 @@ fn on_volume(bench: &Bench) -> Result<Contest<'_>> {
     let site = bench.make_directory("site")?;
     let page = site.join("page");
     fs::write(&page, "x".repeat(1000))?;
-    Contest::of(bench, |place| load(bench, &place, &page, Some(&site)))
+    let contest = Contest::of(bench, |place| load(bench, &place, &page, Some(&site)))?;
+    contest.by_kvm(bench, |place| load(bench, &place, &page, Some(&site)))
 }
 
 fn in_system(bench: &Bench) -> Result<Contest<'_>> {
@@ -65,7 +66,7 @@ fn server(bench: &Bench, root: &Path, port: u16) -> Result<Run> {
     Ok(Run::new(words).volume(&state).publish(port))
 }
 
-fn write_configuration(bench: &Bench, root: &Path, state: &Path, port: u16) -> Result<PathBuf> {
+pub fn write_configuration(bench: &Bench, root: &Path, state: &Path, port: u16) -> Result<PathBuf> {
     let (root, state) = (root.display(), state.display());
     let places = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
     let places = places.map(|name| format!("    {name}_temp_path {state}/{name};\n")).concat();
@@ -80,7 +81,7 @@ fn write_configuration(bench: &Bench, root: &Path, state: &Path, port: u16) -> R
 }
 
 /// From wrk's `Requests/sec:`, provided that all requests succeeded.
-fn rate(text: &str) -> Result<f64> {
+pub fn rate(text: &str) -> Result<f64> {
     let failed = text.contains("Non-2xx") || text.contains("Socket errors");
     ensure!(!failed, "requests failed\n{text}");
     let rate = text.lines().find_map(|line| line.strip_prefix("Requests/sec:"));

@@ -18,18 +18,24 @@ const fn row(name: &'static str, begin: fn(&Bench) -> Result<Contest<'_>>, bar: 
 }
 
 pub const ROWS: &[Row] = &[
-    row("redis SET, 50 clients, pipeline 1", |bench| load(bench, "set", 1), 0.85),
-    row("redis GET, 50 clients, pipeline 1", |bench| load(bench, "get", 1), 0.85),
-    row("redis SET, 50 clients, pipeline 16", |bench| load(bench, "set", 16), 0.95),
-    row("redis GET, 50 clients, pipeline 16", |bench| load(bench, "get", 16), 0.95),
+    row("redis SET, 50 clients, pipeline 1", |bench| here(bench, "set", 1), 0.85),
+    row("redis GET, 50 clients, pipeline 1", |bench| here(bench, "get", 1), 0.85),
+    row("redis SET, 50 clients, pipeline 16", |bench| here(bench, "set", 16), 0.95),
+    row("redis GET, 50 clients, pipeline 16", |bench| here(bench, "get", 16), 0.95),
 ];
 
 /// Requests a second of pipeline, about what a core answers: so rounds last as long as wanted.
 const RATE: u32 = 40_000;
 
-fn load<'a>(bench: &'a Bench, command: &str, pipeline: u32) -> Result<Contest<'a>> {
+fn here<'a>(bench: &'a Bench, test: &str, pipeline: u32) -> Result<Contest<'a>> {
+    load(bench, test, pipeline, [Place::Native, bench.island()])
+}
+
+/// The same load in two places.
+pub fn load<'a>(bench: &'a Bench, test: &str, pipeline: u32, places: [Place; 2]) -> Result<Contest<'a>> {
     let requests = RATE * bench.effort.seconds * pipeline.min(8);
-    Contest::of(bench, |place| measure(bench, &place, command, pipeline, requests))
+    let [native, eyot] = places.map(|place| measure(bench, &place, test, pipeline, requests));
+    Ok(Contest::between(native?, eyot?))
 }
 
 fn measure<'a>(
@@ -65,7 +71,7 @@ pub fn serve(bench: &Bench, place: &Place) -> Result<(Service, u16)> {
 }
 
 /// From the second field of the last line, which is quoted.
-fn rate(text: &str) -> Result<f64> {
+pub fn rate(text: &str) -> Result<f64> {
     let line = text.lines().last().unwrap_or_default();
     let field = line.split(',').nth(1).with_context(|| format!("no rate in “{line}”"))?;
     number(field.trim_matches('"'))

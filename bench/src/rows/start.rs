@@ -5,9 +5,9 @@ use eyot_tests::island::{Place, Run};
 use eyot_tests::package::{BUSYBOX, PYTHON, UNSHARE};
 
 use crate::bench::Bench;
-use crate::contest::{Contest, Measure};
+use crate::contest::Contest;
 use crate::gvisor;
-use crate::launch::{rehearse, wall_ms};
+use crate::launch::{wall, wall_ms};
 use crate::row::{Judge, Row};
 
 pub const ROWS: &[Row] = &[
@@ -38,10 +38,4 @@ fn python(bench: &Bench) -> Result<Contest<'_>> {
         let mut whole = wall(bench, imports.clone(), place)?;
         Ok(Box::new(move || Ok(whole()? - least()?)))
     })
-}
-
-fn wall(bench: &Bench, program: Run, place: Place) -> Result<Measure<'_>> {
-    let command = move || program.command(&place, bench.directory());
-    rehearse(command())?;
-    Ok(Box::new(move || wall_ms(bench.effort.launches, &command)))
 }

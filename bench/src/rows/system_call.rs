@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use eyot_tests::outcome::run;
 
 use crate::bench::Bench;
-use crate::contest::{Contest, printed};
+use crate::contest::{Contest, printed, prints};
 use crate::gvisor;
 use crate::launch::LIMIT;
 use crate::row::{Judge, Row};
@@ -26,6 +26,7 @@ pub const WALL: &[Row] = &[Row::new("host system calls that the guest may make",
 fn smallest(bench: &Bench) -> Result<Contest<'_>> {
     let program = bench.program("getppid");
     let contest = Contest::of_program(bench, &program)?;
+    let contest = contest.by_kvm(bench, |place| Ok(prints(bench, &program, place)))?;
     Ok(gvisor::beside(bench, contest, |runsc| {
         Box::new(move || printed(runsc.command(bench.directory(), program.words())))
     }))
