@@ -13,7 +13,11 @@ pub struct Scratch {
 impl Scratch {
     /// Makes a new directory under the machine's temporary directory.
     pub fn new() -> Result<Self> {
-        let parent = std::env::temp_dir();
+        Self::within(&std::env::temp_dir())
+    }
+
+    /// Makes a new directory in another.
+    pub fn within(parent: &Path) -> Result<Self> {
         for number in 0.. {
             let path = parent.join(format!("eyot-suite-{}-{number}", std::process::id()));
             match fs::create_dir(&path) {

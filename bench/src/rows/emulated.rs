@@ -5,13 +5,14 @@
 
 use std::cell::Cell;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
 use eyot_tests::package::{
     BUSYBOX, CPIO, IP, IPERF, LINUX, NGINX, Need, QEMU, REDIS_BENCHMARK, REDIS_SERVER, TUN, UNSHARE, WRK,
 };
+use eyot_tests::scratch::Scratch;
 
 use crate::bench::Bench;
 use crate::contest::{Contest, Measure};
@@ -117,10 +118,12 @@ fn redis_load<'a>(bench: &'a Bench, test: &str, pipeline: u32) -> Result<Contest
 
 fn nginx_load(bench: &Bench) -> Result<Contest<'_>> {
     const PORT: u16 = 80;
-    let state = bench.make_directory("nginx-guest")?;
-    let page = state.join("page");
+    // Not below /tmp, which is empty in a guest; what is in it is in the images once they are made.
+    let scratch = Scratch::within(Path::new("/var/tmp"))?;
+    let state = scratch.path();
+    let (page, configuration) = (state.join("page"), state.join("nginx.conf"));
     fs::write(&page, "x".repeat(1000))?;
-    let configuration = nginx::write_configuration(bench, &state, &state, PORT)?;
+    fs::write(&configuration, nginx::configuration(state, state, PORT))?;
     let path = configuration.to_string_lossy().into_owned();
     let words = [NGINX.path, "-c", &path, "-e", "stderr", "-g", "daemon off; master_process off;"];
     // Who it is to run as is looked up.

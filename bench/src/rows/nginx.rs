@@ -66,18 +66,22 @@ fn server(bench: &Bench, root: &Path, port: u16) -> Result<Run> {
     Ok(Run::new(words).volume(&state).publish(port))
 }
 
-pub fn write_configuration(bench: &Bench, root: &Path, state: &Path, port: u16) -> Result<PathBuf> {
+fn write_configuration(bench: &Bench, root: &Path, state: &Path, port: u16) -> Result<PathBuf> {
+    let path = bench.work().join(format!("nginx-{port}.conf"));
+    fs::write(&path, configuration(root, state, port))?;
+    Ok(path)
+}
+
+/// What serves a directory, with another one for what has to be written.
+pub fn configuration(root: &Path, state: &Path, port: u16) -> String {
     let (root, state) = (root.display(), state.display());
     let places = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
     let places = places.map(|name| format!("    {name}_temp_path {state}/{name};\n")).concat();
-    let text = format!(
+    format!(
         "pid {state}/pid;\nerror_log stderr error;\nevents {{ worker_connections 512; }}\nhttp {{\n\
          access_log off;\n{places}    sendfile on; tcp_nopush on; keepalive_requests 1000000000;\n\
          server {{ listen {port}; root {root}; }}\n}}\n"
-    );
-    let path = bench.work().join(format!("nginx-{port}.conf"));
-    fs::write(&path, text)?;
-    Ok(path)
+    )
 }
 
 /// From wrk's `Requests/sec:`, provided that all requests succeeded.
