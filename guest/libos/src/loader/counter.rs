@@ -116,6 +116,9 @@ pub fn time(counter: &Counter) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use alloc::format;
+    use alloc::string::String;
+
     use super::*;
 
     const COUNTER: Counter = Counter {
@@ -143,7 +146,7 @@ mod tests {
         assert_eq!(hexadecimal(&time(&COUNTER)), code.replace(' ', ""));
     }
 
-    fn hexadecimal(bytes: &[u8]) -> alloc::string::String {
+    fn hexadecimal(bytes: &[u8]) -> String {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
