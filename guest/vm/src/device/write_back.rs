@@ -34,13 +34,14 @@ pub fn is_due(object: &Arc<Object>) -> bool {
 
 /// Stores what is dirty of an object; `stored` is called when nothing of it is under way any more.
 pub fn begin(object: &Arc<Object>, stored: Option<Stored>, events: &mut Vec<Event>) {
-    let runs = match object.store() {
-        Some(_) => crate::memory::take_dirty(object, MOST),
-        None => Vec::new(),
-    };
-    let idle = {
+    let (runs, idle) = {
         let mut all = BUSY.lock();
-        match all.iter_mut().find(|busy| Arc::ptr_eq(&busy.object, object)) {
+        // Under the lock: who asks meanwhile whether anything is due finds it dirty or under way, never neither.
+        let runs = match object.store() {
+            Some(_) => crate::memory::take_dirty(object, MOST),
+            None => Vec::new(),
+        };
+        let idle = match all.iter_mut().find(|busy| Arc::ptr_eq(&busy.object, object)) {
             Some(busy) => {
                 busy.runs += runs.len();
                 busy.waiting.extend(stored);
@@ -52,7 +53,8 @@ pub fn begin(object: &Arc<Object>, stored: Option<Stored>, events: &mut Vec<Even
                 all.push(Busy { object: object.clone(), runs: runs.len(), waiting });
                 None
             }
-        }
+        };
+        (runs, idle)
     };
     if let Some(stored) = idle {
         stored(object.take_failure(), events);
