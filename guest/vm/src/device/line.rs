@@ -78,13 +78,15 @@ pub fn is_there() -> bool {
     LINE.get().is_some()
 }
 
-/// Whether something has come.
+/// Whether something has come; if not, an interrupt is wanted for what comes next.
 pub fn is_ready() -> bool {
     LINE.get().is_some_and(|line| {
         let mut state = line.state.lock();
-        state.collect();
-        state.receive.await_next();
-        !state.arrived.is_empty()
+        // What nobody takes stays with the device, and so does the rest of what it is sent.
+        if state.arrived.is_empty() {
+            state.collect();
+        }
+        !state.receive.await_next() || !state.arrived.is_empty()
     })
 }
 
