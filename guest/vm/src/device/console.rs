@@ -19,7 +19,15 @@ const MOST: usize = 4096;
 
 #[derive(Default)]
 pub struct Console {
-    watched: Mutex<Option<Handle>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    watched: Option<Handle>,
+    /// It was reported that something has come, and nobody has read all of it since: who does not care for what is
+    /// typed hears of it once.
+    told: bool,
 }
 
 /// The console, once it is granted.
@@ -41,7 +49,7 @@ fn take() -> Option<u8> {
 
 impl Console {
     pub fn watch(&self, handle: Handle) {
-        *self.watched.lock() = Some(handle);
+        *self.state.lock() = State { watched: Some(handle), told: false };
     }
 
     pub fn write(&self, from: Source<'_>) -> Result<Transfer, Code> {
@@ -63,22 +71,26 @@ impl Console {
 
     pub fn read(&self, to: Sink<'_>) -> Result<Transfer, Code> {
         let mut to = user::Sink::new(to);
+        let mut state = self.state.lock();
         let mut done = 0;
         while to.room() > 0
             && let Some(byte) = take()
         {
             done += to.put(&[if byte == b'\r' { b'\n' } else { byte }]).map_err(|_| EFAULT)?;
         }
+        // With room left, all was read.
+        state.told &= to.room() == 0;
         Ok(if done > 0 || to.room() == 0 { Transfer::Done(done) } else { Transfer::NotReady })
     }
 }
 
 /// Reports what has been typed.
 pub fn collect(events: &mut Vec<Event>) {
-    if let Some(console) = CONSOLE.get()
-        && let Some(handle) = *console.watched.lock()
-        && (line::is_ready() || serial::is_ready())
-    {
+    let Some(console) = CONSOLE.get() else { return };
+    let mut state = console.state.lock();
+    let Some(handle) = state.watched else { return };
+    // Asked in any case: the line wants an interrupt for what comes next by it.
+    if (line::is_ready() || serial::is_ready()) && !core::mem::replace(&mut state.told, true) {
         events.push(Event::Ready { handle, readiness: Readiness::READ });
     }
 }
