@@ -160,6 +160,11 @@ impl Card {
         }
     }
 
+    /// Whether frames have not left yet, as far as is known.
+    pub fn is_sending(&self) -> bool {
+        self.out.len() > self.free.len()
+    }
+
     /// Tells the device of frames to be sent.
     pub fn tell(&mut self) {
         self.send.tell();

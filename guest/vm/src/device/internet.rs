@@ -438,6 +438,18 @@ pub fn await_next() -> bool {
     network.card.await_next() && network.events.is_empty()
 }
 
+/// Has what was sent leave, before the machine ends.
+pub fn finish() {
+    const PATIENCE_NS: u64 = 100_000_000;
+    // Whoever is broken may hold the lock for ever.
+    let Some(mut network) = NETWORK.get().and_then(Mutex::try_lock) else { return };
+    network.tell();
+    let until_ns = clock::monotonic() + PATIENCE_NS;
+    while network.card.is_sending() && clock::monotonic() < until_ns {
+        network.card.reclaim();
+    }
+}
+
 pub fn look_away() {
     if let Some(network) = NETWORK.get() {
         network.lock().card.look_away();

@@ -153,6 +153,7 @@ pub fn last_word(exit: Exit) -> ! {
         if !matches!(exit, Exit::Broken { .. } | Exit::OutOfMemory) && errand::is_there() {
             write_back::finish();
         }
+        internet::finish();
         if errand::last_word(&exit) {
             ring::reset()
         }
