@@ -394,7 +394,15 @@ fn first_stored(request: &Request<'_>, ticket: Ticket) -> bool {
             };
             (handle, Box::new(again))
         }
-        // A page that is stored later would make the file longer again.
+        // A page that is stored later would fill the hole again.
+        Request::Allocate { handle, mode, offset, length } if mode & !memory::KEEP_SIZE != 0 => {
+            let again = move || {
+                let request = Request::Allocate { handle, mode, offset, length };
+                errand::request(&request, arrives(&request), Then::Answer(ticket))
+            };
+            (handle, Box::new(again))
+        }
+        // It would make the file longer again.
         Request::HandleChange { handle, change } if change.size.is_some() => {
             let again = move || {
                 let request = Request::HandleChange { handle, change };
