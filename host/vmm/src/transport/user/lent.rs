@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::sync::Arc;
 
-use rustix::fs::{SealFlags, fcntl_get_seals};
+use rustix::fs::{SealFlags, fcntl_get_seals, fstat};
 use vhost::vhost_user::message::VhostUserMemoryRegion;
 use vhost::vhost_user::{Error, Result};
 use vm_memory::{FileOffset, GuestAddress};
@@ -94,8 +94,8 @@ impl Lent {
         for (region, file) in regions.iter().zip(files) {
             let seals = fcntl_get_seals(&file).map_err(|_| Error::IncorrectFds)?;
             let end = region.mmap_offset.checked_add(region.memory_size).ok_or(Error::InvalidParam)?;
-            let length = file.metadata().map_err(|_| Error::IncorrectFds)?.len();
-            if !seals.contains(SealFlags::SHRINK) || end > length {
+            let length = fstat(&file).map_err(|_| Error::IncorrectFds)?.st_size;
+            if !seals.contains(SealFlags::SHRINK) || end > length as u64 {
                 return Err(Error::IncorrectFds);
             }
             let size = usize::try_from(region.memory_size).map_err(|_| Error::InvalidParam)?;
