@@ -27,6 +27,9 @@ struct Busy {
 
 static BUSY: Mutex<Vec<Busy>> = Mutex::new(Vec::new());
 
+/// Held while what is dirty has been taken and is not under way yet: the guest's end waits for that.
+static TAKING: Mutex<()> = Mutex::new(());
+
 /// Whether anything of an object is dirty or under way.
 pub fn is_due(object: &Arc<Object>) -> bool {
     object.is_dirty() || BUSY.lock().iter().any(|busy| Arc::ptr_eq(&busy.object, object))
@@ -92,6 +95,7 @@ fn finished(object: &Arc<Object>, result: Result<(), Code>, events: &mut Vec<Eve
 /// Stores what is due.
 pub fn collect(events: &mut Vec<Event>) {
     if dirty::due_ns().is_some_and(|time_ns| time_ns <= clock::monotonic()) {
+        let _taking = TAKING.lock();
         dirty::take().iter().for_each(|object| begin(object, None, events));
     }
 }
@@ -99,6 +103,9 @@ pub fn collect(events: &mut Vec<Event>) {
 /// Stores everything, and waits for it.
 pub fn finish() {
     let mut events = Vec::new();
-    dirty::take().iter().for_each(|object| begin(object, None, &mut events));
+    {
+        let _taking = TAKING.lock();
+        dirty::take().iter().for_each(|object| begin(object, None, &mut events));
+    }
     errand::serve_until(|| BUSY.lock().is_empty().then_some(()));
 }
