@@ -107,6 +107,9 @@ pub fn build(arguments: Arguments, monitor: &Monitor) -> Result<ExitCode> {
         arguments.append.is_empty() || arguments.format == Format::Raw,
         "--append is for --format raw; an ELF file gets its command line from whoever boots it"
     );
+    if let Some(letter) = arguments.append.chars().find(|letter| is_grubs(*letter)) {
+        bail!("--append: {letter:?} means something to GRUB, which hands the words on");
+    }
     // What is missing is better said before anything runs.
     let loader = (arguments.format == Format::Raw).then(Loader::make).transpose()?;
     let mut files = Files::new(&arguments.root)?;
@@ -144,6 +147,11 @@ pub fn build(arguments: Arguments, monitor: &Monitor) -> Result<ExitCode> {
         );
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether a character in GRUB's configuration is more than itself.
+fn is_grubs(letter: char) -> bool {
+    letter.is_control() || "\"'#$&;<>\\{|}".contains(letter)
 }
 
 /// What the kernel is to start. What only the machine knows (processors, memory, random bytes) it fills in.
