@@ -20,8 +20,12 @@ const NEXT: usize = 0x5c;
 const REST: usize = SECTOR - 12;
 /// The type of a partition that is UEFI's.
 const SYSTEM: u8 = 0xef;
+
 /// Makes a disk with a kernel that gets `words` as its command line.
 pub fn make(kernel: &[u8], loader: &Loader, words: &str) -> Result<Vec<u8>, Error> {
+    if u32::try_from(kernel.len()).is_err() {
+        return Err(Error::TooLong);
+    }
     let configuration = Loader::configuration(words);
     let application = Item::File("BOOTX64.EFI", &loader.application);
     let content = [

@@ -23,6 +23,8 @@ pub enum Error {
     Loader { program: &'static str, what: String },
     #[error("GRUB's first stages are of another form than version 2's")]
     LoaderForm,
+    #[error("kernel and files have 4 GiB or more together, which no file of a raw disk may have")]
+    TooLong,
     #[error("the start information cannot be encoded")]
     Start,
 }
