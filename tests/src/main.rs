@@ -1,9 +1,9 @@
 //! The end-to-end suite: real programs on islands, compared with this machine.
 //!
-//! Every case is a row of a table in `cases`. As root, the suite plays each as root, as an ordinary
-//! user, and as an ordinary user who is denied user namespaces; and, where the case has a native
-//! counterpart, without an island, which proves the expectation; and as root by each other engine. Everything happens in one directory
-//! that goes at the end; no user is created.
+//! Every case is a row of a table in `cases`. As root, the suite plays each as root, as an ordinary user, and
+//! as an ordinary user who is denied user namespaces; and, where the case has a native counterpart, without
+//! an island, which proves the expectation; and as root by each other engine. Everything happens in one
+//! directory that goes at the end; no user is created.
 #![forbid(unsafe_code)]
 
 mod arguments;

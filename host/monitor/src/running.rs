@@ -232,6 +232,6 @@ impl Running {
 /// Whether a descriptor becomes readable within a time.
 fn is_ready(descriptor: &OwnedFd, patience: Duration) -> bool {
     let mut polled = [PollFd::new(descriptor, PollFlags::IN)];
-    let time = Timespec { tv_sec: 0, tv_nsec: i64::from(patience.subsec_nanos()) };
+    let time = Timespec::try_from(patience).expect("invariant: a few seconds");
     matches!(poll(&mut polled, Some(&time)), Ok(1))
 }

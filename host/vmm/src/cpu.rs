@@ -153,8 +153,8 @@ fn segment(selector: u16, type_: u8, long: bool) -> kvm_segment {
 type Kept = Arc<(Bus, Slots)>;
 
 /// Starts all of a machine's CPUs, each on a thread of its own, which waits at the line twice: when it is
-/// there, and until all may run. Secondary ones wait in their interrupt
-/// controllers until the first wakes them.
+/// there, and until all may run. Secondary ones wait in their interrupt controllers until the first wakes
+/// them.
 pub fn start(
     cpus: Vec<Cpu>,
     kept: &Kept,

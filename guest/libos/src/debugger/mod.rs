@@ -1,19 +1,20 @@
 //! The debugger's hold on the program: gdb's remote protocol, served by the library OS itself.
 //!
-//! It is here and not outside, so that one implementation serves every machine and nobody outside gets a way into the
-//! guest. gdb's bytes come over a granted connection (`connection`), are cut into packets (`packet`) and read
-//! as commands (`command`), which a `session` carries out.
+//! It is here and not outside, so that one implementation serves every machine and nobody outside gets a way
+//! into the guest. gdb's bytes come over a granted connection (`connection`), are cut into packets (`packet`)
+//! and read as commands (`command`), which a `session` carries out.
 //!
-//! All threads stop together. A stop is announced by [`State::held`] and by calling every thread's attention; each comes by
-//! [`Debugger::next_signal`] or [`Debugger::holds`] before it runs application code or polls its call, and *stands* there,
-//! blocked, with its context complete. When all stand, the debugger may look at and change everything. A
-//! standing thread keeps its attention called, so that whoever wakes it meanwhile only makes it stand again.
+//! All threads stop together. A stop is announced by [`State::held`] and by calling every thread's attention;
+//! each comes by [`Debugger::next_signal`] or [`Debugger::holds`] before it runs application code or polls
+//! its call, and *stands* there, blocked, with its context complete. When all stand, the debugger may look at
+//! and change everything. A standing thread keeps its attention called, so that whoever wakes it meanwhile
+//! only makes it stand again.
 //!
 //! A thread that waits in a system call is shown before it: at the `syscall` instruction. If its registers are
 //! changed there, the call is given up, and whoever returns to it makes it anew; if not, the call goes on.
 //!
-//! Lock order: the debugger's state, then the process's threads, its memory, its pending signals, a thread's body. Nothing
-//! here is looked at on an island without a debugger.
+//! Lock order: the debugger's state, then the process's threads, its memory, its pending signals, a thread's
+//! body. Nothing here is looked at on an island without a debugger.
 
 mod command;
 mod connection;

@@ -1,10 +1,10 @@
 //! Our own vDSO: a small shared object that programs find through AT_SYSINFO_EHDR (vdso(7)).
 //!
 //! The host's cannot be handed on: its fall-backs hold system calls of their own, and its pages refuse
-//! mprotect. Each function here reads the time-stamp counter where applications may (`counter`), else it is one
-//! stub, which jumps to the host's code where the machine knows it and makes the system call otherwise. The image is one read-only executable segment that needs no
-//! relocation. It has a classic hash table and version LINUX_2.6, which glibc, musl and Go all accept;
-//! there are no section headers and no unwind tables.
+//! mprotect. Each function here reads the time-stamp counter where applications may (`counter`), else it is
+//! one stub, which jumps to the host's code where the machine knows it and makes the system call otherwise.
+//! The image is one read-only executable segment that needs no relocation. It has a classic hash table and
+//! version LINUX_2.6, which glibc, musl and Go all accept; there are no section headers and no unwind tables.
 
 use alloc::vec;
 use alloc::vec::Vec;

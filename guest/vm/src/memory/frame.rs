@@ -1,10 +1,11 @@
 //! Memory in pages: who has which.
 //!
 //! Memory is divided into blocks of 2 MiB. A block is free, or somebody's as a whole, or split into pages,
-//! each with a count of references; nothing is kept about pages of blocks that are not split, so that
-//! much memory costs little. What is not needed yet is not even divided: it waits in reserve, lowest first,
-//! so that a machine's memory costs by use and not by size. A split block's counts lie in its own first page, or where a whole block was
-//! split while in use, in a page of another block. Pages are never zero when taken unless asked for.
+//! each with a count of references; nothing is kept about pages of blocks that are not split, so that much
+//! memory costs little. What is not needed yet is not even divided: it waits in reserve, lowest first, so
+//! that a machine's memory costs by use and not by size. A split block's counts lie in its own first page, or
+//! where a whole block was split while in use, in a page of another block. Pages are never zero when taken
+//! unless asked for.
 //!
 //! Addresses here are physical. Invariant: a count is changed only by who holds a reference, and a page
 //! with none is marked free under the lock.

@@ -1,8 +1,8 @@
 //! virtio over PCI: finding the devices, and the modern interface (virtio 1.2, 4.1; PCI 3.0, 6).
 //!
 //! Firmware has given the devices their addresses. Registers are touched only where a device has said that it
-//! has some: one that lies of where its bells are is not rung into other memory. Interrupts are messages (MSI-X), one vector for all, so
-//! there is nothing to acknowledge and no line to share.
+//! has some: one that lies of where its bells are is not rung into other memory. Interrupts are messages
+//! (MSI-X), one vector for all, so there is nothing to acknowledge and no line to share.
 
 use alloc::boxed::Box;
 use alloc::vec;

@@ -31,7 +31,7 @@ pub fn run(arguments: &Arguments, boot: &Boot, monitor: &Monitor, files: &mut Fi
     let names = fs::read(&record.0).context("the trial run's record of files cannot be read")?;
     let (before, _) = files.size();
     // What follows the last name was cut off.
-    let whole = names.iter().rposition(|byte| *byte == 0).map_or(0, |end| end);
+    let whole = names.iter().rposition(|byte| *byte == 0).unwrap_or(0);
     for name in names[..whole].split(|byte| *byte == 0) {
         files.add_met(&Path::new("/").join(OsStr::from_bytes(name)))?;
     }
