@@ -475,6 +475,8 @@ fn resets_do_not_pile_up_what_waits_for_a_disk() {
     // A pipe for a slow disk: who reads it waits.
     let (reader, writer) = crate::testing::pipe();
     let mut rig = Rig::new(vec![]);
+    // Its own threads: other tests' devices serve nobody while as much waits for theirs.
+    rig.turns.devices.file.device.pool = crate::pool::Pool::new().unwrap();
     let number = rig.turns.outside.table.keep(reader, Kind::File).unwrap().into();
     rig.turns.outside.table.get_mut(number).unwrap().reads = Pace::Unknown;
     let own = [number, fuse::POSITION, 100, 0, 0];
