@@ -43,9 +43,7 @@ pub fn begin(kernel: &Arc<Kernel>, debugger: &Arc<Debugger>, process: &Arc<Proce
     };
     thread.begin_with(Box::pin(async move {
         if server.serve().await.is_err() {
-            server
-                .kernel
-                .say("the debugger's port cannot be listened on; the program runs without a debugger");
+            server.kernel.say("the debugger's port cannot be served; the program runs without a debugger");
             server.debugger.detach(&server.process);
         }
         Finish::End

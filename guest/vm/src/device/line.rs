@@ -108,7 +108,11 @@ pub fn write(bytes: &[u8]) {
             while let Some((number, _)) = state.transmit.pop() {
                 state.free.push(number);
             }
-            let Some(number) = state.free.pop() else { continue };
+            let Some(number) = state.free.pop() else {
+                drop(state);
+                super::pause(|| line.state.lock().transmit.await_next());
+                continue;
+            };
             let buffer = &mut state.leaving[number as usize];
             buffer[..bytes.len()].copy_from_slice(bytes);
             let part = queue::readable(&buffer[..bytes.len()]);

@@ -259,6 +259,8 @@ impl Pci {
             }
         }
         let common = common.and_then(|common: Area| common.at(0, common::LENGTH));
+        // Its registers are as wide as eight bytes.
+        let common = common.filter(|address| address.is_multiple_of(8));
         let (Some(common), Some(notify)) = (common, notify) else {
             return Err(Unusable("firmware has given a PCI device no addresses"));
         };

@@ -7,11 +7,12 @@
 
 use std::borrow::Cow;
 use std::ffi::{CStr, CString};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use abi::pico::descriptor;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use super::{Launched, StartError, start_information};
 use crate::cgroup::Group;
@@ -27,6 +28,8 @@ const DEVICES: [&str; 3] =
 /// What a microvm has that nobody looks at, left out.
 const MACHINE: &str =
     "microvm,acpi=off,pit=off,pic=off,rtc=off,isa-serial=on,auto-kernel-cmdline=on,memory-backend=memory";
+/// Translated code is memory of QEMU's own: MiB at most.
+const ACCELERATOR: &str = "tcg,thread=multi,tb-size=128";
 const SYSTEM_CALLS: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
 
 /// Memory is taken in pieces of this size.
@@ -66,8 +69,15 @@ pub fn launch(
     let guest = super::spawn(plan, Program::Inside(&run), view, &own, granted, None, group)?;
     drop(own);
     let start = start_information(plan)?;
-    let emulator = emulator(plan, kernel, program, &start, &ends, group)?;
-    Ok(Launched { channel, guest, state: None, emulator: Some(emulator) })
+    match emulator(plan, kernel, program, &start, &ends, group) {
+        Ok(emulator) => Ok(Launched { channel, guest, state: None, emulator: Some(emulator) }),
+        Err(error) => {
+            // Without connections it ends by itself; this takes it off the list of processes.
+            drop(ends);
+            let _ = waitid(WaitId::PidFd(guest.descriptor.as_fd()), WaitIdOptions::EXITED);
+            Err(error)
+        }
+    }
 }
 
 /// Makes QEMU's process, in name spaces of its own where that is allowed.
@@ -110,7 +120,7 @@ fn words(plan: &Plan, kernel: &str, start: &str, first: u32) -> Vec<String> {
         "-M",
         MACHINE,
         "-accel",
-        "tcg,thread=multi",
+        ACCELERATOR,
         "-cpu",
         "max",
         "-smp",
