@@ -174,8 +174,13 @@ fn memory(stage: &Stage) -> Result<()> {
     // What a program does by host calls of its own, there.
     for mode in if pico { &["memory", "hidden", "grow", "state"][..] } else { &["memory"] } {
         let run = program(stage, "hostile_exhaust", &[mode])?.option(&["--memory", "64m"]);
-        let outcome = stage.run(&run)?.exits(137)?.one_sentence()?;
-        outcome.complains("reached its memory limit of 64 MiB")?;
+        let outcome = stage.run(&run)?;
+        // Without a control group a program can meet its process's own bound, and end, before the monitor looks.
+        if outcome.code() == 0 && stage.setting.caller != Caller::Root {
+            outcome.says("ENOMEM")?;
+            continue;
+        }
+        outcome.exits(137)?.one_sentence()?.complains("reached its memory limit of 64 MiB")?;
     }
     if !pico {
         return Ok(());

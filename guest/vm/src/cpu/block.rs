@@ -181,6 +181,12 @@ pub const USER_DATA: u64 = 0x2b;
 const ENABLED: u64 = 0x202;
 
 impl Block {
+    /// Where an upcall's stack ends.
+    pub fn upcall_stack(&self, which: Upcall) -> u64 {
+        // SAFETY: written before the CPU takes traps, and read by itself.
+        unsafe { (*self.upcalls.get())[which as usize].rsp }
+    }
+
     /// A block that will be at this address.
     pub const fn new(at: *const Self) -> Self {
         const fn part(at: *const Block, offset: usize) -> *const u8 {

@@ -54,6 +54,8 @@ unsafe extern "C" {
     fn vm_upcall_interrupt();
     fn vm_upcall_exception();
     fn vm_upcall_call();
+    fn vm_upcall_leave();
+    fn vm_upcall_left();
     fn vm_text_start();
     fn vm_text_end();
 }
@@ -108,6 +110,11 @@ pub fn connect(block: &Block, stacks: [u64; super::block::UPCALLS]) {
 pub fn in_call(rip: u64) -> Option<bool> {
     let (start, end) = (vm_stub_call as *const () as u64, vm_stub_page_fault as *const () as u64);
     (start..end).contains(&rip).then_some(rip == start)
+}
+
+/// Whether this is an address at which an upcall returns, past its last look at kicks.
+pub fn is_leaving(rip: u64) -> bool {
+    (vm_upcall_leave as *const () as u64..vm_upcall_left as *const () as u64).contains(&rip)
 }
 
 /// The image's code.
@@ -302,7 +309,11 @@ vm_upcall:
     and rsp, -16
     call {JUDGE}
     mov rsp, rbp
-    ldmxcsr [rsp + 256]
+    // From here on an interrupt knows by the address that it has to look at what is returned to (`trap.rs`).
+vm_upcall_leave:
+    cmp dword ptr gs:[{KICKED}], 0
+    jne 3f
+2:  ldmxcsr [rsp + 256]
     .irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15
     movups xmm\n, [rsp + 16 * \n]
     .endr
@@ -324,6 +335,13 @@ vm_upcall:
     pop rax
     pop rsp
     iretq
+vm_upcall_left:
+3:  mov rdi, rsp
+    mov rbp, rsp
+    and rsp, -16
+    call {RECONSIDER}
+    mov rsp, rbp
+    jmp 2b
 .popsection
 "#,
     USER_STACK = const offset_of!(Block, head.user_stack),
@@ -355,4 +373,5 @@ vm_upcall:
     USER_DATA = const super::block::USER_DATA,
     USER_CODE = const super::block::USER_CODE,
     JUDGE = sym trap::judge,
+    RECONSIDER = sym trap::reconsider,
 );

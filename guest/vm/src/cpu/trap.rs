@@ -120,6 +120,24 @@ pub extern "C" fn judge(saved: &mut Saved) {
     }
 }
 
+/// A kick has come before an upcall returns. Where a page fault returns to an application, the kick has to be
+/// heeded first: the application may go on for ever, and until then no other interrupt comes. Returns where there
+/// is something else to go on with, which looks for kicks itself.
+pub extern "C" fn reconsider(saved: &Saved) {
+    if saved.upcall == PAGE_FAULT {
+        interrupt_return(super::current(), saved);
+    }
+}
+
+/// Ends the application's run, if a page fault's upcall was about to go on with it.
+fn interrupt_return(block: &Block, saved: &Saved) {
+    // SAFETY: the frame of this upcall, in the block.
+    let rip = unsafe { (*saved.frame).rip };
+    if let Place::Application(rip) = entry::place(&block.head, text(), rip) {
+        saved.give_up(block, rip, entry::INTERRUPT);
+    }
+}
+
 fn page_fault(block: &Block, saved: &Saved, frame: &mut Frame) {
     let (address, error) = (block.address.load(Relaxed), block.error.load(Relaxed));
     let place = entry::place(&block.head, text(), frame.rip);
@@ -189,6 +207,16 @@ fn interrupt(block: &Block, saved: &Saved, frame: &mut Frame) {
         Place::Exit => {
             block.head.steps_out.store(false, Relaxed);
             frame.rip = entry::abort();
+        }
+        Place::Library if stub::is_leaving(frame.rip) => {
+            // What it has saved is there until it is used for another fault, wherever in its return it is.
+            let end = block.upcall_stack(Upcall::PageFault);
+            let start = end - size_of::<Saved>() as u64;
+            // SAFETY: the upcall's own stack, whose first words are these; they are plain numbers.
+            let returning = unsafe { &*(start as *const Saved) };
+            if (start..end).contains(&frame.rsp) || frame.rsp == returning.frame as u64 {
+                interrupt_return(block, returning);
+            }
         }
         Place::Copy | Place::Library => {}
     }
