@@ -4,15 +4,19 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use eyot_tests::island::Run;
-use eyot_tests::package::DASH;
+use eyot_tests::package::{BUSYBOX, DASH, QEMU};
 use rustix::process::Signal;
 
 use crate::suite::case::{Case, ISLANDERS, case};
-use crate::suite::stage::Stage;
+use crate::suite::stage::{Stage, text};
 
 pub const CASES: &[Case] = &[
     case("command/help", help).callers(ISLANDERS).pico_only("no island is made"),
     case("command/words-refused", words_refused).callers(ISLANDERS).pico_only("no island is made"),
+    case("command/emulated", emulated)
+        .needs(&[BUSYBOX, QEMU])
+        .callers(ISLANDERS)
+        .pico_only("it names its engine itself"),
     case("command/termination-reaches-the-program", termination).needs(&[DASH]),
 ];
 
@@ -55,5 +59,13 @@ fn termination(stage: &Stage) -> Result<()> {
     program.wait_for_output("ready", Duration::from_secs(20))?;
     program.signal(Signal::TERM);
     program.wait(Duration::from_secs(10))?.exits(7)?.says("leaving")?;
+    Ok(())
+}
+
+/// QEMU is for every caller: as root, with name spaces of its own, and where these are refused.
+fn emulated(stage: &Stage) -> Result<()> {
+    let eyot = text(&stage.eyot);
+    let words = [&eyot, "do", "--engine", "qemu", "-m", "256m", "busybox", "uname", "-s"];
+    stage.outside(words)?.success()?.prints("Linux\n")?;
     Ok(())
 }

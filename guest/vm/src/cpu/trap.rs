@@ -2,7 +2,8 @@
 //!
 //! None of these nests in itself: the controller delivers no further interrupt until the last is
 //! acknowledged, which happens when the library OS looks what there is (`controller::acknowledge`), and
-//! handlers neither fault nor raise exceptions.
+//! handlers neither fault nor raise exceptions. An interrupt may come in a page fault's handler, and then the
+//! application that faulted does not go on before the library OS has looked ([`reconsider`]).
 
 use core::mem::offset_of;
 use core::sync::atomic::Ordering::*;

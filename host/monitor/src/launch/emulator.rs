@@ -92,15 +92,21 @@ fn emulator(
     let own = if plan.caller.is_root() { Spaces::Own } else { Spaces::OwnWithUser };
     let mut refused: Option<SpawnError> = None;
     for spaces in [own, Spaces::Shared] {
-        let files = vec![(KERNEL, Cow::Borrowed(kernel)), (START, Cow::Owned(start.to_vec()))];
+        // With a root of its own the process finds these there, else by their descriptors.
+        let (mut files, mut boot) = (Vec::new(), Vec::new());
+        if spaces == Spaces::Shared {
+            boot.extend([sealed_file(KERNEL, kernel, false)?, sealed_file(START, start, false)?]);
+        } else {
+            files.extend([(KERNEL, Cow::Borrowed(kernel)), (START, Cow::Owned(start.to_vec()))]);
+        }
         let view = View::Programs { spaces, files };
-        let boot = [sealed_file(KERNEL, kernel, false)?, sealed_file(START, start, false)?];
         let first = descriptor::CONTROL;
         let place = |name: &str, number: u32| match spaces {
             Spaces::Shared => format!("/proc/self/fd/{number}"),
             Spaces::Own | Spaces::OwnWithUser => format!("/{name}"),
         };
-        let words = words(plan, &place(KERNEL, first), &place(START, first + 1), first + 2);
+        let connections = first + boot.len() as u32;
+        let words = words(plan, &place(KERNEL, first), &place(START, first + 1), connections);
         let arguments: Vec<CString> = words.into_iter().filter_map(|word| CString::new(word).ok()).collect();
         let installed = Program::Installed { path: program, arguments: &arguments };
         match super::spawn(plan, installed, &view, &boot, ends, None, group) {

@@ -1,5 +1,5 @@
-//! What the guest's process can look up by itself: nothing, or granted trees in a mount name space of its
-//! own.
+//! What a process behind the wall can look up by itself: nothing, granted trees in a mount name space of its
+//! own, or the machine's programs.
 //!
 //! The new root is an empty file system with one directory a tree, named by its place in the list. Each is
 //! there read-only, without devices and set-user-ID, and with empty directories over what is masked. What
