@@ -4,11 +4,11 @@
 //! others, so that what was under way for a closed one never meets another. Numbers are not the kernel's:
 //! those that the process needs for itself have none.
 
-use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use abi::pico::descriptor::FIRST_FREE;
+use rustc_hash::FxHashMap;
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fcntl_setfl, fstat, fstatfs};
 use rustix::io::Errno;
 use rustix::net::SocketType;
@@ -62,7 +62,7 @@ impl Granted {
 
 /// All descriptors.
 pub struct Table {
-    granted: HashMap<u32, Granted>,
+    granted: FxHashMap<u32, Granted>,
     next: u32,
     closed: u64,
 }
@@ -70,7 +70,7 @@ pub struct Table {
 impl Table {
     /// A table with what was granted from the start.
     pub fn new(granted: impl IntoIterator<Item = OwnedFd>) -> Self {
-        let mut table = Self { granted: HashMap::new(), next: FIRST_FREE, closed: 0 };
+        let mut table = Self { granted: FxHashMap::default(), next: FIRST_FREE, closed: 0 };
         for file in granted {
             let kind = Kind::of(&file);
             // There are three or four.

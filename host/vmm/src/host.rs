@@ -49,15 +49,22 @@ pub fn write(file: impl AsFd, from: &Parts, offset: i64, flags: i32) -> Result<u
     outcome(unsafe { libc::pwritev2(file, list.as_ptr(), list.len() as i32, offset, flags) })
 }
 
+/// Receives from a socket what is there, into the first part: the way by files' calls is longer.
+pub fn receive(socket: impl AsFd, to: &Parts) -> Result<usize, Errno> {
+    let Some(part) = to.list().first() else { return Ok(0) };
+    let socket = socket.as_fd().as_raw_fd();
+    // SAFETY: as in `read`.
+    outcome(unsafe { libc::recv(socket, part.iov_base, part.iov_len, libc::MSG_DONTWAIT) })
+}
+
 /// Sends the parts on a connected socket; `more` holds the last segment back for what follows. Never by
 /// sendmsg, which could name an address: see `confine.rs`.
 pub fn send(socket: impl AsFd, from: &Parts, more: bool) -> Result<usize, Errno> {
-    if !more {
-        return write(socket, from, OWN, 0);
-    }
     let (socket, mut sent) = (socket.as_fd().as_raw_fd(), 0);
-    for part in from.list() {
-        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_MORE;
+    let last = from.list().len().saturating_sub(1);
+    for (number, part) in from.list().iter().enumerate() {
+        let more = if more || number < last { libc::MSG_MORE } else { 0 };
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | more;
         // SAFETY: as in `read`.
         match outcome(unsafe { libc::send(socket, part.iov_base, part.iov_len, flags) }) {
             Ok(done) => {

@@ -121,7 +121,8 @@ impl Loop {
                 brisk = now - last < BRISK;
                 last = now;
             } else if brisk && last.elapsed() < LINGER {
-                std::hint::spin_loop();
+                // Whoever the next event comes from may want this very processor.
+                std::thread::yield_now();
             } else {
                 if !self.listen() {
                     let farewell = self.farewell.map(|since| FAREWELL.saturating_sub(since.elapsed()));

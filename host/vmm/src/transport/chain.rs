@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
 use virtio_queue::DescriptorChain;
 use vm_memory::{GuestAddress, GuestMemoryBackend, VolatileSlice};
 
@@ -14,10 +15,13 @@ use crate::memory::Memory;
 /// Parts in one chain (Linux's UIO_MAXIOV, so that one call takes them all).
 const MOST: usize = 1024;
 
+/// As many parts as most chains have need no memory of their own.
+const FEW: usize = 2;
+
 /// Memory of the guest's, in parts.
 #[derive(Clone)]
 pub struct Parts {
-    list: Vec<libc::iovec>,
+    list: SmallVec<[libc::iovec; FEW]>,
     /// How many parts at the front are used up.
     past: usize,
     /// Keeps what the parts point into.
@@ -30,7 +34,7 @@ unsafe impl Send for Parts {}
 
 impl Parts {
     fn new(memory: &Arc<Memory>) -> Self {
-        Self { list: Vec::with_capacity(4), past: 0, _memory: memory.clone() }
+        Self { list: SmallVec::new(), past: 0, _memory: memory.clone() }
     }
 
     /// A range of guest memory, if all of it is there.

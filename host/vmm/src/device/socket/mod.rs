@@ -15,9 +15,10 @@ mod send;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use abi::vm::vsock::{self, operation};
+use rustc_hash::FxHashMap;
 use rustix::event::epoll::EventFlags;
 
 use crate::descriptor::Kind;
@@ -38,14 +39,14 @@ const SCRATCH: usize = 65_536 + abi::network::DATAGRAM_HEADER;
 
 /// The device.
 pub struct Socket {
-    connections: HashMap<u32, Connection>,
+    connections: FxHashMap<u32, Connection>,
     /// Connections with something to do.
     list: VecDeque<u32>,
     /// Listeners for whose connections there were no descriptors, and how many had been closed then.
     short: BTreeSet<u32>,
     closed: u64,
     /// Offers without an answer, by listener.
-    offered: HashMap<u32, u32>,
+    offered: FxHashMap<u32, u32>,
     /// Who is to be told that nobody is connected: to and from ports.
     strays: VecDeque<(u32, u32)>,
     /// The guest has given too few buffers.
@@ -56,11 +57,11 @@ pub struct Socket {
 impl Socket {
     pub fn new() -> Self {
         Self {
-            connections: HashMap::new(),
+            connections: FxHashMap::default(),
             list: VecDeque::new(),
             short: BTreeSet::new(),
             closed: 0,
-            offered: HashMap::new(),
+            offered: FxHashMap::default(),
             strays: VecDeque::new(),
             starved: false,
             scratch: vec![0; SCRATCH],

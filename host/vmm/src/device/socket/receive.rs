@@ -101,7 +101,13 @@ pub fn step(connection: &mut Connection, ring: &mut Ring, scratch: &mut [u8]) ->
     let mut to = chain.writable.clone();
     to.skip(vsock::HEADER);
     to.truncate(connection.credit());
-    match host::read(&connection.file, &to, host::OWN, 0) {
+    let (received, room) = match connection.kind {
+        Kind::Socket => {
+            (host::receive(&connection.file, &to), to.list().first().map_or(0, |part| part.iov_len))
+        }
+        _ => (host::read(&connection.file, &to, host::OWN, 0), to.length()),
+    };
+    match received {
         Ok(0) => {
             ring.put_back(chain.head);
             end(connection);
@@ -110,7 +116,7 @@ pub fn step(connection: &mut Connection, ring: &mut Ring, scratch: &mut [u8]) ->
         Ok(length) => {
             connection.sent = connection.sent.wrapping_add(length as u32);
             // A terminal hands out a line at a time.
-            if length < to.length() && !connection.ending && connection.kind == Kind::Socket {
+            if length < room && !connection.ending && connection.kind == Kind::Socket {
                 connection.readable = false;
             }
             let header = header(connection, operation::DATA);
