@@ -8,7 +8,10 @@ static int directory;
 
 static void opened(const char *path, uint64_t flags, uint64_t mode, uint64_t resolve) {
     struct how how = {flags, mode, resolve};
-    long file = syscall(SYS_openat2, directory, path, &how, sizeof how);
+    long file;
+    // Whoever renames something anywhere makes a look-up that may not leave its start ask to be tried again.
+    do file = syscall(SYS_openat2, directory, path, &how, sizeof how);
+    while (file < 0 && errno == EAGAIN);
     struct stat data;
     printf("%s %lo %lo %lu: %s", path, flags, mode, resolve, file < 0 ? error_name(errno) : "opened");
     if (file >= 0 && fstat(file, &data) == 0) printf(" %o", data.st_mode);

@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
+use abi::vm::list;
 use kvm_ioctls::{IoEventAddress, VmFd};
+
+use vm_memory::{Bytes, GuestAddress};
 
 use crate::Error;
 use crate::error::refused;
+use crate::memory::Memory;
 use crate::transport::Port;
 
 const FIRST: u64 = 0xd000_0000;
@@ -15,19 +19,26 @@ const FIRST_LINE: u32 = 5;
 const NOTIFY: u64 = 0x50;
 
 /// All ports, in order of their addresses.
-#[derive(Default)]
-pub struct Bus(Vec<Arc<Port>>);
+pub struct Bus {
+    ports: Vec<Arc<Port>>,
+    memory: Arc<Memory>,
+}
 
 impl Bus {
+    /// A bus without devices, whose guest has this memory.
+    pub fn new(memory: &Arc<Memory>) -> Self {
+        Self { ports: Vec::new(), memory: memory.clone() }
+    }
+
     /// Puts a device at the next address, and has KVM ring its bells and pass its interrupts on.
     pub fn plug(&mut self, vm: &VmFd, port: Arc<Port>) -> Result<(), Error> {
-        let number = self.0.len();
+        let number = self.ports.len();
         let notify = IoEventAddress::Mmio(FIRST + number as u64 * LENGTH + NOTIFY);
         for (queue, bell) in port.doorbells.iter().enumerate() {
             vm.register_ioevent(bell, &notify, queue as u32).map_err(refused("a doorbell"))?;
         }
         vm.register_irqfd(&port.interrupt, FIRST_LINE + number as u32).map_err(refused("an interrupt"))?;
-        self.0.push(port);
+        self.ports.push(port);
         Ok(())
     }
 
@@ -42,7 +53,7 @@ impl Bus {
 
     fn find(&self, address: u64) -> Option<(&Port, u64)> {
         let offset = address.checked_sub(FIRST)?;
-        Some((self.0.get((offset / LENGTH) as usize)?, offset % LENGTH))
+        Some((self.ports.get((offset / LENGTH) as usize)?, offset % LENGTH))
     }
 
     pub fn read(&self, address: u64, bytes: &mut [u8]) {
@@ -55,6 +66,37 @@ impl Bus {
     pub fn write(&self, address: u64, bytes: &[u8]) {
         if let Some((port, offset)) = self.find(address) {
             port.write(offset, bytes);
+        } else if address == list::REGISTER
+            && let Ok(bytes) = <[u8; 8]>::try_from(bytes)
+        {
+            self.go_through(u64::from_le_bytes(bytes));
+        }
+    }
+
+    /// Does what a list says ([`abi::vm::list`]), as far as it lies in memory.
+    fn go_through(&self, list: u64) {
+        const MASK: u64 = list::MOST as u64;
+        let mut at = GuestAddress(list & !0xfff);
+        for _ in 0..list & MASK {
+            let mut entry = [0; list::ENTRY];
+            if self.memory.read_slice(&mut entry, at).is_err() {
+                return;
+            }
+            let [register, rest] =
+                [0, 8].map(|at| u64::from_le_bytes(std::array::from_fn(|byte| entry[at + byte])));
+            let (value, what) = (rest as u32, (rest >> 32) as u32);
+            let found = self.find(register);
+            match (what, found) {
+                (list::WRITE, Some((port, offset))) => port.write(offset, &value.to_le_bytes()),
+                (list::READ, Some((port, offset))) => {
+                    let mut value = [0; 4];
+                    port.read(offset, &mut value);
+                    // What was just read from can be written to.
+                    let _ = self.memory.write_slice(&value, GuestAddress(at.0 + 8));
+                }
+                _ => {}
+            }
+            at = GuestAddress(at.0 + list::ENTRY as u64);
         }
     }
 }

@@ -45,7 +45,8 @@ impl Machine {
         vm.create_irq_chip().map_err(refused("interrupt controllers"))?;
         let cpuid = kvm.get_supported_cpuid(kvm_bindings::KVM_MAX_CPUID_ENTRIES).map_err(refused("CPUID"))?;
         let cpus = (0..cpus).map(|number| Cpu::new(&vm, number, &cpuid)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { vm, memory, slots, cpus, bus: Bus::default() })
+        let bus = Bus::new(&memory);
+        Ok(Self { vm, memory, slots, cpus, bus })
     }
 
     /// Loads a kernel, and puts the first CPU at its first function.

@@ -72,6 +72,19 @@ pub struct Start {
     pub realtime_ns: u64,
 }
 
+/// Accesses to devices' registers by the list: many for one way out of the guest.
+pub mod list {
+    /// Where our VMM's own register is. Written to it (u64) is the physical address of a list, a multiple of 4096,
+    /// plus the number of its entries. They are done in order before the write is over.
+    pub const REGISTER: u64 = 0xd100_0000;
+    pub const MOST: usize = 255;
+    /// Bytes of an entry: the physical address of a register of 32 bits (u64), its value (u32), what is done (u32).
+    pub const ENTRY: usize = 16;
+    /// The value is put into the list.
+    pub const READ: u32 = 0;
+    pub const WRITE: u32 = 1;
+}
+
 /// virtio-fs, as far as both sides use it (linux/fuse.h, protocol 7.31). All numbers are little-endian.
 pub mod fuse {
     /// Bytes before every request: `struct fuse_in_header` (length u32, opcode u32, unique u64, node u64,

@@ -54,6 +54,8 @@ pub use start::run;
 
 /// How long a CPU looks for an answer before it halts: to be woken takes longer than most answers.
 pub const LOOK_NS: u64 = 50_000;
+/// The same for a CPU that cannot go on without it.
+const PAUSE_NS: u64 = 150_000;
 
 /// What arrives with an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +128,7 @@ pub fn look_away() {
 /// Waits a moment for a device, on behalf of who cannot go on without it; `quiet` wants an interrupt, and
 /// tells whether it will come.
 pub fn pause(quiet: impl FnOnce() -> bool) {
-    let until_ns = clock::monotonic() + LOOK_NS;
+    let until_ns = clock::monotonic() + PAUSE_NS;
     if !quiet() {
         return;
     }

@@ -3,6 +3,7 @@
 pub mod memory_mapped;
 pub mod pci;
 pub mod queue;
+mod register;
 
 use alloc::boxed::Box;
 use core::sync::atomic::{Ordering::SeqCst, fence};
