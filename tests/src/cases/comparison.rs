@@ -44,6 +44,10 @@ pub const CASES: &[Case] = &[
     program("comparison/faults"),
     program("comparison/vector_faults")
         .not_on(&[Engine::Qemu], "QEMU's emulation has no exceptions of vector arithmetic"),
+    program("comparison/patched_code").not_on(
+        &[Engine::Qemu],
+        "QEMU's processors read instructions piece by piece while another patches them",
+    ),
     program("comparison/signal_queue"),
     program("comparison/interruption"),
     program("comparison/timers"),
