@@ -23,6 +23,7 @@ mod heap;
 mod memory;
 mod virtio;
 mod vm;
+mod vmm;
 
 #[cfg(feature = "conformance")]
 use conformance::run;

@@ -1,8 +1,9 @@
 //! Where devices' registers are, and which line each interrupts (`abi::vm`, Linux's virtio_mmio.device).
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use abi::vm::list;
+use abi::vm::register;
 use kvm_ioctls::{IoEventAddress, VmFd};
 
 use vm_memory::{Bytes, GuestAddress};
@@ -10,6 +11,7 @@ use vm_memory::{Bytes, GuestAddress};
 use crate::Error;
 use crate::error::refused;
 use crate::memory::Memory;
+use crate::sleep::Sleepers;
 use crate::transport::Port;
 
 const FIRST: u64 = 0xd000_0000;
@@ -22,12 +24,13 @@ const NOTIFY: u64 = 0x50;
 pub struct Bus {
     ports: Vec<Arc<Port>>,
     memory: Arc<Memory>,
+    sleepers: Arc<Sleepers>,
 }
 
 impl Bus {
-    /// A bus without devices, whose guest has this memory.
-    pub fn new(memory: &Arc<Memory>) -> Self {
-        Self { ports: Vec::new(), memory: memory.clone() }
+    /// A bus without devices, whose guest has this memory and so many CPUs.
+    pub fn new(memory: &Arc<Memory>, cpus: usize) -> Self {
+        Self { ports: Vec::new(), memory: memory.clone(), sleepers: Arc::new(Sleepers::new(cpus)) }
     }
 
     /// Puts a device at the next address, and has KVM ring its bells and pass its interrupts on.
@@ -37,6 +40,7 @@ impl Bus {
         for (queue, bell) in port.doorbells.iter().enumerate() {
             vm.register_ioevent(bell, &notify, queue as u32).map_err(refused("a doorbell"))?;
         }
+        port.heard_at(&self.sleepers);
         vm.register_irqfd(&port.interrupt, FIRST_LINE + number as u32).map_err(refused("an interrupt"))?;
         self.ports.push(port);
         Ok(())
@@ -63,22 +67,31 @@ impl Bus {
         }
     }
 
-    pub fn write(&self, address: u64, bytes: &[u8]) {
+    /// A CPU writes; our own registers may make it wait.
+    pub fn write(&self, cpu: usize, address: u64, bytes: &[u8]) {
         if let Some((port, offset)) = self.find(address) {
             port.write(offset, bytes);
-        } else if address == list::REGISTER
-            && let Ok(bytes) = <[u8; 8]>::try_from(bytes)
-        {
-            self.go_through(u64::from_le_bytes(bytes));
+        } else if let Ok(bytes) = <[u8; 8]>::try_from(bytes) {
+            let value = u64::from_le_bytes(bytes);
+            match address.wrapping_sub(register::PAGE) {
+                register::LIST => self.go_through(value),
+                register::WAIT => {
+                    let time = value & register::FOREVER;
+                    let patience = (time != register::FOREVER).then(|| Duration::from_nanos(time));
+                    self.sleepers.wait(cpu, value & register::ATTENTIVE != 0, patience);
+                }
+                register::CALL => self.sleepers.call(value),
+                _ => {}
+            }
         }
     }
 
-    /// Does what a list says ([`abi::vm::list`]), as far as it lies in memory.
+    /// Does what a list says ([`register::LIST`]), as far as it lies in memory.
     fn go_through(&self, list: u64) {
-        const MASK: u64 = list::MOST as u64;
+        const MASK: u64 = register::LIST_MOST as u64;
         let mut at = GuestAddress(list & !0xfff);
         for _ in 0..list & MASK {
-            let mut entry = [0; list::ENTRY];
+            let mut entry = [0; register::ENTRY];
             if self.memory.read_slice(&mut entry, at).is_err() {
                 return;
             }
@@ -87,8 +100,8 @@ impl Bus {
             let (value, what) = (rest as u32, (rest >> 32) as u32);
             let found = self.find(register);
             match (what, found) {
-                (list::WRITE, Some((port, offset))) => port.write(offset, &value.to_le_bytes()),
-                (list::READ, Some((port, offset))) => {
+                (register::WRITE, Some((port, offset))) => port.write(offset, &value.to_le_bytes()),
+                (register::READ, Some((port, offset))) => {
                     let mut value = [0; 4];
                     port.read(offset, &mut value);
                     // What was just read from can be written to.
@@ -96,7 +109,7 @@ impl Bus {
                 }
                 _ => {}
             }
-            at = GuestAddress(at.0 + list::ENTRY as u64);
+            at = GuestAddress(at.0 + register::ENTRY as u64);
         }
     }
 }

@@ -36,6 +36,7 @@ const STACK: usize = 128 * 1024;
 /// A virtual CPU that does not run yet.
 pub struct Cpu {
     fd: VcpuFd,
+    number: usize,
     extended: u64,
 }
 
@@ -53,7 +54,7 @@ impl Cpu {
             }
         }
         fd.set_cpuid2(&cpuid).map_err(refused("CPUID"))?;
-        Ok(Self { fd, extended })
+        Ok(Self { fd, number: number.into(), extended })
     }
 
     /// Puts the first CPU at the kernel's first function.
@@ -117,7 +118,7 @@ impl Cpu {
                 },
                 Ok(VcpuExit::MmioWrite(address, bytes)) => match slots.write(address, bytes) {
                     Ok(Touched::Memory) => {}
-                    Ok(Touched::Nothing) => bus.write(address, bytes),
+                    Ok(Touched::Nothing) => bus.write(self.number, address, bytes),
                     Err(error) => return End::Failed(error.to_string()),
                 },
                 Ok(VcpuExit::Shutdown | VcpuExit::Hlt) => return End::Reset,

@@ -24,6 +24,7 @@ mod outside;
 mod pool;
 mod run;
 mod serve;
+mod sleep;
 mod slot;
 // For tests and fuzzing.
 #[cfg(any(test, feature = "testing"))]

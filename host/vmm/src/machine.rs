@@ -45,7 +45,7 @@ impl Machine {
         vm.create_irq_chip().map_err(refused("interrupt controllers"))?;
         let cpuid = kvm.get_supported_cpuid(kvm_bindings::KVM_MAX_CPUID_ENTRIES).map_err(refused("CPUID"))?;
         let cpus = (0..cpus).map(|number| Cpu::new(&vm, number, &cpuid)).collect::<Result<Vec<_>, _>>()?;
-        let bus = Bus::new(&memory);
+        let bus = Bus::new(&memory, cpus.len());
         Ok(Self { vm, memory, slots, cpus, bus })
     }
 

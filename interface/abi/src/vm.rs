@@ -72,13 +72,24 @@ pub struct Start {
     pub realtime_ns: u64,
 }
 
-/// Accesses to devices' registers by the list: many for one way out of the guest.
-pub mod list {
-    /// Where our VMM's own register is. Written to it (u64) is the physical address of a list, a multiple of 4096,
-    /// plus the number of its entries. They are done in order before the write is over.
-    pub const REGISTER: u64 = 0xd100_0000;
-    pub const MOST: usize = 255;
-    /// Bytes of an entry: the physical address of a register of 32 bits (u64), its value (u32), what is done (u32).
+/// Registers of our own VMM on KVM, of 64 bits, that are only written. Its virtio devices are known by their vendor.
+pub mod register {
+    /// The physical address of their page.
+    pub const PAGE: u64 = 0xd100_0000;
+    /// Accesses to devices' registers by the list, many for one way out of the guest: the physical address of a list,
+    /// a multiple of 4096, plus the number of its entries. They are done in order before the write is over.
+    pub const LIST: u64 = 0;
+    /// The write is over when the CPU that writes is called, or after so many nanoseconds ([`FOREVER`]: never); with
+    /// [`ATTENTIVE`] also when a device would interrupt, which it does not then. It may be over earlier.
+    pub const WAIT: u64 = 8;
+    /// Calls the CPU of this number: the wait that it is in ends, or the next one.
+    pub const CALL: u64 = 16;
+
+    pub const ATTENTIVE: u64 = 1 << 63;
+    pub const FOREVER: u64 = !ATTENTIVE;
+
+    pub const LIST_MOST: usize = 255;
+    /// Bytes of a list's entry: the physical address of a register of 32 bits (u64), its value (u32), what is done (u32).
     pub const ENTRY: usize = 16;
     /// The value is put into the list.
     pub const READ: u32 = 0;

@@ -15,7 +15,7 @@ use core::sync::atomic::{AtomicU32, Ordering::*};
 use machine::{Cpu, Event, Patience, Slice};
 
 use super::block::Block;
-use super::{clock, controller, start, stub::vector};
+use super::{clock, controller, sleep, start, stub::vector};
 use crate::device;
 
 const RUNNING: u32 = 0;
@@ -29,7 +29,8 @@ const NOBODY: u32 = u32::MAX;
 
 /// Ends a CPU's idle wait or application code.
 pub fn kick(block: &Block) {
-    if block.head.kicked.swap(1, SeqCst) == 0 {
+    let first = block.head.kicked.swap(1, SeqCst) == 0;
+    if first && !(is_idle(block) && sleep::call(block)) {
         controller::interrupt(block, vector::KICK);
     }
 }
@@ -124,6 +125,16 @@ fn linger(block: &Block) -> bool {
     true
 }
 
+/// Sleeps, unless there was a kick. Meanwhile nobody waits for this CPU to forget translations.
+pub fn rest(block: &Block, until_ns: Option<u64>, attentive: bool) {
+    block.idle.store(IDLE, SeqCst);
+    if block.head.kicked.load(SeqCst) == 0 {
+        sleep::sleep(block, until_ns, attentive);
+    }
+    block.idle.store(RUNNING, SeqCst);
+    crate::memory::flush::wake();
+}
+
 /// See [`machine::Machine::wait`].
 pub fn wait(block: &Block, patience: Patience, collect: bool, events: &mut Vec<Event>) {
     let before = events.len();
@@ -138,8 +149,7 @@ pub fn wait(block: &Block, patience: Patience, collect: bool, events: &mut Vec<E
         COLLECTING.store(block.number.load(Relaxed), SeqCst);
     }
     let quiet = !collect || linger(block) && device::await_events();
-    block.idle.store(IDLE, SeqCst);
-    if quiet && block.head.kicked.load(SeqCst) == 0 {
+    if quiet {
         // Devices may have something due as well, which the collecting CPU sees to.
         let due_ns = if collect { device::due_ns() } else { None };
         let until_ns = match (patience, due_ns) {
@@ -147,16 +157,8 @@ pub fn wait(block: &Block, patience: Patience, collect: bool, events: &mut Vec<E
             (Patience::Until(time_ns), None) => Some(time_ns),
             (_, due_ns) => due_ns,
         };
-        let now_ns = clock::monotonic();
-        if let Some(time_ns) = until_ns {
-            set_alarm(block, now_ns, time_ns);
-        }
-        if until_ns.is_none_or(|time_ns| time_ns > now_ns) {
-            super::ring::halt();
-        }
+        rest(block, until_ns, collect);
     }
-    block.idle.store(RUNNING, SeqCst);
-    crate::memory::flush::wake();
     settle(block);
     if collect {
         COLLECTING.store(NOBODY, SeqCst);

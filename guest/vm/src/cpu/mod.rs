@@ -7,6 +7,7 @@ pub mod hold;
 pub mod idle;
 pub mod port;
 pub mod ring;
+pub mod sleep;
 pub mod start;
 pub mod stub;
 pub mod trap;

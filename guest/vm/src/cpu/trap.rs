@@ -13,8 +13,8 @@ use entry::{Place, user_memory};
 use machine::{Exception, Registers};
 
 use super::block::{Block, Frame, Upcall};
-use super::ring;
 use super::stub::{self, text, vector};
+use super::{ring, sleep};
 use crate::vm;
 
 /// What an upcall has saved of the interrupted place, in the order of its stack.
@@ -219,7 +219,8 @@ fn interrupt(block: &Block, saved: &Saved, frame: &mut Frame) {
                 interrupt_return(block, returning);
             }
         }
-        Place::Copy | Place::Library => {}
+        Place::Library => frame.rip = sleep::skip(frame.rip).unwrap_or(frame.rip),
+        Place::Copy => {}
     }
 }
 

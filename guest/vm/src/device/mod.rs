@@ -139,7 +139,7 @@ pub fn pause(quiet: impl FnOnce() -> bool) {
             break;
         }
     }
-    ring::halt();
+    idle::rest(block, None, true);
     // The mark of a kick stays for who can heed it.
     idle::heed(block);
 }

@@ -1,15 +1,15 @@
 //! Memory-mapped registers of a device: each access leaves the guest, which takes longer than what it does.
 //!
-//! Our own VMM takes a list of them at once ([`abi::vm::list`]): writes wait there until something is read, or is
+//! Our own VMM takes a list of them at once ([`abi::vm::register::LIST`]): writes wait there until something is read, or is
 //! to happen now. One list is for all devices, whose accesses stay in order.
 
-use abi::vm::list;
-use machine::PAGE;
+use abi::vm::register;
 use spin::{Mutex, Once};
 
 use super::Unusable;
 use crate::memory::frame::{Page, direct};
 use crate::memory::map;
+use crate::vmm;
 
 /// The registers of one device.
 pub struct Registers {
@@ -20,8 +20,6 @@ pub struct Registers {
 }
 
 struct List {
-    /// Where our VMM's register is mapped.
-    register: u64,
     /// The physical address of the page with the entries.
     page: u64,
     length: usize,
@@ -40,9 +38,8 @@ impl Registers {
     /// From now on accesses go by the list: this is our own VMM's device, at that physical address.
     pub fn list(&mut self, address: u64) {
         let list = LIST.try_call_once(|| {
-            let page = Page::zeroed().ok_or(())?.into_address();
-            let register = map::device(list::REGISTER, PAGE).map_err(drop)?;
-            Ok::<_, ()>(Mutex::new(List { register, page, length: 0 }))
+            let page = Page::zeroed().filter(|_| vmm::found()).ok_or(())?;
+            Ok::<_, ()>(Mutex::new(List { page: page.into_address(), length: 0 }))
         });
         // Without memory for it all goes as elsewhere.
         self.listed = list.is_ok().then_some(address);
@@ -66,9 +63,9 @@ impl Registers {
         list.make_room(2 * N);
         let places = wanted.map(|(select, register)| {
             if let Some((register, value)) = select {
-                list.add(address + register, value, list::WRITE);
+                list.add(address + register, value, register::WRITE);
             }
-            list.add(address + register, 0, list::READ)
+            list.add(address + register, 0, register::READ)
         });
         list.go();
         places.map(|place| list.value(place))
@@ -77,7 +74,7 @@ impl Registers {
     pub fn write(&self, register: u64, value: u32) {
         if let Some((address, mut list)) = self.listed.zip(LIST.get().map(Mutex::lock)) {
             list.make_room(1);
-            list.add(address + register, value, list::WRITE);
+            list.add(address + register, value, register::WRITE);
             return;
         }
         // SAFETY: as in `read_all`.
@@ -113,7 +110,7 @@ impl Registers {
 
 impl List {
     fn make_room(&mut self, entries: usize) {
-        if self.length + entries > list::MOST {
+        if self.length + entries > register::LIST_MOST {
             self.go();
         }
     }
@@ -124,21 +121,21 @@ impl List {
         self.length += 1;
         let words = [address, u64::from(value) | u64::from(what) << 32];
         // SAFETY: within the page, which is the list's own and of which there are no references.
-        unsafe { direct(self.page).add(number * list::ENTRY).cast::<[u64; 2]>().write_volatile(words) };
+        unsafe { direct(self.page).add(number * register::ENTRY).cast::<[u64; 2]>().write_volatile(words) };
         number
     }
 
     fn value(&self, number: usize) -> u32 {
         // SAFETY: as in `add`.
-        unsafe { direct(self.page).add(number * list::ENTRY + 8).cast::<u32>().read_volatile() }
+        unsafe { direct(self.page).add(number * register::ENTRY + 8).cast::<u32>().read_volatile() }
     }
 
     /// Has the list done.
     fn go(&mut self) {
         let length = core::mem::take(&mut self.length);
-        if length > 0 {
+        if let Some(register) = vmm::register(register::LIST).filter(|_| length > 0) {
             // SAFETY: the VMM's register is mapped for ever.
-            unsafe { (self.register as *mut u64).write_volatile(self.page | length as u64) };
+            unsafe { (register as *mut u64).write_volatile(self.page | length as u64) };
         }
     }
 }

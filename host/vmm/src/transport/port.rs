@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
@@ -15,6 +15,7 @@ use super::mmio::Registers;
 use super::{Broken, Description, Device, Ring};
 use crate::memory::Memory;
 use crate::outside::Outside;
+use crate::sleep::Sleepers;
 
 /// Interrupt causes (virtio 1.2, 4.2.2).
 pub const USED: u32 = 1;
@@ -25,8 +26,9 @@ pub struct Port {
     state: Mutex<State>,
     /// One for each queue, rung by KVM.
     pub doorbells: Vec<EventFd>,
-    /// Becomes an interrupt.
+    /// Becomes an interrupt, unless CPUs wait for devices here.
     pub interrupt: EventFd,
+    sleepers: OnceLock<Arc<Sleepers>>,
     /// Causes that the driver has not acknowledged.
     pub causes: AtomicU32,
     /// Calls the loop.
@@ -87,9 +89,16 @@ impl Port {
             state: Mutex::new(state),
             doorbells,
             interrupt: counter()?,
+            sleepers: OnceLock::new(),
             causes: AtomicU32::new(0),
             call: call.clone(),
         }))
+    }
+
+    /// CPUs wait there for what this device has to say.
+    pub fn heard_at(&self, sleepers: &Arc<Sleepers>) {
+        // A port is plugged in once.
+        let _ = self.sleepers.set(sleepers.clone());
     }
 
     pub fn lock(&self) -> MutexGuard<'_, State> {
@@ -108,7 +117,9 @@ impl Port {
 
     pub fn interrupt(&self, cause: u32) {
         self.causes.fetch_or(cause, Ordering::SeqCst);
-        let _ = self.interrupt.write(1);
+        if !self.sleepers.get().is_some_and(|sleepers| sleepers.tell()) {
+            let _ = self.interrupt.write(1);
+        }
     }
 
     /// Tells the driver what it is to know after something was done.
