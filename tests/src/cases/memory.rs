@@ -1,13 +1,15 @@
 //! Memory: what is not used any more is the host's, what can be read again makes room, what is not there ends who
 //! wants it.
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use eyot_tests::engine::Engine;
 use eyot_tests::island::Run;
 use eyot_tests::package::{BUSYBOX, PYTHON};
 use eyot_tests::process;
+use rustix::process::Signal;
 
 use crate::suite::case::{Case, ISLANDERS, case};
 use crate::suite::stage::{Stage, text};
@@ -17,6 +19,10 @@ pub const CASES: &[Case] = &[
         .needs(&[PYTHON])
         .not_on(&[Engine::Qemu], "the memory of QEMU's machine has no balloon"),
     case("memory/cache-makes-room", cache_makes_room).needs(&[BUSYBOX]),
+    case("memory/cache-stays", cache_stays)
+        .needs(&[PYTHON])
+        .callers(ISLANDERS)
+        .not_on(&[Engine::Pico], "the cache of a picoprocess is the host's"),
     case("memory/too-much", too_much).needs(&[PYTHON]).callers(ISLANDERS),
 ];
 
@@ -54,6 +60,35 @@ fn cache_makes_room(stage: &Stage) -> Result<()> {
     std::fs::write(&file, line.repeat((160 << 20) / line.len()))?;
     let read = Run::new(["busybox", "md5sum", &text(&file), &text(&file)]).option(&["-m", "96m"]);
     stage.compare(&read.readable(&directory))?.success()?;
+    Ok(())
+}
+
+/// What was read stays in memory when no large page is free for a program any more: small ones do. What is read again
+/// is seen by a change of the file behind the reader's back.
+fn cache_stays(stage: &Stage) -> Result<()> {
+    const PAGES: usize = 8192;
+    let directory = stage.make_directory("large")?;
+    let file = directory.join("file");
+    std::fs::write(&file, vec![b'a'; PAGES * 4096])?;
+    let script = "import mmap, os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+file = os.open(sys.argv[1], os.O_RDONLY)
+pages = os.fstat(file).st_size // 4096
+letters = lambda: b''.join(os.pread(file, 1, 4096 * page) for page in range(pages))
+letters()
+block = mmap.mmap(-1, 256 << 20, flags=mmap.MAP_PRIVATE)
+for at in range(0, 256 << 20, 2 << 20): block[at] = 1
+print('taken', flush=True)
+signal.sigwait([signal.SIGUSR1])
+print(letters().count(b'a'))";
+    let read = Run::new(["python3", "-c", script, &text(&file)]).option(&["-m", "128m"]);
+    let mut service = stage.start(&read.readable(&directory))?;
+    service.wait_for_output("taken", PATIENCE)?;
+    std::fs::OpenOptions::new().write(true).open(&file)?.write_all(&vec![b'b'; PAGES * 4096])?;
+    service.signal(Signal::USR1);
+    let outcome = service.wait(PATIENCE)?.success()?;
+    let kept: usize = outcome.text().lines().last().unwrap_or("").parse()?;
+    ensure!(kept > PAGES / 2, "{kept} pages of {PAGES} are still in memory");
     Ok(())
 }
 

@@ -430,17 +430,20 @@ impl Drop for Page {
     }
 }
 
-/// Takes whole blocks that lie one behind the other; the address of the first.
+/// Takes a whole block, if there is one: for who can do without.
+pub fn take_spare() -> Option<u64> {
+    FRAMES.lock().take_free().map(|index| u64::from(index) * LARGE)
+}
+
+/// Takes whole blocks that lie one behind the other; the address of the first. Pages of files that can be read
+/// again make room, no more of them than it takes.
 pub fn take_blocks(count: usize) -> Option<u64> {
-    let take = || {
-        let mut frames = FRAMES.lock();
-        if count == 1 {
-            frames.take_free().map(|index| u64::from(index) * LARGE)
-        } else {
-            frames.take_many(count)
+    loop {
+        let taken = if count == 1 { take_spare() } else { FRAMES.lock().take_many(count) };
+        if taken.is_some() || !crate::device::shed(count * PAGES) {
+            return taken;
         }
-    };
-    take().or_else(|| if crate::device::shed(usize::MAX) { take() } else { None })
+    }
 }
 
 /// Takes pages that lie together, from the start of a block whose rest others can have.

@@ -425,7 +425,7 @@ fn wants_large(start: u64, area: &Area, address: u64) -> bool {
     area.large.unwrap_or(area.end - start >= LARGE_FROM) && start <= block && block + LARGE <= area.end
 }
 
-/// Maps a large page, unless there are small ones already or no memory.
+/// Maps a large page, unless there are small ones already or no block is free: nothing makes room for it.
 fn take_large(tables: &mut Tables, address: u64, protection: Protection) -> Option<Result<(), Failure>> {
     let slot = match tables.make(address, true) {
         Ok(slot) => slot,
@@ -434,7 +434,7 @@ fn take_large(tables: &mut Tables, address: u64, protection: Protection) -> Opti
     if slot.get() != Entry::NONE {
         return None;
     }
-    let block = frame::take_blocks(1)?;
+    let block = frame::take_spare()?;
     // SAFETY: just taken.
     unsafe { frame::direct(block).write_bytes(0, LARGE as usize) };
     let write = if protection.contains(Protection::WRITE) { WRITE } else { Bits::empty() };
