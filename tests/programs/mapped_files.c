@@ -1,5 +1,6 @@
 // One file seen in several ways at once: mappings, reads and writes by other descriptors, changes of its length.
 #include "check.h"
+#include <setjmp.h>
 #include <sys/mman.h>
 
 enum { LENGTH = 100000 };
@@ -10,8 +11,43 @@ static char byte_at(int file, off_t offset) {
     return byte;
 }
 
+static sigjmp_buf escape;
+
+static void jump(int number, siginfo_t *info, void *context) {
+    (void)info, (void)context;
+    siglongjmp(escape, number);
+}
+
+// What a byte holds, or which signal whoever reads it gets.
+static const char *look(const volatile char *at) {
+    static char text[2];
+    int number = sigsetjmp(escape, 1);
+    if (number) return signal_name(number);
+    text[0] = *at ? *at : '0';
+    return text;
+}
+
+// Private copies go with what they were copied from, and stay where a hole is punched.
+static void cut_off(int file) {
+    enum { PAGE = 4096 };
+    TRY(ftruncate(file, 4 * PAGE));
+    TRY(pwrite(file, "f", 1, 3 * PAGE));
+    char *private = mmap(NULL, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, file, 0);
+    for (int page = 0; page < 3; page++) private[PAGE * page] = private[PAGE * page + 200] = 'p';
+    printf("%s", look(private + 3 * PAGE));
+    TRY(fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4 * PAGE));
+    for (int page = 0; page < 4; page++) printf("%s ", look(private + PAGE * page));
+    TRY(ftruncate(file, PAGE + 100));
+    for (int page = 0; page < 4; page++) printf("%s ", look(private + PAGE * page + 200 * (page < 2)));
+    TRY(ftruncate(file, 4 * PAGE));
+    for (int page = 0; page < 4; page++) printf("%s ", look(private + PAGE * page));
+    TRY(munmap(private, 4 * PAGE));
+}
+
 int main(void) {
     enter_scratch();
+    handle(SIGBUS, jump, 0);
+    cut_off(TRY(open("cut", O_RDWR | O_CREAT, 0600)));
     int file = TRY(open("file", O_RDWR | O_CREAT, 0600));
     TRY(ftruncate(file, LENGTH));
     char *shared = mmap(NULL, LENGTH, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);

@@ -137,8 +137,8 @@ pub fn advise(space: Space, range: UserRange, advice: Advice) -> Result<(), Code
         }
         Advice::Remove => {
             for (object, start, end) in space.objects(range) {
-                object.punch(start, end);
                 space.forget(tables, &object, start, end);
+                object.punch(start, end);
             }
             Ok(())
         }
@@ -194,7 +194,7 @@ pub fn resize(object: &Arc<Object>, length: u64) {
         let old = object.length();
         object.resize(length);
         if length < old {
-            space.forget(tables, object, length.next_multiple_of(PAGE), u64::MAX);
+            space.cut_off(tables, object, length.next_multiple_of(PAGE));
         }
     });
 }
@@ -202,7 +202,8 @@ pub fn resize(object: &Arc<Object>, length: u64) {
 /// Makes a part of an object that may be mapped zero.
 pub fn punch(object: &Arc<Object>, start: u64, end: u64) {
     with(|space, tables| {
-        object.punch(start, end);
+        // While the object has its pages they are told from copies.
         space.forget(tables, object, start, end);
+        object.punch(start, end);
     });
 }

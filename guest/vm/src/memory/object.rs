@@ -276,7 +276,7 @@ impl Object {
         state.length = state.length.max(length);
     }
 
-    /// Makes a part zero again. The caller drops mappings of it.
+    /// Makes a part zero again. The caller has dropped mappings of it.
     pub fn punch(&self, start: u64, end: u64) {
         let mut state = self.state.lock();
         let end = end.min(state.length.next_multiple_of(PAGE));

@@ -352,15 +352,17 @@ impl Space {
         })
     }
 
-    /// Takes a part of an object from all tables, after it has changed under them.
+    /// Takes a part of an object from all tables, before it changes under them; private copies stay.
     pub fn forget(&mut self, tables: &mut Tables, object: &Arc<Object>, start: u64, end: u64) {
         for (first, last, shared) in self.shows(object, start, end) {
-            if shared {
-                clear(tables, first, last);
-            } else {
-                // Copies stay.
-                clear_if(tables, first, last, |entry| !is_alone(entry));
-            }
+            clear_if(tables, first, last, |entry| shared || !is_alone(entry));
+        }
+    }
+
+    /// Takes what an object does not have any more from all tables: private copies go with the rest.
+    pub fn cut_off(&mut self, tables: &mut Tables, object: &Arc<Object>, start: u64) {
+        for (first, last, _) in self.shows(object, start, u64::MAX) {
+            clear_if(tables, first, last, |_| true);
         }
     }
 
