@@ -12,6 +12,7 @@ use eyot_tests::package::{BUSYBOX, DASH, PYTHON};
 use eyot_tests::process;
 use rustix::process::Signal;
 
+use crate::suite::caller::Caller;
 use crate::suite::case::{Case, ISLANDERS, case};
 use crate::suite::stage::{Stage, text};
 
@@ -27,6 +28,7 @@ pub const CASES: &[Case] = &[
     life("life/killed-guest", killed_guest),
     life("life/acknowledged-data", acknowledged_data),
     life("life/mapped-data", mapped_data),
+    life("life/refused-truncation", refused_truncation).callers(&[Caller::Root]),
     life("life/closed-streams", closed_streams),
     life("life/much-data", much_data),
     life("life/many-files", many_files).limit_s(120),
@@ -203,6 +205,36 @@ fn mapped_data(stage: &Stage) -> Result<()> {
         }
         ensure!(stored()?, "{mode}: what was written is not there");
     }
+    Ok(())
+}
+
+const TRUNCATING: &str = "import mmap, os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+file = os.open(sys.argv[1], os.O_RDWR)
+data = mmap.mmap(file, 8 * 4096)
+print('mapped', flush=True)
+signal.sigwait([signal.SIGUSR1])
+data[5 * 4096] = ord('n')
+try: os.ftruncate(file, 4096)
+except PermissionError: print('refused', chr(data[5 * 4096]), os.fstat(file).st_size)
+data[6 * 4096] = ord('n')";
+
+/// What was written to a mapping is there after a truncation that the host refused: this file may only grow.
+fn refused_truncation(stage: &Stage) -> Result<()> {
+    let volume = stage.make_directory("volume")?;
+    let file = text(&volume.join("data"));
+    fs::write(&file, vec![b'o'; 8 * 4096])?;
+    let mut island = stage.start(&Run::new(["/usr/bin/python3", "-c", TRUNCATING, &file]).volume(&volume))?;
+    island.wait_for_output("mapped", PATIENCE)?;
+    stage.outside(["chattr", "+a", &file])?.success()?;
+    island.signal(Signal::USR1);
+    let outcome = island.wait(PATIENCE);
+    stage.outside(["chattr", "-a", &file])?.success()?;
+    outcome?.success()?.says("refused n 32768")?;
+    let stored = fs::read(&file)?;
+    ensure!(stored.len() == 8 * 4096, "it has {} bytes", stored.len());
+    let first = stored.chunks(4096).map(|page| page[0]).collect::<Vec<_>>();
+    ensure!(first == b"ooooonno", "it begins its pages with {}", String::from_utf8_lossy(&first));
     Ok(())
 }
 

@@ -40,6 +40,8 @@ pub enum Then {
     Drop,
     /// The answer to a request, for the library OS.
     Answer(Ticket),
+    /// The same, after somebody here has heard it.
+    Settle(Ticket, Settled),
     /// The answer to a request, for the CPU that waits for it here.
     Tell(&'static Block, alloc::boxed::Box<dyn FnOnce(Result<Reply, Code>) + Send>),
     /// What was moved, for the CPU that waits for it.
@@ -52,6 +54,9 @@ pub enum Then {
 
 /// What to do when data has moved.
 pub type Finish = alloc::boxed::Box<dyn FnOnce(Result<usize, Code>, Vec<Page>, &mut Vec<Event>) + Send>;
+
+/// What to do when a request was answered.
+pub type Settled = alloc::boxed::Box<dyn FnOnce(&Result<Reply, Code>) + Send>;
 
 /// What an errand takes.
 struct Errand {
@@ -335,6 +340,13 @@ fn conclude((errand, written): (Errand, usize), events: &mut Vec<Event>) {
         Then::Answer(ticket) => {
             let event = Event::Completed { ticket: *ticket, result: reply(&errand, written) };
             events.push(event);
+        }
+        Then::Settle(..) => {
+            let result = reply(&errand, written);
+            if let Then::Settle(ticket, settled) = errand.then {
+                settled(&result);
+                events.push(Event::Completed { ticket, result });
+            }
         }
         Then::News => {
             match answer(&errand, written).map(decode::<ToGuest>) {

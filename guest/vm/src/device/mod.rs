@@ -45,6 +45,7 @@ use file::File;
 use memory::Memory;
 use socket::{Connection, Flow};
 use table::Granted;
+use write_back::Hold;
 
 pub use file::shed;
 #[cfg(feature = "conformance")]
@@ -66,14 +67,6 @@ pub enum Arrives {
     File {
         kept: bool,
         writable: bool,
-    },
-    /// A file has another length, or room was made in it.
-    Length(Handle, u64),
-    Allocated {
-        handle: Handle,
-        mode: u32,
-        start: u64,
-        end: u64,
     },
     Socket(Flow),
 }
@@ -213,18 +206,6 @@ fn arrived(reply: Reply, arrives: Arrives) -> Result<Reply, Code> {
         (Reply::Socket { handle, .. }, Arrives::Socket(flow)) => {
             (*handle, Granted::Connection(Connection::open(handle.descriptor(), flow)))
         }
-        (_, Arrives::Length(handle, size)) => {
-            if let Ok(Granted::File(file)) = table::get(handle) {
-                file.resized(size);
-            }
-            return Ok(reply);
-        }
-        (_, Arrives::Allocated { handle, mode, start, end }) => {
-            if let Ok(Granted::File(file)) = table::get(handle) {
-                file.allocated(mode, start, end);
-            }
-            return Ok(reply);
-        }
         _ => return Ok(reply),
     };
     if table::enter(handle.descriptor(), granted) { Ok(reply) } else { Err(EIO) }
@@ -235,15 +216,6 @@ fn arrives(request: &Request<'_>) -> Arrives {
     match request {
         Request::Open { at, access } => Arrives::File { kept: is_kept(at.tree), writable: access.writes() },
         Request::Create { at, .. } => Arrives::File { kept: is_kept(at.tree), writable: true },
-        Request::HandleChange { handle, change: Change { size: Some(size), .. } } => {
-            Arrives::Length(*handle, *size)
-        }
-        Request::Allocate { handle, mode, offset, length } => Arrives::Allocated {
-            handle: *handle,
-            mode: *mode,
-            start: *offset,
-            end: offset.saturating_add(*length),
-        },
         Request::Listen { .. } => Arrives::Socket(Flow::Connections),
         Request::Datagram { .. } => Arrives::Socket(Flow::Packets),
         Request::Connect { protocol: Protocol::Tcp, .. } => Arrives::Socket(Flow::Bytes),
@@ -273,7 +245,7 @@ impl Device for Vm {
             return Started::Ready(result);
         }
         let ticket = errand::ticket();
-        if first_stored(&request, ticket) {
+        if of_file(&request, ticket) {
             return Started::Later(ticket);
         }
         let silent = matches!(request, Request::Forget { .. } | Request::Say { .. });
@@ -385,54 +357,66 @@ impl Device for Vm {
     }
 }
 
-/// Whether a request about a file has to wait until what was written through mappings is stored: then it is made
-/// afterwards, and the ticket gets its answer.
-fn first_stored(request: &Request<'_>, ticket: Ticket) -> bool {
-    let (handle, again): (_, Box<dyn FnOnce() -> Result<(), Code> + Send>) = match *request {
-        Request::Synchronise { handle, data_only } => {
-            let again = move || {
-                let request = Request::Synchronise { handle, data_only };
-                errand::request(&request, Arrives::Nothing, Then::Answer(ticket))
-            };
-            (handle, Box::new(again))
+/// Makes a request that has to do with what is in memory of a file, if it is one: after what was written through
+/// mappings is stored, and with what it changes there, once it is done.
+fn of_file(request: &Request<'_>, ticket: Ticket) -> bool {
+    let (handle, request) = match *request {
+        Request::Synchronise { handle, data_only } => (handle, Request::Synchronise { handle, data_only }),
+        Request::Allocate { handle, mode, offset, length } => {
+            (handle, Request::Allocate { handle, mode, offset, length })
         }
-        // A page that is stored later would fill the hole again.
-        Request::Allocate { handle, mode, offset, length } if mode & !memory::KEEP_SIZE != 0 => {
-            let again = move || {
-                let request = Request::Allocate { handle, mode, offset, length };
-                errand::request(&request, arrives(&request), Then::Answer(ticket))
-            };
-            (handle, Box::new(again))
-        }
-        // It would make the file longer again.
         Request::HandleChange { handle, change } if change.size.is_some() => {
-            let again = move || {
-                let request = Request::HandleChange { handle, change };
-                errand::request(&request, arrives(&request), Then::Answer(ticket))
-            };
-            (handle, Box::new(again))
+            (handle, Request::HandleChange { handle, change })
         }
         _ => return false,
     };
     let Ok(Granted::File(file)) = table::get(handle) else { return false };
-    let Some(object) = file.known() else { return false };
-    if let Request::HandleChange { change: Change { size: Some(size), .. }, .. } = *request
-        && size < object.length()
-    {
-        crate::memory::resize(&object, size);
-    }
-    if !write_back::is_due(&object) {
-        return false;
-    }
-    let synchronise = matches!(request, Request::Synchronise { .. });
-    let stored = move |result: Result<(), Code>, events: &mut Vec<Event>| {
-        let result = if synchronise { result } else { Ok(()) };
-        if let Err(code) = result.and_then(|()| again()) {
-            events.push(Event::Completed { ticket, result: Err(code) });
+    let object = file.known();
+    let hold = match (&request, &object) {
+        // A page that is stored later would make the file longer again.
+        (Request::HandleChange { change: Change { size: Some(size), .. }, .. }, Some(object)) => {
+            Some(Hold::new(object.clone(), *size))
         }
+        _ => None,
+    };
+    let first_stored = match request {
+        Request::Synchronise { .. } | Request::HandleChange { .. } => true,
+        // A page that is stored later would fill the hole again.
+        Request::Allocate { mode, .. } => mode & !memory::KEEP_SIZE != 0,
+        _ => false,
+    };
+    let ask = move || {
+        let settled = move |result: &Result<Reply, Code>| {
+            let _held = hold;
+            match request {
+                _ if result.is_err() => {}
+                Request::HandleChange { change: Change { size: Some(size), .. }, .. } => file.resized(size),
+                Request::Allocate { mode, offset, length, .. } => {
+                    file.allocated(mode, offset, offset.saturating_add(length));
+                }
+                _ => {}
+            }
+        };
+        errand::request(&request, Arrives::Nothing, Then::Settle(ticket, Box::new(settled)))
     };
     let mut events = Vec::new();
-    write_back::begin(&object, Some(Box::new(stored)), &mut events);
+    match object {
+        Some(object) if first_stored && write_back::is_due(&object) => {
+            let synchronise = matches!(request, Request::Synchronise { .. });
+            let stored = move |result: Result<(), Code>, events: &mut Vec<Event>| {
+                let result = if synchronise { result } else { Ok(()) };
+                if let Err(code) = result.and_then(|()| ask()) {
+                    events.push(Event::Completed { ticket, result: Err(code) });
+                }
+            };
+            write_back::begin(&object, Some(Box::new(stored)), &mut events);
+        }
+        _ => {
+            if let Err(code) = ask() {
+                events.push(Event::Completed { ticket, result: Err(code) });
+            }
+        }
+    }
     errand::add(events);
     true
 }

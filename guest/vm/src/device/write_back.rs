@@ -7,6 +7,7 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use abi::Code;
 use machine::Event;
@@ -29,6 +30,29 @@ static BUSY: Mutex<Vec<Busy>> = Mutex::new(Vec::new());
 
 /// Held while what is dirty has been taken and is not under way yet: the guest's end waits for that.
 static TAKING: Mutex<()> = Mutex::new(());
+
+/// As long as it is there, nothing behind a length is stored: the file is about to end there, if the host agrees.
+pub struct Hold {
+    object: Arc<Object>,
+    length: u64,
+}
+
+static HOLDS: AtomicUsize = AtomicUsize::new(0);
+
+impl Hold {
+    pub fn new(object: Arc<Object>, length: u64) -> Self {
+        HOLDS.fetch_add(1, SeqCst);
+        object.hold(length);
+        Self { object, length }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.object.release(self.length);
+        HOLDS.fetch_sub(1, SeqCst);
+    }
+}
 
 /// Whether anything of an object is dirty or under way.
 pub fn is_due(object: &Arc<Object>) -> bool {
@@ -102,6 +126,7 @@ pub fn collect(events: &mut Vec<Event>) {
 
 /// Stores everything, and waits for it.
 pub fn finish() {
+    errand::serve_until(|| (HOLDS.load(SeqCst) == 0).then_some(()));
     let mut events = Vec::new();
     {
         let _taking = TAKING.lock();

@@ -70,6 +70,8 @@ struct State {
     pages: BTreeMap<u64, Page>,
     /// Pages that were written through mappings since they were stored.
     dirty: BTreeSet<u64>,
+    /// Pages behind the least of these lengths stay so.
+    held: Vec<u64>,
     /// Whether there ever was one.
     touched: bool,
     failure: Option<Code>,
@@ -88,6 +90,7 @@ impl State {
             length,
             pages: BTreeMap::new(),
             dirty: BTreeSet::new(),
+            held: Vec::new(),
             touched: false,
             failure: None,
             fetches: 0,
@@ -150,12 +153,29 @@ impl Object {
         !self.state.lock().dirty.is_empty()
     }
 
+    /// What is dirty behind this length stays so, until the length is released.
+    pub fn hold(&self, length: u64) {
+        self.state.lock().held.push(length);
+    }
+
+    pub fn release(self: &Arc<Self>, length: u64) {
+        let mut state = self.state.lock();
+        if let Some(at) = state.held.iter().position(|held| *held == length) {
+            state.held.swap_remove(at);
+        }
+        if !state.dirty.is_empty() {
+            dirty::add(self);
+        }
+    }
+
     /// Takes what is dirty, in runs of at most so many pages. The caller has made sure that the next write is
     /// seen.
     pub fn take_dirty(&self, most: usize) -> Vec<Run> {
         let mut state = self.state.lock();
         let mut runs: Vec<Run> = Vec::new();
-        for index in core::mem::take(&mut state.dirty) {
+        let end = state.held.iter().min().map_or(u64::MAX, |length| length / PAGE);
+        let held = state.dirty.split_off(&end);
+        for index in core::mem::replace(&mut state.dirty, held) {
             let Some(page) = state.pages.get(&index).cloned() else { continue };
             let length = state.length.saturating_sub(index * PAGE).min(PAGE) as usize;
             match runs.last_mut() {
