@@ -29,6 +29,7 @@ pub const CASES: &[Case] = &[
     life("life/acknowledged-data", acknowledged_data),
     life("life/mapped-data", mapped_data),
     life("life/refused-truncation", refused_truncation).callers(&[Caller::Root]),
+    life("life/mapped-streams", mapped_streams),
     life("life/closed-streams", closed_streams),
     life("life/much-data", much_data),
     life("life/many-files", many_files).limit_s(120),
@@ -235,6 +236,19 @@ fn refused_truncation(stage: &Stage) -> Result<()> {
     ensure!(stored.len() == 8 * 4096, "it has {} bytes", stored.len());
     let first = stored.chunks(4096).map(|page| page[0]).collect::<Vec<_>>();
     ensure!(first == b"ooooonno", "it begins its pages with {}", String::from_utf8_lossy(&first));
+    Ok(())
+}
+
+/// A stream is no file to map, even if it is one outside: a mapping's pages would be nobody's to store.
+fn mapped_streams(stage: &Stage) -> Result<()> {
+    let file = stage.write("data", "some data")?;
+    let script = "import errno, mmap
+for flags in mmap.MAP_SHARED, mmap.MAP_PRIVATE:
+    try: mmap.mmap(0, 9, flags=flags, prot=mmap.PROT_READ)
+    except OSError as error: print(errno.errorcode[error.errno])";
+    let mut command = stage.eyot_command(&["do", "-i", "/usr/bin/python3", "-c", script]);
+    let output = command.stdin(fs::File::open(&file)?).output()?;
+    ensure!(output.stdout == b"ENODEV\nENODEV\n", "{output:?}");
     Ok(())
 }
 

@@ -21,7 +21,7 @@ use spin::Mutex;
 use super::errand::{self, Then};
 use super::memory::{KEEP_SIZE, PUNCH_HOLE};
 use super::transfer::{self, Work};
-use crate::code::{EIO, ENOMEM};
+use crate::code::{EIO, ENODEV, ENOMEM};
 use crate::cpu;
 use crate::memory::frame::{self, Page};
 use crate::memory::object::{Absent, Content, Object, Run, Store, Stored};
@@ -130,8 +130,9 @@ pub struct File {
     pub descriptor: Arc<Descriptor>,
     /// The object that holds its pages, if they are kept.
     object: Option<Arc<Object>>,
-    /// Device and inode number.
-    key: (u64, u64),
+    /// Device and inode number; a stream has none, and is not mapped: nobody here knows whether it may be written,
+    /// nor who else has it.
+    key: Option<(u64, u64)>,
     writable: bool,
 }
 
@@ -141,7 +142,7 @@ impl File {
         let descriptor = Arc::new(Descriptor(descriptor));
         let (key, stamp) = ((attributes.device, attributes.inode), Stamp::of(attributes));
         if !kept {
-            return Self { descriptor, object: None, key, writable };
+            return Self { descriptor, object: None, key: Some(key), writable };
         }
         let mut objects = KEPT_OBJECTS.lock();
         let object = match objects.get(&key) {
@@ -155,14 +156,12 @@ impl File {
                 object
             }
         };
-        Self { descriptor, object: Some(object), key, writable: false }
+        Self { descriptor, object: Some(object), key: Some(key), writable: false }
     }
 
     /// A stream that is a file: one position, nothing kept.
     pub fn stream(descriptor: u32) -> Self {
-        // No file's: what is mapped of it is its own.
-        let key = (u64::MAX, descriptor.into());
-        Self { descriptor: Arc::new(Descriptor(descriptor)), object: None, key, writable: false }
+        Self { descriptor: Arc::new(Descriptor(descriptor)), object: None, key: None, writable: false }
     }
 
     /// Whether pages that are there need not be asked for again.
@@ -179,16 +178,17 @@ impl File {
         if let Some(object) = &self.object {
             return Ok(object.clone());
         }
+        let key = self.key.ok_or(ENODEV)?;
         let length = length()?;
         let pages = || Box::new(Pages(self.descriptor.clone()));
         let object = {
             let mut mapped = MAPPED.lock();
-            match mapped.get(&self.key).and_then(Weak::upgrade) {
+            match mapped.get(&key).and_then(Weak::upgrade) {
                 Some(object) => object,
                 None => {
                     mapped.retain(|_, object| object.strong_count() > 0);
                     let object = Arc::new(Object::file(length, pages()));
-                    mapped.insert(self.key, Arc::downgrade(&object));
+                    mapped.insert(key, Arc::downgrade(&object));
                     object
                 }
             }
@@ -203,7 +203,7 @@ impl File {
 
     /// The object, if there is one.
     pub fn known(&self) -> Option<Arc<Object>> {
-        self.object.clone().or_else(|| MAPPED.lock().get(&self.key).and_then(Weak::upgrade))
+        self.object.clone().or_else(|| MAPPED.lock().get(&self.key?).and_then(Weak::upgrade))
     }
 
     /// The file's length was changed through us.
