@@ -34,6 +34,7 @@ pub const CASES: &[Case] = &[
     debugged("debugger/detached", detached),
     debugged("debugger/killed", killed),
     debugged("debugger/noise", noise),
+    debugged("debugger/said-again", said_again),
     debugged("debugger/second-debugger", second_debugger),
     debugged("debugger/port-in-use", port_in_use),
     debugged("debugger/given-up", given_up),
@@ -272,6 +273,30 @@ fn noise(stage: &Stage) -> Result<()> {
     }
     drop(connection);
     debugged.exits(7)?.says("local 40")?;
+    Ok(())
+}
+
+/// What was not understood is said again, until nothing is acknowledged any more.
+fn said_again(stage: &Stage) -> Result<()> {
+    let mut debugged = Debugged::start(stage, &[])?;
+    let mut connection = TcpStream::connect(("127.0.0.1", debugged.port))?;
+    connection.set_read_timeout(Some(SOON))?;
+    let mut hears = |said: &[u8], answer: &str| {
+        connection.write_all(said)?;
+        let mut bytes = vec![0; answer.len()];
+        connection.read_exact(&mut bytes).context("no answer")?;
+        ensure!(bytes == answer.as_bytes(), "{answer} is {}", String::from_utf8_lossy(&bytes));
+        Ok(())
+    };
+    hears(b"-$qC#b4", "+$QC1#c5")?;
+    hears(b"-", "$QC1#c5")?;
+    hears(b"-", "$QC1#c5")?;
+    hears(b"+$qC#00", "-")?;
+    hears(b"$QStartNoAckMode#b0", "+$OK#9a")?;
+    hears(b"+-$qC#00-+$qC#b4", "$QC1#c5")?;
+    hears(b"$qAttached#8f", "$1#31")?;
+    drop(connection);
+    debugged.exits(7)?;
     Ok(())
 }
 

@@ -38,8 +38,8 @@ pub struct Session {
     acknowledges: bool,
     /// What is to be sent.
     pub output: Vec<u8>,
-    /// The last packet that was sent.
-    last: Vec<u8>,
+    /// The last packet that was sent, as long as gdb may want it again.
+    last: Option<Vec<u8>>,
     selected: u32,
     /// The program has been resumed, and gdb waits to hear of a stop.
     awaited: bool,
@@ -56,7 +56,7 @@ impl Session {
             receiver: Receiver::default(),
             acknowledges: true,
             output: Vec::new(),
-            last: Vec::new(),
+            last: None,
             awaited: false,
             hears_of_programs: false,
         }
@@ -76,13 +76,16 @@ impl Session {
                 }
                 self.answer(&content)
             }
+            // Without acknowledgements nothing can be damaged, and nobody refuses anything.
+            Arrival::Damaged | Arrival::Refused if !self.acknowledges => None,
             Arrival::Damaged => {
                 self.output.push(b'-');
                 None
             }
             Arrival::Refused => {
-                let last = core::mem::take(&mut self.last);
-                self.send(last);
+                if let Some(last) = self.last.take() {
+                    self.send(last);
+                }
                 None
             }
             Arrival::Interrupt => {
@@ -103,7 +106,7 @@ impl Session {
 
     fn send(&mut self, content: Vec<u8>) {
         packet::send(&mut self.output, &content);
-        self.last = content;
+        self.last = Some(content);
     }
 
     fn answer(&mut self, content: &[u8]) -> Option<End> {
