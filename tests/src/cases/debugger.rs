@@ -35,6 +35,7 @@ pub const CASES: &[Case] = &[
     debugged("debugger/killed", killed),
     debugged("debugger/noise", noise),
     debugged("debugger/said-again", said_again),
+    debugged("debugger/shared-code", shared_code),
     debugged("debugger/second-debugger", second_debugger),
     debugged("debugger/port-in-use", port_in_use),
     debugged("debugger/given-up", given_up),
@@ -297,6 +298,24 @@ fn said_again(stage: &Stage) -> Result<()> {
     hears(b"$qAttached#8f", "$1#31")?;
     drop(connection);
     debugged.exits(7)?;
+    Ok(())
+}
+
+/// A breakpoint never gets into a file: there is none in code that a file shares.
+fn shared_code(stage: &Stage) -> Result<()> {
+    let mut debugged = Debugged::start(stage, &["shared"])?;
+    let said = debugged.gdb(&[
+        "break shared_code",
+        "continue",
+        "finish",
+        "break *code",
+        "continue",
+        "delete",
+        "set var code[0] = 0xb8",
+        "continue",
+    ])?;
+    said.says("Breakpoint 1, shared_code")?.says("code 07")?.complains("Cannot insert breakpoint 2")?;
+    debugged.exits(7)?.says("code b8 gives 9")?;
     Ok(())
 }
 

@@ -1,8 +1,9 @@
 //! The program's memory as the debugger sees and changes it, and the breakpoints in it.
 //!
 //! A breakpoint is the instruction `int3`, which the debugger never sees: it reads what was there before, and what
-//! it writes there takes its place. Whatever a mapping forbids its program the debugger may do, as long as no file
-//! changes by it; all threads stand still meanwhile, so nobody notices how.
+//! it writes there takes its place. Whatever a private mapping forbids its program the debugger may do; all threads
+//! stand still meanwhile, so nobody notices how. What a shared mapping shows is others' as well: only what its program
+//! may write there the debugger may (as by ptrace(2)), and there are no breakpoints in it.
 
 use alloc::collections::BTreeMap;
 
@@ -30,6 +31,10 @@ impl Breakpoints {
     pub fn insert(&mut self, process: &Process, address: u64) -> Result<()> {
         if self.contains(address) {
             return Ok(());
+        }
+        let shared = process.memory.lock().mappings.containing(address).map(|(_, mapping)| mapping.shared);
+        if shared.ok_or(Errno::EFAULT)? {
+            return Err(Errno::EIO);
         }
         let mut covered = [0];
         process.kernel.machine.copy_in(process.space, address, &mut covered)?;
@@ -109,7 +114,7 @@ fn write_page(process: &Process, at: u64, bytes: &[u8]) -> Result<()> {
         return Ok(machine.copy_out(space, bytes, at)?);
     }
     if mapping.shared {
-        return Err(Errno::EACCES);
+        return Err(Errno::EIO);
     }
     let page = UserRange::new(at & !(PAGE - 1), PAGE);
     machine.protect(space, page, Protection::READ | Protection::WRITE)?;
