@@ -10,9 +10,6 @@
 //! and change everything. A standing thread keeps its attention called, so that whoever wakes it meanwhile
 //! only makes it stand again.
 //!
-//! A thread that waits in a system call is shown before it: at the `syscall` instruction. If its registers are
-//! changed there, the call is given up, and whoever returns to it makes it anew; if not, the call goes on.
-//!
 //! Lock order: the debugger's state, then the process's threads, its memory, its pending signals, a thread's
 //! body. Nothing here is looked at on an island without a debugger.
 
@@ -23,6 +20,7 @@ mod packet;
 mod register;
 mod session;
 mod signal_number;
+mod tracee;
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -35,7 +33,6 @@ use abi::network::Address;
 use machine::{Context, Exception, Trap};
 use spin::{Mutex, MutexGuard};
 
-use crate::errno::Errno;
 use crate::file::ring::Source;
 use crate::network::HostSocket;
 use crate::process::Process;
@@ -45,6 +42,7 @@ use crate::wait::WaitQueue;
 
 use command::{Action, Motion, Threads};
 use memory::Breakpoints;
+use tracee::{Stop, Tracee};
 
 pub use connection::begin;
 
@@ -72,42 +70,6 @@ enum Phase {
     Attached,
     /// Nobody any more, until somebody comes.
     Absent,
-}
-
-/// Why the program has stopped.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Stop {
-    /// It was made to.
-    Asked,
-    Interrupted,
-    Breakpoint,
-    Stepped,
-    Signal(u8),
-    /// A new program runs.
-    Executed(Vec<u8>),
-    /// No thread is left of those that were to go on.
-    NothingMoves,
-}
-
-/// A thread, as far as the debugger has to do with it.
-struct Tracee {
-    standing: bool,
-    motion: Motion,
-    /// What it has come upon and not yet told.
-    event: Option<Stop>,
-    /// Signals that it gets without another word.
-    let_through: Set,
-    /// The signal it was last stopped by.
-    stopped_by: Option<Information>,
-    /// It is shown before a call that it has begun; what the call has asked for about its restart.
-    before_call: Option<Errno>,
-}
-
-impl Default for Tracee {
-    fn default() -> Self {
-        let motion = Motion::Go;
-        Self { standing: false, motion, event: None, let_through: 0, stopped_by: None, before_call: None }
-    }
 }
 
 struct State {
@@ -190,7 +152,7 @@ impl Debugger {
         let breakpoint = matches!(trap, Trap::Exception(Exception { vector: BREAKPOINT, .. }))
             && state.breakpoints.contains(hit);
         let tracee = state.tracee(thread);
-        let steps = matches!(tracee.motion, Motion::Step(_));
+        let steps = tracee.steps();
         if steps {
             context.registers.rflags &= !TRAP_FLAG;
         }
@@ -213,7 +175,7 @@ impl Debugger {
     pub(crate) fn handling(&self, thread: &Thread) {
         let mut state = self.state.lock();
         let tracee = state.tracee(thread);
-        if matches!(tracee.motion, Motion::Step(_)) {
+        if tracee.steps() {
             (tracee.event, tracee.motion) = (Some(Stop::Stepped), Motion::Step(None));
         }
     }
@@ -280,7 +242,7 @@ impl Debugger {
 
     /// Application code is about to go on.
     pub(crate) fn enters(&self, thread: &Thread, context: &mut Context) {
-        if matches!(self.state.lock().tracee(thread).motion, Motion::Step(_)) {
+        if self.state.lock().tracee(thread).steps() {
             context.registers.rflags |= TRAP_FLAG;
             thread.keep_attention();
         }
@@ -288,14 +250,7 @@ impl Debugger {
 
     /// The thread stands from now on; its context is complete once it has left its CPU.
     fn stand(&self, mut state: MutexGuard<'_, State>, thread: &Thread, body: &mut Body) {
-        let tracee = state.tracee(thread);
-        tracee.standing = true;
-        let restart = thread.signals.take_restart();
-        if tracee.before_call.is_none() && (body.pending.is_some() || restart.0 != 0) {
-            tracee.before_call = Some(restart);
-            body.context.registers.rip -= SYSCALL;
-            body.context.divert();
-        }
+        state.tracee(thread).stand(thread, body);
         drop(state);
         thread.keep_attention();
         self.changed.notify();
@@ -327,23 +282,6 @@ impl Debugger {
         packet::send(&mut sent, &session::farewell(exit));
         // A debugger that does not listen learns it from the connection's end.
         let _ = socket.send_quietly(&Source::Kernel(&sent));
-    }
-}
-
-/// Bytes of the `syscall` instruction.
-const SYSCALL: u64 = 2;
-
-impl Tracee {
-    /// Puts the thread back into the call that it was shown before.
-    fn go_on(&mut self, thread: &Thread, body: &mut Body) {
-        self.standing = false;
-        if let Some(restart) = self.before_call.take() {
-            body.context.registers.rip += SYSCALL;
-            body.context.divert();
-            if restart.0 != 0 {
-                thread.signals.restart_later(restart);
-            }
-        }
     }
 }
 
