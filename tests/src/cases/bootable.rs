@@ -36,6 +36,7 @@ pub const CASES: &[Case] = &[
     booted("bootable/trial-that-fails", trial_that_fails).needs(&[BUSYBOX]),
     booted("bootable/web", web).needs(&[PYTHON, CURL, QEMU]).limit_s(150),
     booted("bootable/addresses", addresses).needs(&[PYTHON, CURL, QEMU]).limit_s(100),
+    booted("bootable/devices", devices).needs(&[BUSYBOX, QEMU]),
     booted("bootable/redis", redis).needs(&[REDIS_SERVER, REDIS_BENCHMARK, QEMU]),
     booted("bootable/bios", bios).needs(&[BUSYBOX, QEMU, GRUB, GRUB_BIOS, GRUB_UEFI]),
     booted("bootable/uefi", uefi).needs(&[BUSYBOX, QEMU, GRUB, GRUB_BIOS, GRUB_UEFI, OVMF]),
@@ -179,6 +180,27 @@ fn addresses(stage: &Stage) -> Result<()> {
     stage
         .outside([&words[..], &card("virtio-net-device", free_port()?, ":8000")].concat())?
         .says("ip= on the")?;
+    Ok(())
+}
+
+/// What a machine has that cannot be used, or twice, is left.
+fn devices(stage: &Stage) -> Result<()> {
+    let (file, _) = build(stage, "busybox uname -sm", &["--no-trial"], "uname.elf")?;
+    let names = [
+        ("virtio-rng-pci,disable-modern=on", "a device for random numbers"),
+        ("virtio-serial-pci,disable-modern=on", "a console"),
+        ("virtio-net-pci,disable-modern=on", "a network card"),
+        ("virtio-net-pci", ""),
+        ("virtio-net-pci", ""),
+        ("virtio-rng-pci", ""),
+    ];
+    let devices = names.iter().flat_map(|(device, _)| ["-device", device]).collect::<Vec<_>>();
+    let mut said =
+        stage.outside(with(machine("q35", "128"), &[&["-kernel", &file][..], &devices].concat()))?;
+    for (_, name) in names.iter().filter(|(_, name)| !name.is_empty()) {
+        said = said.says(&format!("eyot: {name} is not used: "))?;
+    }
+    said.success()?.says("Linux x86_64")?.says("ended with status 0")?;
     Ok(())
 }
 

@@ -76,6 +76,9 @@ impl Card {
         } else {
             [2, b'e', b'y', b'o', b't', 1]
         };
+        if hardware[0] & 1 != 0 || hardware == [0; 6] {
+            return Err(Unusable("its address is no card's"));
+        }
         let checksum = device.has(feature::CHECKSUM);
         let offloads = Offloads {
             checksum,

@@ -90,7 +90,9 @@ pub fn begin(device: Device, seed: [u8; 32]) -> Result<(), Unusable> {
         name_servers,
     };
     let stack = Stack::new(&configuration, seed, clock::monotonic());
-    let stack = stack.map_err(|_| Unusable("its network is configured in an impossible way"))?;
+    let Ok(stack) = stack else {
+        boot::fatal("ip= on the command line has no address that a machine can have")
+    };
     let network = Network {
         stack,
         card,

@@ -1,8 +1,10 @@
 //! Finding the devices, and starting the library OS.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::fmt::Write as _;
 
 use abi::Handle;
 use abi::boot::{Boot, EVERY_PORT, Mount, Published, Stream};
@@ -20,7 +22,7 @@ use crate::cpu::block::FIRST;
 use crate::cpu::{clock, controller, stub::vector};
 use crate::memory::frame;
 use crate::virtio::memory_mapped::MemoryMapped;
-use crate::virtio::{Device, Transport, Unusable, kind, pci};
+use crate::virtio::{Device, Registers, Transport, Unusable, kind, pci};
 use crate::vm::Vm;
 
 static MOUNTS: Once<Vec<Mount>> = Once::new();
@@ -34,12 +36,10 @@ pub fn mounts() -> &'static [Mount] {
 #[cfg_attr(feature = "conformance", allow(dead_code, reason = "the checks run in its stead"))]
 pub fn run(start: Option<Start>) -> ! {
     let Some(Start { mut boot, realtime_ns, .. }) = start else { boot::fatal("no service was given") };
-    if let Some((_, files)) = boot::service() {
-        if tree::begin(files).is_err() {
-            boot::fatal("the service's files are damaged");
-        }
-        find_on_pci();
-        find_described();
+    if let Some((_, files)) = boot::service()
+        && tree::begin(files).is_err()
+    {
+        boot::fatal("the service's files are damaged");
     }
     find();
     if boot::service().is_some() {
@@ -77,41 +77,61 @@ fn complete(boot: &mut Boot) {
     controller::route(serial::LINE, vector::DEVICE, &FIRST, false);
 }
 
-/// Finds the devices that the command line names (Linux's admin-guide/kernel-parameters).
+/// A device that was found: its type, its registers, and its line if it has one of its own.
+type Found = (u32, Registers, Option<u32>);
+
+/// Finds the devices and takes those that are used. What our monitor promises has to be there; what another machine
+/// has, and does not work, is said and left.
 pub fn find() {
-    let words = boot::command_line().split(|byte| *byte == b' ');
-    for word in words.filter_map(|word| word.strip_prefix(b"virtio_mmio.device=")) {
-        match core::str::from_utf8(word).ok().and_then(described) {
-            Some(place) => find_at(place),
-            None => boot::fatal("a device on the command line is malformed"),
+    let mut found = Vec::new();
+    let named = named();
+    if boot::service().is_some() {
+        let on_pci = pci::find(&[kind::NETWORK, kind::CONSOLE, kind::RANDOM]);
+        found.extend(on_pci.into_iter().map(|(kind, registers)| (kind, registers, None)));
+        // The command line means the same ones that firmware describes.
+        if named.is_empty() {
+            found.extend(boot::described_devices().into_iter().filter_map(at));
+        }
+    }
+    found.extend(named.into_iter().filter_map(at));
+    // What others draw from comes first.
+    found.sort_by_key(|(kind, ..)| *kind != kind::RANDOM);
+    for (kind, registers, line) in found {
+        match registers.and_then(|transport| take(transport, line)) {
+            Ok(()) => {}
+            Err(Unusable(why)) if boot::service().is_none() => boot::fatal(why),
+            Err(Unusable(why)) => {
+                // There is nobody to tell of a line that does not work.
+                let _ = write!(serial::Line, "eyot: {} is not used: {why}\r\n", name(kind));
+            }
         }
     }
 }
 
-/// Finds the devices that firmware describes, unless the command line names devices: it means the same ones.
-fn find_described() {
-    const NAMED: &[u8] = b"virtio_mmio.device=";
-    if !boot::command_line().windows(NAMED.len()).any(|bytes| bytes == NAMED) {
-        boot::described_devices().into_iter().for_each(find_at);
+fn name(kind: u32) -> &'static str {
+    match kind {
+        kind::NETWORK => "a network card",
+        kind::CONSOLE => "a console",
+        kind::RANDOM => "a device for random numbers",
+        _ => "a device",
     }
 }
 
-/// Sets the device with these registers up, if there is one.
-fn find_at(place: Place) {
-    let found = MemoryMapped::find(place.address, place.length);
-    let taken = found.and_then(|found| found.map_or(Ok(()), |transport| take(transport, Some(place.line))));
-    if let Err(Unusable(why)) = taken {
-        boot::fatal(why);
-    }
+/// The devices that the command line names (Linux's admin-guide/kernel-parameters).
+fn named() -> Vec<Place> {
+    let words = boot::command_line().split(|byte| *byte == b' ');
+    let words = words.filter_map(|word| word.strip_prefix(b"virtio_mmio.device="));
+    let place = |word| {
+        let place = core::str::from_utf8(word).ok().and_then(described);
+        place.unwrap_or_else(|| boot::fatal("a device on the command line is malformed"))
+    };
+    words.map(place).collect()
 }
 
-/// Finds the devices on PCI.
-fn find_on_pci() {
-    let taken = pci::find(&[kind::NETWORK, kind::CONSOLE, kind::RANDOM])
-        .and_then(|found| found.into_iter().try_for_each(|transport| take(transport, None)));
-    if let Err(Unusable(why)) = taken {
-        boot::fatal(why);
-    }
+/// The device with these registers, if there is one.
+fn at(place: Place) -> Option<Found> {
+    let (kind, registers) = MemoryMapped::find(place.address, place.length)?;
+    Some((kind, registers, Some(place.line)))
 }
 
 /// `LENGTH@ADDRESS:LINE`, the length with a unit.
@@ -138,7 +158,7 @@ fn number(word: &str) -> Option<u64> {
 }
 
 /// Sets a device up, if it is one that we use.
-fn take(transport: alloc::boxed::Box<dyn Transport>, line: Option<u32>) -> Result<(), Unusable> {
+fn take(transport: Box<dyn Transport>, line: Option<u32>) -> Result<(), Unusable> {
     let route = |line| controller::route(line, vector::DEVICE, &FIRST, false);
     let begin: fn(Device) -> Result<(), Unusable> = match transport.kind() {
         kind::FILE if boot::service().is_none() => errand::begin,
@@ -150,6 +170,9 @@ fn take(transport: alloc::boxed::Box<dyn Transport>, line: Option<u32>) -> Resul
         }
         // Our own VMM has better ways for these.
         _ if boot::service().is_none() => return Ok(()),
+        // The first one counts.
+        kind::NETWORK if internet::is_there() => return Ok(()),
+        kind::CONSOLE if line::is_there() => return Ok(()),
         kind::NETWORK => |device| internet::begin(device, entropy::seed()),
         kind::CONSOLE => line::begin,
         kind::RANDOM => entropy::begin,

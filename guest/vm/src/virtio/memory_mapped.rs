@@ -3,8 +3,8 @@
 use alloc::boxed::Box;
 
 use super::queue::{Doorbell, Rings};
-use super::register::Registers;
-use super::{Transport, Unusable, status};
+use super::register::Bank;
+use super::{Registers, Transport, Unusable, status};
 
 const MAGIC: u64 = 0;
 const VERSION: u64 = 4;
@@ -36,16 +36,19 @@ const EYOT: u32 = u32::from_le_bytes(*b"EYOT");
 const PAGE: u32 = 4096;
 
 pub struct MemoryMapped {
-    registers: Registers,
+    registers: Bank,
     kind: u32,
     legacy: bool,
     pulses: bool,
 }
 
 impl MemoryMapped {
-    /// The device at a physical address, if there is one.
-    pub fn find(address: u64, length: u64) -> Result<Option<Box<dyn Transport>>, Unusable> {
-        let mut registers = Registers::map(address, length)?;
+    /// The device at a physical address, if there is one: its type, and its registers if they can be used.
+    pub fn find(address: u64, length: u64) -> Option<(u32, Registers)> {
+        let mut registers = match Bank::map(address, length) {
+            Ok(registers) => registers,
+            Err(unusable) => return Some((0, Err(unusable))),
+        };
         let ours = registers.read(VENDOR) == EYOT;
         if ours {
             registers.list(address);
@@ -53,18 +56,18 @@ impl MemoryMapped {
         let [signature, version, kind] =
             registers.read_all([MAGIC, VERSION, KIND].map(|register| (None, register)));
         if signature != SIGNATURE || kind == 0 {
-            return Ok(None);
+            return None;
         }
         let legacy = match version {
             1 => true,
             2 => false,
-            _ => return Err(Unusable("its registers are of an unknown version")),
+            _ => return Some((kind, Err(Unusable("its registers are of an unknown version")))),
         };
         let device = Self { registers, kind, legacy, pulses: ours };
         if device.legacy {
             device.registers.write(PAGE_SIZE, PAGE);
         }
-        Ok(Some(Box::new(device)))
+        Some((kind, Ok(Box::new(device))))
     }
 }
 

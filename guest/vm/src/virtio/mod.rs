@@ -75,6 +75,9 @@ pub struct Device {
 #[derive(Clone, Copy, Debug)]
 pub struct Unusable(pub &'static str);
 
+/// A device's registers, or why they are of no use.
+pub type Registers = Result<Box<dyn Transport>, Unusable>;
+
 impl Device {
     /// Agrees on features: `wanted` of the device's own.
     pub fn begin(transport: Box<dyn Transport>, wanted: u64) -> Result<Self, Unusable> {

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use spin::Mutex;
 
 use super::queue::{Doorbell, Rings};
-use super::{Transport, Unusable};
+use super::{Registers, Transport, Unusable};
 use crate::boot;
 use crate::cpu::block::FIRST;
 use crate::cpu::{port, stub::vector};
@@ -209,8 +209,8 @@ pub struct Pci {
 }
 
 /// The virtio devices of these kinds, on the first bus and on those behind its bridges.
-pub fn find(kinds: &[u32]) -> Result<Vec<Box<dyn Transport>>, Unusable> {
-    let mut found: Vec<Box<dyn Transport>> = Vec::new();
+pub fn find(kinds: &[u32]) -> Vec<(u32, Registers)> {
+    let mut found = Vec::new();
     let mut buses = vec![Bus::new(0)];
     while let Some(bus) = buses.pop() {
         for function in bus.functions() {
@@ -222,11 +222,12 @@ pub fn find(kinds: &[u32]) -> Result<Vec<Box<dyn Transport>>, Unusable> {
             let number = identity >> 16;
             let kind = if number >= MODERN { number - MODERN } else { function.read(SUBSYSTEM) >> 16 };
             if kinds.contains(&kind) {
-                found.push(Box::new(Pci::new(function, kind)?));
+                let registers = Pci::new(function, kind);
+                found.push((kind, registers.map(|registers| Box::new(registers) as Box<dyn Transport>)));
             }
         }
     }
-    Ok(found)
+    found
 }
 
 /// Where a part of a device's registers is.

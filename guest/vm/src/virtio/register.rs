@@ -12,7 +12,7 @@ use crate::memory::map;
 use crate::vmm;
 
 /// The registers of one device.
-pub struct Registers {
+pub struct Bank {
     /// Where they are mapped.
     mapped: u64,
     /// Where they are, if the list is used.
@@ -27,7 +27,7 @@ struct List {
 
 static LIST: Once<Mutex<List>> = Once::new();
 
-impl Registers {
+impl Bank {
     /// Maps the registers of the device at a physical address.
     pub fn map(address: u64, length: u64) -> Result<Self, Unusable> {
         const SCARCE: Unusable = Unusable("there is no memory for it");
