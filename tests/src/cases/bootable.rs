@@ -4,6 +4,8 @@
 //! connections before anything inside does, so who asks asks again until there is an answer.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -36,6 +38,7 @@ pub const CASES: &[Case] = &[
     booted("bootable/trial-that-fails", trial_that_fails).needs(&[BUSYBOX]),
     booted("bootable/web", web).needs(&[PYTHON, CURL, QEMU]).limit_s(150),
     booted("bootable/addresses", addresses).needs(&[PYTHON, CURL, QEMU]).limit_s(100),
+    booted("bootable/version-6", version_6).needs(&[PYTHON, QEMU]),
     booted("bootable/devices", devices).needs(&[BUSYBOX, QEMU]),
     booted("bootable/redis", redis).needs(&[REDIS_SERVER, REDIS_BENCHMARK, QEMU]),
     booted("bootable/bios", bios).needs(&[BUSYBOX, QEMU, GRUB, GRUB_BIOS, GRUB_UEFI]),
@@ -180,6 +183,32 @@ fn addresses(stage: &Stage) -> Result<()> {
     stage
         .outside([&words[..], &card("virtio-net-device", free_port()?, ":8000")].concat())?
         .says("ip= on the")?;
+    Ok(())
+}
+
+/// A static address of IPv6. QEMU forwards no ports by it, so the service is who connects: to this machine's loopback
+/// interface, which QEMU's network has as fec0::2.
+fn version_6(stage: &Stage) -> Result<()> {
+    let listener = TcpListener::bind("[::1]:0").context("a port of IPv6")?;
+    let port = listener.local_addr()?.port();
+    let script = format!(
+        "import socket; s = socket.create_connection((\"fec0::2\", {port}), 20); \
+         s.sendall(s.getsockname()[0].encode()); print(s.recv(9).decode(), flush=True)"
+    );
+    let (file, _) = build(stage, &format!("python3 -c '{script}'"), &["--trial", "30"], "version-6.elf")?;
+    let answering = std::thread::spawn(move || {
+        let (mut connection, _) = listener.accept()?;
+        let mut bytes = [0; 64];
+        let length = connection.read(&mut bytes)?;
+        connection.write_all(b"welcome")?;
+        std::io::Result::Ok(String::from_utf8_lossy(&bytes[..length]).into_owned())
+    });
+    let line = "ip=fec0::5/64,fec0::2";
+    let words = with(machine("microvm", "256"), &["-kernel", &file, "-append", line]);
+    let card = ["-netdev", "user,id=network,ipv6=on", "-device", "virtio-net-device,netdev=network"];
+    stage.outside(with(words, &card))?.success()?.says("welcome")?.says("ended with status 0")?;
+    let address = answering.join().ok().context("the listener")??;
+    ensure!(address == "fec0::5", "the address is {address}");
     Ok(())
 }
 
