@@ -29,6 +29,10 @@ const MONITOR: u64 = 1 << 32;
 const BELL: u64 = 2 << 32;
 const FRONT: u64 = 3 << 32;
 
+/// A message of which a part is there must not wake anybody until there is more.
+const FRONT_EVENTS: EventFlags =
+    EventFlags::IN.union(EventFlags::OUT).union(EventFlags::RDHUP).union(EventFlags::ET);
+
 impl Whom {
     fn data(self) -> EventData {
         EventData::new_u64(match self {
@@ -100,9 +104,15 @@ impl Outside {
         Ok(Ear(fcntl_dupfd_cloexec(&self.epoll, 0)?))
     }
 
-    /// Is told of what a front end says.
+    /// Is told of what a front end says, and of room for answers, as it comes.
     pub fn attend(&self, front: impl AsFd, number: u32) -> Result<(), Errno> {
-        epoll::add(&self.epoll, front, Whom::Front(number).data(), EventFlags::IN)
+        epoll::add(&self.epoll, front, Whom::Front(number).data(), FRONT_EVENTS)
+    }
+
+    /// Is told once more of what is there.
+    pub fn attend_again(&self, front: impl AsFd, number: u32) {
+        // It is in the list as long as it is kept.
+        let _ = epoll::modify(&self.epoll, front, Whom::Front(number).data(), FRONT_EVENTS);
     }
 
     /// Is told of every change of a connection's readiness.

@@ -36,9 +36,13 @@ const MESSAGES: usize = 64;
 const LAST_TURNS: usize = 1000;
 
 /// Takes what a front end says; how it has ended.
-fn hear(front: &mut Front) -> Option<End> {
-    match front.hear() {
-        Heard::Done => None,
+fn hear(front: &mut Front, number: u32, ready: EventFlags, outside: &Outside) -> Option<End> {
+    match front.hear(ready) {
+        Heard::Done => {
+            outside.attend_again(&front.socket, number);
+            None
+        }
+        Heard::Part => None,
         Heard::Gone => Some(End::Reset),
         Heard::Nonsense(error) => Some(End::Failed(format!("QEMU does not keep to vhost-user: {error}"))),
     }
@@ -214,7 +218,7 @@ impl Loop {
                 Whom::Front(number) => {
                     if let Engine::Fronts(fronts) = &mut self.engine
                         && let Some(front) = fronts.get_mut(number as usize)
-                        && let Some(end) = hear(front)
+                        && let Some(end) = hear(front, number, flags, &self.outside)
                     {
                         self.outside.ignore(&front.socket);
                         self.ended = Some(end);

@@ -2,8 +2,9 @@
 //!
 //! QEMU has the registers and passes on what the driver has set up. It is not trusted more than its guest:
 //! what it says is judged in [`lent`]. Here each message finds its function; messages of features that we do not
-//! offer are refused (QEMU's docs/interop/vhost-user.rst). A front end that stops within a message, takes no answers,
-//! or has us call what blocks holds this process up, and no other: the island ends with its monitor in any case.
+//! offer are refused (QEMU's docs/interop/vhost-user.rst). A front end that stops within a message, or takes no answers,
+//! holds up itself alone: a message is taken when it is whole and its answer has room. One that has us call what
+//! blocks holds this process up, and the monitor ends both.
 
 mod lent;
 #[cfg(test)]
@@ -14,6 +15,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 
+use rustix::event::epoll::EventFlags;
+use rustix::net::{RecvFlags, recv};
 use vhost::VhostUserMemoryRegionBase;
 use vhost::vhost_user::message::{
     VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags, VhostUserInflight,
@@ -28,6 +31,10 @@ use lent::{Addresses, Lent};
 
 /// Feature bit of the transport: protocol features can be asked for, and queues begin disabled.
 const PROTOCOL: u64 = 1 << 30;
+
+/// A message's header, whose last number is the length of what follows, and how much may follow.
+const HEADER: usize = 12;
+const LONGEST: usize = 4096;
 
 /// What QEMU asks of the device for itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +56,8 @@ pub struct Front {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Heard {
     Done,
+    /// A message is not whole yet, or there is no room for its answer.
+    Part,
     /// The front end is gone.
     Gone,
     /// It does not keep to the protocol.
@@ -69,8 +78,14 @@ impl Front {
         Ok(Self { socket: handler.try_clone_connection()?, handler })
     }
 
-    /// Takes one message, of which something has arrived, and answers it.
-    pub fn hear(&mut self) -> Heard {
+    /// Takes one message and answers it, if that can be done without waiting; `ready` is what the connection is
+    /// ready for.
+    pub fn hear(&mut self, ready: EventFlags) -> Heard {
+        let ended = ready.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
+        // A socket has room as long as three quarters of it are free, which is more than any answer is long.
+        if !ready.contains(EventFlags::OUT) || !ended && !self.is_whole() {
+            return Heard::Part;
+        }
         match self.handler.handle_request() {
             // What a device refuses, the front end has been told.
             Ok(()) | Err(Error::InvalidOperation(_) | Error::InvalidParam | Error::ReqHandlerError(_)) => {
@@ -79,6 +94,16 @@ impl Front {
             Err(Error::Disconnected | Error::PartialMessage | Error::SocketBroken(_)) => Heard::Gone,
             Err(error) => Heard::Nonsense(error.to_string()),
         }
+    }
+
+    /// Whether the next message has arrived, or as much of it as shows that it is none.
+    fn is_whole(&self) -> bool {
+        let mut message = [0; HEADER + LONGEST];
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let Ok((arrived, _)) = recv(&self.socket, &mut message[..], flags) else { return false };
+        let [.., a, b, c, d] = message[..HEADER] else { return false };
+        let length = u32::from_le_bytes([a, b, c, d]) as usize;
+        arrived >= HEADER && (length > LONGEST || arrived >= HEADER + length)
     }
 }
 

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use abi::vm::fuse;
-use rustix::event::epoll;
+use rustix::event::epoll::{self, EventFlags};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketType, sendmsg};
 use vm_memory::{FileOffset, GuestAddress};
@@ -20,7 +20,7 @@ use crate::descriptor::Table;
 use crate::device::file;
 use crate::host::counter;
 use crate::memory::Memory;
-use crate::outside::Outside;
+use crate::outside::{Outside, Whom};
 use crate::testing::{Driver, Numbers, pair, pool};
 use crate::transport::{Device, Port};
 
@@ -44,6 +44,9 @@ const HEADER: usize = 12;
 /// Protocol features: several queues, answers.
 const PROTOCOL: u64 = 1 | 1 << 3;
 const EVERYTHING: u64 = 1 << 32 | 1 << 30;
+/// What a connection is ready for when something arrived, and when no more will.
+const ARRIVED: EventFlags = EventFlags::IN.union(EventFlags::OUT);
+const ENDED: EventFlags = ARRIVED.union(EventFlags::RDHUP);
 
 const LENGTH: u64 = 16 << 20;
 /// Where the front end has the guest's memory.
@@ -136,7 +139,7 @@ impl Qemu {
     /// Says something; what became of it, and the answer.
     fn ask(&mut self, request: u32, payload: &[u8], files: &[BorrowedFd<'_>]) -> (Heard, Option<Vec<u8>>) {
         self.say(&message(request, payload), files);
-        let heard = self.front.hear();
+        let heard = self.front.hear(ARRIVED);
         (heard, self.answer(request))
     }
 
@@ -236,15 +239,8 @@ fn a_request_goes_through_a_lent_queue_and_again_after_a_stop() {
         qemu.turn();
         assert!(qemu.lend(&driver, 0, 0) && qemu.lend(&driver, ERRANDS, read as u16));
     }
-    assert_eq!(qemu.front.hear_end(), Heard::Gone);
-}
-
-impl Front {
-    /// Hears that the other end is closed.
-    fn hear_end(&mut self) -> Heard {
-        self.socket.shutdown(std::net::Shutdown::Read).unwrap();
-        self.hear()
-    }
+    qemu.socket.shutdown(std::net::Shutdown::Both).unwrap();
+    assert_eq!(qemu.front.hear(ENDED), Heard::Gone);
 }
 
 #[test]
@@ -393,7 +389,7 @@ fn messages_cut_short_are_an_end() {
         let mut qemu = Qemu::begun();
         qemu.say(&whole[..length], &[]);
         qemu.socket.shutdown(std::net::Shutdown::Write).unwrap();
-        let heard = qemu.front.hear();
+        let heard = qemu.front.hear(ENDED);
         assert!(matches!(heard, Heard::Gone | Heard::Nonsense(_)), "{length} {heard:?}");
     }
     // Lengths that are not the message's, up to more than fits memory; versions; files that belong to nothing.
@@ -403,7 +399,7 @@ fn messages_cut_short_are_an_end() {
         wrong[at..at + 4].copy_from_slice(&value.to_le_bytes());
         qemu.say(&wrong, &[]);
         qemu.socket.shutdown(std::net::Shutdown::Write).unwrap();
-        let heard = qemu.front.hear();
+        let heard = qemu.front.hear(ENDED);
         assert!(matches!(heard, Heard::Nonsense(_)), "{at} {value} {heard:?}");
     }
     let mut qemu = Qemu::begun();
@@ -414,7 +410,63 @@ fn messages_cut_short_are_an_end() {
     let mut qemu = Qemu::begun();
     qemu.say(&whole, &[file.as_fd(); 33]);
     qemu.socket.shutdown(std::net::Shutdown::Write).unwrap();
-    assert_eq!(qemu.front.hear(), Heard::Gone);
+    assert_eq!(qemu.front.hear(ENDED), Heard::Gone);
+}
+
+/// What the loop is told of the connection now.
+fn ready(outside: &Outside) -> Option<EventFlags> {
+    let mut events = Vec::with_capacity(8);
+    let zero = rustix::event::Timespec::default();
+    epoll::wait(&outside.epoll, rustix::buffer::spare_capacity(&mut events), Some(&zero)).unwrap();
+    events.iter().find(|event| Whom::of(event.data) == Whom::Front(0)).map(|event| event.flags)
+}
+
+#[test]
+fn a_message_in_pieces_is_waited_for_by_nobody() {
+    let mut qemu = Qemu::begun();
+    qemu.outside.attend(&qemu.front.socket, 0).unwrap();
+    // There is room for answers; that is told once.
+    assert!(ready(&qemu.outside).is_some() && ready(&qemu.outside).is_none());
+    let whole = message(SET_SIZE, &halves(&[ERRANDS, 256]));
+    for (at, byte) in whole.iter().enumerate() {
+        qemu.say(&[*byte], &[]);
+        let flags = ready(&qemu.outside).expect("it is told of each piece");
+        let last = at + 1 == whole.len();
+        assert_eq!(qemu.front.hear(flags), if last { Heard::Done } else { Heard::Part }, "{at}");
+        assert!(ready(&qemu.outside).is_none(), "a piece is told of twice");
+    }
+    assert_eq!(qemu.answer(SET_SIZE), Some(vec![0; 8]));
+    // Several at once: the next is told of when the first was taken.
+    qemu.say(&[&whole[..], &whole, &whole[..5]].concat(), &[]);
+    let heard = [Heard::Done, Heard::Done, Heard::Part].map(|expected| {
+        let heard = qemu.front.hear(ready(&qemu.outside).unwrap());
+        qemu.outside.attend_again(&qemu.front.socket, 0);
+        heard == expected
+    });
+    assert_eq!(heard, [true; 3]);
+}
+
+#[test]
+fn a_front_end_that_takes_no_answers_is_not_answered() {
+    let mut qemu = Qemu::begun();
+    qemu.outside.attend(&qemu.front.socket, 0).unwrap();
+    let question = message(GET_FEATURES, &[]);
+    let mut answered = 0;
+    loop {
+        qemu.say(&question, &[]);
+        let flags = ready(&qemu.outside).unwrap();
+        if qemu.front.hear(flags) == Heard::Part {
+            assert!(!flags.contains(EventFlags::OUT));
+            break;
+        }
+        qemu.outside.attend_again(&qemu.front.socket, 0);
+        answered += 1;
+    }
+    assert!(answered > 10, "{answered}");
+    // Once it takes them it goes on.
+    (0..answered).for_each(|_| drop(qemu.answer(GET_FEATURES).unwrap()));
+    assert_eq!(qemu.front.hear(ready(&qemu.outside).unwrap()), Heard::Done);
+    assert!(qemu.answer(GET_FEATURES).is_some());
 }
 
 #[test]
