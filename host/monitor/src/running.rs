@@ -28,7 +28,10 @@ const SIGTSTP: u8 = 20;
 const SIGWINCH: u8 = 28;
 /// How long a guest may take to end after its last word.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// How long a watched guest may go on before it is looked at.
+/// How long the process with the devices may outlive QEMU: it passes on what the guest has left behind, and takes ten
+/// seconds for that at most (host/vmm, `serve`).
+const LEGACY: Duration = Duration::from_secs(12);
+/// How long a guest that is watched, or about to end, may go on before it is looked at.
 const PULSE: Timespec = Timespec { tv_sec: 0, tv_nsec: watch::INTERVAL.as_nanos() as i64 };
 
 /// A living island.
@@ -42,6 +45,8 @@ pub struct Running {
     terminal: Option<Terminal>,
     group: Option<Group>,
     watch: Option<Watch>,
+    /// When the CPUs' process ended.
+    emulator_ended: Option<Instant>,
     evidence: Evidence,
 }
 
@@ -81,7 +86,18 @@ impl Running {
             _ => None,
         };
         let session = Session::new(channel, server)?;
-        Ok(Self { guest, emulator, session, signals, copying, terminal, group, watch, evidence })
+        Ok(Self {
+            guest,
+            emulator,
+            session,
+            signals,
+            copying,
+            terminal,
+            group,
+            watch,
+            emulator_ended: None,
+            evidence,
+        })
     }
 
     /// Serves the island until it ends.
@@ -96,6 +112,7 @@ impl Running {
                 Some(End::Gone) => {}
                 None if ended => {}
                 None if self.is_over_limit() => self.evidence.out_of_memory = true,
+                None if self.outlives_emulator() => {}
                 None => continue,
             }
             return self.end();
@@ -111,19 +128,32 @@ impl Running {
             channel,
             disk,
             network,
-            // Without a terminal nothing is typed; the signals stand in.
+            // What there is none of, or has ended already, the signals stand in for.
             self.terminal.as_ref().map_or_else(
                 || PollFd::new(&self.signals, PollFlags::IN),
                 |terminal| PollFd::new(terminal.typed(), PollFlags::IN),
             ),
+            self.emulator.as_ref().filter(|_| self.emulator_ended.is_none()).map_or_else(
+                || PollFd::new(&self.signals, PollFlags::IN),
+                |emulator| PollFd::new(&emulator.descriptor, PollFlags::IN),
+            ),
         ];
+        let pulsing = self.watch.is_some() || self.emulator_ended.is_some();
         // An interrupted wait is as good as any other.
-        let _ = poll(&mut polled, self.watch.as_ref().map(|_| &PULSE));
-        let [ended, channel] = [polled[0].revents(), polled[2].revents()];
+        let _ = poll(&mut polled, pulsing.then_some(&PULSE));
+        let [ended, channel, emulator] = [0, 2, 6].map(|at| polled[at].revents());
+        if self.emulator.is_some() && self.emulator_ended.is_none() && emulator.contains(PollFlags::IN) {
+            self.emulator_ended = Some(Instant::now());
+        }
         if channel.intersects(PollFlags::HUP | PollFlags::ERR) {
             self.session.hang_up();
         }
         ended.contains(PollFlags::IN)
+    }
+
+    /// The process with the devices hears of QEMU's end by its connections, and ends with it: so it hangs.
+    fn outlives_emulator(&self) -> bool {
+        self.emulator_ended.is_some_and(|since| since.elapsed() >= LEGACY)
     }
 
     fn is_over_limit(&mut self) -> bool {
@@ -166,7 +196,8 @@ impl Running {
     /// Ends the guest if it still lives, and judges.
     fn end(mut self) -> Verdict {
         let deadline = Instant::now() + FAREWELL;
-        let mut condemned = self.evidence.closed.is_some() || self.evidence.out_of_memory;
+        let hangs = self.outlives_emulator();
+        let mut condemned = hangs || self.evidence.closed.is_some() || self.evidence.out_of_memory;
         let mut ended = is_ready(&self.guest.descriptor, Duration::ZERO);
         // It may hold more memory than before while it ends.
         while !ended && !condemned && Instant::now() < deadline {
@@ -182,7 +213,7 @@ impl Running {
             // It fails only for a process that has ended.
             let _ = pidfd_send_signal(&self.guest.descriptor, Signal::KILL);
         }
-        self.bury();
+        self.bury(ended);
         self.evidence.out_of_memory |= self.group.as_ref().is_some_and(Group::has_killed);
         // The island's ends of the pipes are closed with its process, so the copies come to an end.
         let Self { copying, mut session, evidence, terminal, .. } = self;
@@ -203,7 +234,7 @@ impl Running {
 
 impl Running {
     /// Takes the processes off the list, and what they have left behind.
-    fn bury(&mut self) {
+    fn bury(&mut self, guest_ended: bool) {
         let Self { guest, emulator, evidence, .. } = self;
         let mut note = |process: &Guest, ended_itself: bool| {
             if let Ok(Some(status)) = waitid(WaitId::PidFd(process.descriptor.as_fd()), WaitIdOptions::EXITED)
@@ -217,7 +248,7 @@ impl Running {
             evidence.words += &String::from_utf8_lossy(&words[..length]);
             evidence.claim.is_some()
         };
-        let said = note(guest, true);
+        let said = note(guest, guest_ended);
         if let Some(emulator) = emulator {
             // The guest's end is its end. What has become of it tells more where there is no last word.
             let ended_itself = !said && is_ready(&emulator.descriptor, FAREWELL / 4);

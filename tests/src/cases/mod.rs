@@ -4,6 +4,7 @@ mod bootable;
 mod command;
 mod comparison;
 mod debugger;
+mod end;
 mod go;
 mod hostile;
 mod input;
@@ -28,6 +29,7 @@ const TABLES: &[&[Case]] = &[
     shell::CASES,
     comparison::CASES,
     debugger::CASES,
+    end::CASES,
     python::CASES,
     redis::CASES,
     nginx::CASES,

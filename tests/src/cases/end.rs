@@ -1,0 +1,65 @@
+//! Islands that are at their end and do not know it: a QEMU that is killed. Each ends with one sentence, and nothing stays behind.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use eyot_tests::engine::Engine;
+use eyot_tests::island::Run;
+use eyot_tests::package::PYTHON;
+use eyot_tests::process::{self, Process};
+use eyot_tests::service::Service;
+use rustix::process::Signal;
+
+use crate::suite::case::{Case, ISLANDERS, case};
+use crate::suite::stage::Stage;
+
+const fn end(name: &'static str, body: fn(&Stage) -> Result<()>) -> Case {
+    case(name, body).needs(&[PYTHON]).callers(ISLANDERS).limit_s(120)
+}
+
+const NO_QEMU: &str = "there is no QEMU";
+
+pub const CASES: &[Case] = &[
+    end("end/killed-emulator", killed_emulator).not_on(&[Engine::Pico, Engine::Kvm], NO_QEMU),
+];
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn started(stage: &Stage, run: &Run) -> Result<Service> {
+    let mut island = stage.start(run)?;
+    island.wait_for_output("started", PATIENCE)?;
+    Ok(island)
+}
+
+fn waiting() -> Run {
+    Run::new(["/usr/bin/python3", "-c", "import time; print('started', flush=True); time.sleep(100)"])
+}
+
+/// QEMU's process, and the one with the devices.
+fn pair(island: &Service) -> Result<(Process, Process)> {
+    let family = process::descendants(island.id());
+    let is_emulator = |process: &&Process| process.command.contains(" -M microvm");
+    let emulator = family.iter().find(is_emulator).context("there is no QEMU")?;
+    let devices = family.iter().find(|process| !is_emulator(process)).context("there are no devices")?;
+    Ok((emulator.clone(), devices.clone()))
+}
+
+fn is_left(island: u32) -> Result<()> {
+    let left = process::wait_childless(island, Duration::from_secs(3));
+    ensure!(left.is_empty(), "still there: {left:?}");
+    Ok(())
+}
+
+fn killed_emulator(stage: &Stage) -> Result<()> {
+    for devices_stopped in [false, true] {
+        let mut island = started(stage, &waiting())?;
+        let (emulator, devices) = pair(&island)?;
+        if devices_stopped {
+            process::signal(devices.id, Signal::STOP);
+        }
+        process::signal(emulator.id, Signal::KILL);
+        island.wait(PATIENCE)?.exits(137)?.one_sentence()?.complains("killed from outside")?;
+        is_left(std::process::id())?;
+    }
+    Ok(())
+}
