@@ -22,10 +22,12 @@ __asm__(".pushsection .text\n"
         "ports: xor %edx, %edx\n"
         "1: mov $0xff, %al\n\tout %al, %dx\n\tin %dx, %al\n\tinc %dx\n\tjnz 1b\n\tud2\n"
         "stop: cli\n\thlt\n\tjmp stop\n"
+        "fall: push $0\n\tpushq $0\n\tlidt (%rsp)\n\tud2\n"
+        "reset: mov $0xfe, %al\n\tout %al, $0x64\n\tmov $6, %al\n\tmov $0xcf9, %edx\n\tout %al, %dx\n\tjmp fall\n"
         "tables: xor %eax, %eax\n\tmov %rax, %cr3\n\tud2\n"
         "spin: jmp spin\n"
         ".popsection");
-extern const char ports[], stop[], tables[], spin[];
+extern const char ports[], stop[], fall[], reset[], tables[], spin[];
 
 static void door(const void *service) {
     for (size_t at = 0; at < IMAGE_CODE; at++)
@@ -41,6 +43,9 @@ int main(int count, char **words) {
     if (!strcmp(mode, "devices")) overwrite(DEVICES, 0x1000, 0);
     if (!strcmp(mode, "registers")) overwrite(DEVICES, 0x1000, 0xdeadbeef);
     if (!strcmp(mode, "memory")) overwrite(ALL + 0x200000, 0x2000000, 0xffffffff);
+    if (strstr("fall reset stop spin", mode)) puts("started");
+    if (!strcmp(mode, "fall")) door(fall);
+    if (!strcmp(mode, "reset")) door(reset);
     if (!strcmp(mode, "ports")) door(ports);
     if (!strcmp(mode, "tables")) door(tables);
     if (!strcmp(mode, "stop")) door(stop);

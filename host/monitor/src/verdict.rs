@@ -77,10 +77,13 @@ pub fn judge(evidence: Evidence) -> Verdict {
         (None, None) if !evidence.words.is_empty() => {
             Verdict::with(FAILED, format!("the library OS could not start: {}", harmless(&evidence.words)))
         }
-        (None, None) => Verdict::with(
-            FAILED,
-            format!("the island ended without a last word (status {})", evidence.status.unwrap_or(0)),
-        ),
+        (None, None) => {
+            let status = evidence.status.filter(|status| *status != 0);
+            let status = status.map(|status| format!(" (status {status})")).unwrap_or_default();
+            let sentence =
+                format!("the island shut itself down without a last word{status}: its library OS was broken");
+            Verdict::with(FAILED, sentence)
+        }
     }
 }
 
@@ -146,7 +149,10 @@ mod tests {
         assert_eq!(signal(SIGBUS), 137);
         assert_eq!(signal(SIGKILL), 137);
         assert_eq!(signal(11), 139);
-        assert_eq!(judge(Evidence { status: Some(0), ..Evidence::default() }).status, 125);
+        let ended = |status| judge(Evidence { status: Some(status), ..Evidence::default() });
+        let sentence = "the island shut itself down without a last word: its library OS was broken";
+        assert_eq!(ended(0), Verdict::with(125, sentence));
+        assert!(ended(33).sentence.is_some_and(|sentence| sentence.contains("(status 33)")));
     }
 
     #[test]

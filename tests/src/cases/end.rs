@@ -1,11 +1,12 @@
-//! Islands that are at their end and do not know it: a QEMU that is killed. Each ends with one sentence, and nothing stays behind.
+//! Islands that are at their end and do not know it: a virtual machine that falls, a QEMU that is killed. Each ends with one sentence, and nothing stays behind.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use eyot_tests::build::Toolchain;
 use eyot_tests::engine::Engine;
 use eyot_tests::island::Run;
-use eyot_tests::package::PYTHON;
+use eyot_tests::package::{C_LIBRARY, GCC, MUSL_GCC, PYTHON};
 use eyot_tests::process::{self, Process};
 use eyot_tests::service::Service;
 use rustix::process::Signal;
@@ -14,12 +15,14 @@ use crate::suite::case::{Case, ISLANDERS, case};
 use crate::suite::stage::Stage;
 
 const fn end(name: &'static str, body: fn(&Stage) -> Result<()>) -> Case {
-    case(name, body).needs(&[PYTHON]).callers(ISLANDERS).limit_s(120)
+    case(name, body).needs(&[GCC, C_LIBRARY, MUSL_GCC, PYTHON]).callers(ISLANDERS).limit_s(120)
 }
 
+const NO_MACHINE: &str = "a picoprocess is no machine that could be switched off";
 const NO_QEMU: &str = "there is no QEMU";
 
 pub const CASES: &[Case] = &[
+    end("end/shut-down", shut_down).not_on(&[Engine::Pico], NO_MACHINE),
     end("end/killed-emulator", killed_emulator).not_on(&[Engine::Pico, Engine::Kvm], NO_QEMU),
 ];
 
@@ -29,6 +32,23 @@ fn started(stage: &Stage, run: &Run) -> Result<Service> {
     let mut island = stage.start(run)?;
     island.wait_for_output("started", PATIENCE)?;
     Ok(island)
+}
+
+fn hostile(stage: &Stage, mode: &str) -> Result<Run> {
+    let name = match stage.setting.engine {
+        Engine::Pico => "hostile_image",
+        Engine::Kvm | Engine::Qemu => "hostile_machine",
+    };
+    Ok(stage.compiled(name, Toolchain::Musl)?.argument(mode))
+}
+
+/// A virtual machine that falls without a last word.
+fn shut_down(stage: &Stage) -> Result<()> {
+    for mode in ["fall", "reset"] {
+        let outcome = stage.run(&hostile(stage, mode)?)?.exits(125)?.one_sentence()?;
+        outcome.says("started")?.complains("its library OS was broken").context(mode)?;
+    }
+    Ok(())
 }
 
 fn waiting() -> Run {
