@@ -144,6 +144,13 @@ static void overwrite(unsigned long start, unsigned long length, int byte) {
     syscall(SYS_exit_group, 0);
 }
 
+// Puts `jmp .` at every even place of the library OS's code, and calls it.
+static void spin(void) {
+    INSIDE(SYS_mprotect, IMAGE, IMAGE_CODE, PROT_READ | PROT_WRITE | PROT_EXEC, 0, 0, 0);
+    for (unsigned long at = 0; at < IMAGE_CODE; at += 2) *(volatile unsigned short *)(IMAGE + at) = 0xfeeb;
+    call_at(IMAGE, 0, 0, 0, 0, 0, 0, 0);
+}
+
 int main(int count, char **words) {
     const char *mode = count > 1 ? words[1] : "";
     setvbuf(stdout, NULL, _IONBF, 0);
@@ -156,6 +163,7 @@ int main(int count, char **words) {
     if (!strcmp(mode, "probe")) INSIDE0(URETPROBE);
     if (!strcmp(mode, "state")) overwrite(0x7e1000000000, 0x8000000, 0xff);
     if (!strcmp(mode, "text")) overwrite(0x7e0000000000, IMAGE_CODE, 0xcc);
+    if (!strcmp(mode, "spin")) puts("started"), spin();
     if (!strcmp(mode, "gates")) overwrite(0x60000, 0x10000, 0xff);
     if (!strcmp(mode, "unmap")) INSIDE(SYS_munmap, 0x7e0000000000, 0x1fffffff000, 0, 0, 0, 0), getpid();
     if (!strcmp(mode, "everything")) {

@@ -106,7 +106,11 @@ impl Devices {
                 }
             }
             Event::Completed { ticket, result } => self.complete(ticket, result),
-            Event::Signal(number) => signal::from_outside(kernel, number),
+            Event::Signal(number) => {
+                signal::from_outside(kernel, number);
+                // That it came is no answer to wait for.
+                let _ = self.machine.request(Request::Heard { signal: number });
+            }
             Event::Window(_) => signal::from_outside(kernel, signal::SIGWINCH),
         }
     }

@@ -25,6 +25,7 @@ mod signal;
 mod start;
 mod stream;
 mod tree;
+mod unheard;
 mod verdict;
 mod voice;
 mod watch;

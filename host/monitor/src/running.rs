@@ -113,6 +113,7 @@ impl Running {
                 None if ended => {}
                 None if self.is_over_limit() => self.evidence.out_of_memory = true,
                 None if self.outlives_emulator() => {}
+                None if self.session.unheard.is_over(Instant::now()) => self.evidence.deaf = true,
                 None => continue,
             }
             return self.end();
@@ -138,7 +139,8 @@ impl Running {
                 |emulator| PollFd::new(&emulator.descriptor, PollFlags::IN),
             ),
         ];
-        let pulsing = self.watch.is_some() || self.emulator_ended.is_some();
+        let ending = self.emulator_ended.is_some() || !self.session.unheard.is_empty();
+        let pulsing = self.watch.is_some() || ending;
         // An interrupted wait is as good as any other.
         let _ = poll(&mut polled, pulsing.then_some(&PULSE));
         let [ended, channel, emulator] = [0, 2, 6].map(|at| polled[at].revents());
@@ -181,7 +183,7 @@ impl Running {
     }
 
     /// Stops and goes on together with the guest.
-    fn stop(&self) {
+    fn stop(&mut self) {
         let all = |signal| {
             for process in std::iter::once(&self.guest).chain(&self.emulator) {
                 // It fails only for a process that has ended.
@@ -191,12 +193,13 @@ impl Running {
         all(Signal::STOP);
         Signals::stop();
         all(Signal::CONT);
+        self.session.unheard.begin_again(Instant::now());
     }
 
     /// Ends the guest if it still lives, and judges.
     fn end(mut self) -> Verdict {
         let deadline = Instant::now() + FAREWELL;
-        let hangs = self.outlives_emulator();
+        let hangs = self.evidence.deaf || self.outlives_emulator();
         let mut condemned = hangs || self.evidence.closed.is_some() || self.evidence.out_of_memory;
         let mut ended = is_ready(&self.guest.descriptor, Duration::ZERO);
         // It may hold more memory than before while it ends.

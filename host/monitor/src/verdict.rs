@@ -40,6 +40,8 @@ pub struct Evidence {
     pub claim: Option<Exit>,
     /// Why the monitor ended the guest, if it did.
     pub closed: Option<String>,
+    /// The monitor ended a guest that took no signal.
+    pub deaf: bool,
     /// The signal that ended the guest's first process.
     pub signal: Option<i32>,
     /// Its exit status, if it ended by itself.
@@ -59,6 +61,10 @@ pub fn judge(evidence: Evidence) -> Verdict {
     }
     if let Some(reason) = evidence.closed {
         return Verdict::with(FAILED, reason);
+    }
+    if evidence.deaf {
+        let sentence = "the island was killed: its library OS takes no signals any more";
+        return Verdict::with(BY_SIGNAL + SIGKILL as u8, sentence);
     }
     match (evidence.claim, evidence.signal) {
         (Some(claim), _) => claimed(claim, evidence.memory),
@@ -158,6 +164,8 @@ mod tests {
     #[test]
     fn what_the_host_knows_outranks_a_claim() {
         let evidence = Evidence { claim: Some(Exit::Status(0)), out_of_memory: true, ..Evidence::default() };
+        assert_eq!(judge(evidence).status, 137);
+        let evidence = Evidence { claim: Some(Exit::Status(0)), deaf: true, ..Evidence::default() };
         assert_eq!(judge(evidence).status, 137);
     }
 }

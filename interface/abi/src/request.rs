@@ -188,6 +188,17 @@ pub enum Request<'a> {
     Say {
         text: &'a str,
     },
+    /// The guest has taken a signal (Linux number) that it was told of. No reply.
+    Heard {
+        signal: u8,
+    },
+}
+
+impl Request<'_> {
+    /// Whether the monitor answers it with nothing.
+    pub fn is_silent(&self) -> bool {
+        matches!(self, Self::Forget { .. } | Self::Say { .. } | Self::Heard { .. })
+    }
 }
 
 /// An answer; which variant belongs to which request stands there. Requests without a note answer

@@ -52,7 +52,7 @@ pub fn ticket() -> u64 {
 
 /// Passes a request on.
 pub fn send(request: &Request<'_>) -> Started {
-    let quiet = matches!(request, Request::Forget { .. } | Request::Say { .. });
+    let quiet = request.is_silent();
     let datagram =
         matches!(request, Request::Datagram { .. } | Request::Connect { protocol: Protocol::Udp, .. });
     let ticket = match (quiet, datagram) {

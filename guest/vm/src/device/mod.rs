@@ -248,7 +248,7 @@ impl Device for Vm {
         if of_file(&request, ticket) {
             return Started::Later(ticket);
         }
-        let silent = matches!(request, Request::Forget { .. } | Request::Say { .. });
+        let silent = request.is_silent();
         let then = if silent { Then::Drop } else { Then::Answer(ticket) };
         match errand::request(&request, arrives(&request), then) {
             Err(code) => Started::Ready(Err(code)),
@@ -444,8 +444,8 @@ fn here(request: &Request<'_>) -> Option<Result<Reply, Code>> {
         }
         Request::Seek { handle, offset, hole } => Some(memory(handle)?.seek(offset, hole).map(Reply::Number)),
         Request::Synchronise { handle, .. } => memory(handle).map(|_| Ok(Reply::Done)),
-        Request::Forget { .. } | Request::Say { .. } if !errand::is_there() => Some(Ok(Reply::Done)),
         _ if errand::is_there() => None,
+        silent if silent.is_silent() => Some(Ok(Reply::Done)),
         _ => Some(tree::answer(request).unwrap_or(Err(EINVAL))),
     }
 }

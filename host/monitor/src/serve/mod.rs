@@ -77,6 +77,8 @@ pub enum Served {
     Silent,
     /// With a line for the user.
     Say(String),
+    /// With the note that it has taken this signal.
+    Heard(u8),
 }
 
 /// Everything requests are judged by.
@@ -133,6 +135,7 @@ impl Server {
             | FlushTerminal { .. } => Served::Now(self.terminal(request)),
             MemoryUse => Served::Now(usage::memory(self.guest)),
             Say { text } => Served::Say(text.to_owned()),
+            Heard { signal } => Served::Heard(signal),
         }
     }
 

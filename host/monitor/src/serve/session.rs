@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use super::channel::{Channel, Closed, Sent};
 use super::worker::Workers;
 use super::{Answer, Object, Outcome, Served, Server};
+use crate::unheard::Unheard;
 use crate::voice::Repeater;
 
 /// Requests that may be under way at once.
@@ -55,6 +56,8 @@ pub struct Session {
     brisk: bool,
     lines: u32,
     repeater: Repeater,
+    /// Signals that the guest has not taken.
+    pub unheard: Unheard,
     end: Option<End>,
     /// There but while messages are taken.
     buffer: Option<Box<[u8; MESSAGE_MAX + 1]>>,
@@ -72,6 +75,7 @@ impl Session {
             brisk: false,
             lines: LINES,
             repeater: Repeater::default(),
+            unheard: Unheard::default(),
             end: None,
             buffer: Some(Box::new([0; MESSAGE_MAX + 1])),
         })
@@ -182,6 +186,9 @@ impl Session {
 
     /// Tells the guest something.
     pub fn tell(&mut self, message: &ToGuest) {
+        if let ToGuest::Signal(signal) = message {
+            self.unheard.told(*signal, Instant::now());
+        }
         // Signals and windows are short.
         let _ = self.channel.send(message, None);
     }
@@ -213,6 +220,7 @@ impl Session {
             Served::Network(job) => self.network.start(ticket, job),
             Served::Silent => return,
             Served::Say(text) => return self.say(&text),
+            Served::Heard(signal) => return self.unheard.heard(signal),
         };
         match started {
             Ok(()) => self.under_way += 1,

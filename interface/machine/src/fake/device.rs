@@ -174,7 +174,7 @@ impl State {
 impl Device for Fake {
     fn request(&self, request: Request<'_>) -> Started {
         let mut state = locked(&self.state);
-        let silent = matches!(request, Request::Say { .. } | Request::Forget { .. });
+        let silent = request.is_silent();
         let faults = state.faults;
         let result =
             if !silent && state.random.chance(faults.error) { Err(EIO) } else { state.answer(request) };

@@ -97,7 +97,7 @@ impl File {
         let Ok(request) = decode::<Request<'_>>(input) else {
             return Some((head, answer.error(Errno::INVAL)));
         };
-        let quiet = matches!(request, Request::Forget { .. } | Request::Say { .. });
+        let quiet = request.is_silent();
         let ticket = if quiet { 0 } else { self.next_ticket };
         if let Err(MessageError::TooLong | MessageError::Malformed) =
             outside.channel.send(&ToMonitor::Request { ticket, request })
