@@ -49,6 +49,13 @@ static const void *inside_site;
     (inside_site ? call_at(inside_site, number, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f)) : -EPERM)
 #define INSIDE0(number) INSIDE(number, 0, 0, 0, 0, 0, 0)
 
+// Says something, after which no signal is heard.
+static inline void puts_unheard(const char *text) {
+    signal(SIGTERM, SIG_IGN);
+    signal(SIGINT, SIG_IGN);
+    puts(text);
+}
+
 // The control channel.
 enum { CONTROL = 3, FIRST_FREE = 8 };
 

@@ -54,12 +54,21 @@ fn deaf(stage: &Stage) -> Result<()> {
     let modes: &[_] = if stage.setting.engine == Engine::Pico { &["spin"] } else { &["spin", "stop"] };
     for (mode, again) in modes.iter().flat_map(|mode| [(mode, true), (mode, false)]) {
         let mut island = started(stage, &hostile(stage, mode)?)?;
-        island.signal(Signal::TERM);
-        if again {
-            std::thread::sleep(AGAIN);
-            island.signal(Signal::INT);
+        // One that came before the circle was heard, and ignored.
+        let mut outcome = None;
+        for _ in 0..3 {
+            island.signal(Signal::TERM);
+            if again {
+                std::thread::sleep(AGAIN);
+                island.signal(Signal::INT);
+            }
+            outcome = island.wait(PATIENCE / 2).ok();
+            if outcome.is_some() {
+                break;
+            }
         }
-        island.wait(PATIENCE)?.exits(137)?.one_sentence()?.complains(DEAF)?;
+        let outcome = outcome.with_context(|| format!("{mode} goes on"))?;
+        outcome.exits(137)?.one_sentence()?.complains(DEAF)?;
     }
     // A program that has better things to do is no such case, however often it is asked.
     let busy = "import signal\n\
