@@ -208,10 +208,12 @@ pub enum Reply {
     Done,
     Attributes(Attributes),
     /// An opened file; on pico its descriptor travels with the message, and the handle's descriptor
-    /// half is for the receiver to fill in. Directories come without (half: `u32::MAX`).
+    /// half is for the receiver to fill in. Directories come without (half: `u32::MAX`). `made`: there was no such
+    /// file before.
     Opened {
         handle: Handle,
         attributes: Attributes,
+        made: bool,
     },
     /// Entries without `.` and `..`, and the cookie to go on from.
     Entries {

@@ -6,15 +6,15 @@ use core::any::Any;
 
 use abi::file::{Access, Attributes, Change, Owner};
 use abi::request::{Reply, Request};
-use machine::{Sink, Transfer, UserRange};
+use machine::{Handle, Sink, Transfer, UserRange};
 
 use super::change::{make, now_ns};
 use super::host_file::host_description;
 use super::node::{HostLeaf, LINK, REGULAR, TYPE};
 use super::walk::walk_parent_within;
 use super::{
-    Bounds, Entry, Follow, Kind, Location, MemoryFile, Meta, Node, happened, permits, step, walk_parent,
-    walk_within, want,
+    Bounds, Entry, Follow, Found, Kind, Location, MemoryFile, Meta, Node, happened, permits, step,
+    walk_parent, walk_within, want,
 };
 use crate::errno::{Errno, Result};
 use crate::file::{Description, File, Promise, event, flag, kept};
@@ -76,6 +76,9 @@ async fn found_or_made(
         if found.slash {
             return Err(Errno::EISDIR);
         }
+        if let Some(made) = make_at_once(thread, &found, flags, mode).await? {
+            return Ok(made);
+        }
         match step(thread, &found.parent, &found.name).await {
             Ok(_) if flags & flag::EXCLUSIVE != 0 => return Err(Errno::EEXIST),
             Ok(entry) if entry.node.mode() & TYPE == LINK && flags & flag::NO_FOLLOW == 0 => {
@@ -99,8 +102,7 @@ async fn found_or_made(
                 return Ok((open_entry(thread, &entry, flags).await?, false));
             }
             Err(Errno::ENOENT) => {
-                let made = create(thread, &found.parent, &found.name, flags, mode).await?;
-                return Ok((made, true));
+                return create(thread, &found.parent, &found.name, flags, mode).await;
             }
             Err(errno) => return Err(errno),
         }
@@ -134,7 +136,7 @@ async fn open_at_once(
     super::walk::may_search(thread, &found.parent)?;
     let kernel = thread.kernel();
     let reply = kernel.devices.request(kernel, Request::Open { at: place.at(), access: Access::Read }).await;
-    let Ok(Reply::Opened { handle, attributes }) = reply else { return Ok(None) };
+    let Ok(Reply::Opened { handle, attributes, .. }) = reply else { return Ok(None) };
     let permitted = permits(&thread.process.identity.lock(), &attributes, want::READ);
     if attributes.mode & TYPE != REGULAR || permitted.is_err() {
         kernel.machine.close(handle);
@@ -146,36 +148,87 @@ async fn open_at_once(
     Ok(Some(host_description(thread, handle, &attributes, entry, flags)))
 }
 
+/// Has a volume's file made, or opened if it is there and need not be new, without looking it up first: one question
+/// less. `None`: it is something else, or may not be, and the long way decides.
+async fn make_at_once(
+    thread: &Arc<Thread>,
+    found: &Found,
+    flags: u32,
+    mode: u32,
+) -> Result<Option<(Arc<Description>, bool)>> {
+    let Kind::Directory(directory) = &found.parent.node.kind else { return Ok(None) };
+    let special = flags & (flag::PATH | flag::DIRECTORY) != 0;
+    if special || !directory.is_volume() || matches!(found.name.as_slice(), b"" | b"." | b"..") {
+        return Ok(None);
+    }
+    let exclusive = flags & flag::EXCLUSIVE != 0;
+    // To open a file for writing takes bits from its mode: who may not write to it must not come so far.
+    let may_open = wanted(flags) & want::WRITE != 0 && thread.process.identity.lock().privileged();
+    let may_make = super::change::may_change(thread, &found.parent).is_ok();
+    if !may_make || !exclusive && !may_open || directory.children.lock().contains_key(&found.name) {
+        return Ok(None);
+    }
+    match make_in_volume(thread, &found.parent, &found.name, flags, mode).await {
+        // A link, a directory, a pipe and the like are there. Another error may come from a file that was made.
+        Err(Errno::ELOOP | Errno::EISDIR | Errno::ENXIO) => Ok(None),
+        made => made.map(Some),
+    }
+}
+
+/// Makes a file in a volume, or opens the one that is there, if it need not be new; whether it is.
+async fn make_in_volume(
+    thread: &Arc<Thread>,
+    parent: &Location,
+    name: &[u8],
+    flags: u32,
+    mode: u32,
+) -> Result<(Arc<Description>, bool)> {
+    let place = parent.node.directory()?.below(name).ok_or(Errno::EROFS)?;
+    let mode = mode & 0o7777 & !thread.process.file_mask.load(core::sync::atomic::Ordering::Relaxed);
+    let (access, exclusive) = (access_of(flags), flags & flag::EXCLUSIVE != 0);
+    let kernel = thread.kernel();
+    let request = Request::Create { at: place.at(), access, mode, exclusive, owner: owner(thread) };
+    let Reply::Opened { handle, attributes, made } = kernel.devices.request(kernel, request).await? else {
+        return Err(Errno::EIO);
+    };
+    if attributes.mode & TYPE != REGULAR {
+        kernel.machine.close(handle);
+        return Err(Errno::EISDIR);
+    }
+    let leaf = HostLeaf { place, attributes, overlay: false, writable: true };
+    let node = Node::new(Meta::of(&attributes), Kind::Host(leaf));
+    let entry = Entry::new(name, Some(parent.clone()), node);
+    let description = host_description(thread, handle, &attributes, entry, flags);
+    if made {
+        super::change::tell_made(thread, parent, name, false);
+    } else if flags & flag::TRUNCATE != 0 {
+        truncate(thread, handle).await?;
+    }
+    Ok((description, made))
+}
+
+async fn truncate(thread: &Arc<Thread>, handle: Handle) -> Result<()> {
+    let change = Change { size: Some(0), ..Change::default() };
+    let kernel = thread.kernel();
+    kernel.devices.request(kernel, Request::HandleChange { handle, change }).await.map(drop)
+}
+
 async fn create(
     thread: &Arc<Thread>,
     parent: &Location,
     name: &[u8],
     flags: u32,
     mode: u32,
-) -> Result<Arc<Description>> {
-    let mode = mode & 0o7777 & !thread.process.file_mask.load(core::sync::atomic::Ordering::Relaxed);
-    let directory = parent.node.directory()?;
-    if directory.is_volume() {
+) -> Result<(Arc<Description>, bool)> {
+    if parent.node.directory()?.is_volume() {
         super::change::may_change(thread, parent)?;
-        let place = directory.below(name).ok_or(Errno::EROFS)?;
-        let owner = owner(thread);
-        let access = access_of(flags);
-        let exclusive = flags & flag::EXCLUSIVE != 0;
-        let kernel = thread.kernel();
-        let request = Request::Create { at: place.at(), access, mode, exclusive, owner };
-        let Reply::Opened { handle, attributes } = kernel.devices.request(kernel, request).await? else {
-            return Err(Errno::EIO);
-        };
-        let leaf = HostLeaf { place, attributes, overlay: false, writable: true };
-        let node = Node::new(Meta::of(&attributes), Kind::Host(leaf));
-        let entry = Entry::new(name, Some(parent.clone()), node);
-        super::change::tell_made(thread, parent, name, false);
-        return Ok(host_description(thread, handle, &attributes, entry, flags));
+        return make_in_volume(thread, parent, name, flags, mode).await;
     }
+    let mode = mode & 0o7777 & !thread.process.file_mask.load(core::sync::atomic::Ordering::Relaxed);
     let file = MemoryFile::new(thread.kernel());
     let node = make(thread, parent, name, REGULAR | mode, |_| Kind::Memory(file.clone())).await?;
     file.belong_to(&node.node);
-    Ok(Description::new(file, flags & !flag::CREATE, Some(node)))
+    Ok((Description::new(file, flags & !flag::CREATE, Some(node)), true))
 }
 
 /// O_TMPFILE: a regular file without a name, in an overlay or tmpfs directory.
@@ -300,13 +353,12 @@ async fn open_leaf(
     }
     let kernel = thread.kernel();
     let request = Request::Open { at: leaf.place.at(), access: access_of(flags) };
-    let Reply::Opened { handle, attributes } = kernel.devices.request(kernel, request).await? else {
+    let Reply::Opened { handle, attributes, .. } = kernel.devices.request(kernel, request).await? else {
         return Err(Errno::EIO);
     };
     let description = host_description(thread, handle, &attributes, entry.clone(), flags);
     if flags & flag::TRUNCATE != 0 {
-        let change = Change { size: Some(0), ..Change::default() };
-        kernel.devices.request(kernel, Request::HandleChange { handle, change }).await?;
+        truncate(thread, handle).await?;
     }
     Ok(description)
 }

@@ -1,9 +1,10 @@
 //! Standard streams and files.
 
+use abi::boot::{Mount, MountKind, Tree};
 use abi::exit::Exit;
 use machine::fake::{DATA, Faults, Program};
 
-use crate::island::{Island, SEEDS, TREE, exit, number, over_seeds, over_seeds_with, well};
+use crate::island::{Island, Outcome, SEEDS, TREE, exit, number, over_seeds, over_seeds_with, well};
 
 const BUFFER: u64 = DATA + 256;
 const PATH: u64 = DATA;
@@ -78,6 +79,51 @@ fn with_file(island: &Island) {
 #[test]
 fn files_are_read_through_links() {
     over_seeds_with(reader, with_file, well);
+}
+
+const VOLUME: Tree = Tree(1);
+const CREATE: u64 = 0o101;
+const EXCLUSIVE: u64 = 0o200;
+const EEXIST: i64 = 17;
+
+/// Runs a program on an island with a volume that has one file in it; how many requests that took, too.
+fn on_volume(program: Program) -> (Outcome, u64) {
+    let island = Island::new(program, 0, Faults::default());
+    island.machine.add_directory(VOLUME, "", 0o755);
+    island.machine.add_file(VOLUME, "old", 0o644, b"what was there");
+    let mut boot = island.boot();
+    boot.mounts.push(Mount { path: b"/volume".to_vec(), tree: VOLUME, kind: MountKind::Writable });
+    (island.run(boot), island.machine.asked())
+}
+
+fn open(program: Program, path: &'static [u8], flags: u64) -> Program {
+    program.step(move |step| {
+        step.write(PATH, path);
+        step.call(number::OPEN, [PATH, flags, 0o644, 0, 0, 0])
+    })
+}
+
+#[test]
+fn a_name_of_a_volume_is_made_and_removed_with_one_question_each() {
+    let nothing = || exit(Program::new(), 0);
+    let (_, before) = on_volume(nothing());
+    for flags in [CREATE, CREATE | EXCLUSIVE] {
+        let program = open(Program::new(), b"/volume/new\0", flags).expect("open", 3);
+        let program = program.call(number::CLOSE, [3, 0, 0, 0, 0, 0]).expect("close", 0);
+        let program = program.call(number::UNLINK, [PATH, 0, 0, 0, 0, 0]).expect("unlink", 0);
+        let (outcome, asked) = on_volume(exit(program, 0));
+        well(outcome);
+        assert_eq!(asked - before, 2);
+    }
+}
+
+#[test]
+fn what_is_there_is_opened_or_in_the_way() {
+    let program = open(Program::new(), b"/volume/old\0", CREATE | EXCLUSIVE).expect("a new one", -EEXIST);
+    let program = open(program, b"/volume/old\0", CREATE | 2).expect("open", 3);
+    let program = program.call(number::READ, [3, BUFFER, 64, 0, 0, 0]).expect("read", 14);
+    let (outcome, _) = on_volume(exit(open(program, b"/volume/old\0", CREATE).expect("again", 4), 0));
+    well(outcome);
 }
 
 #[test]

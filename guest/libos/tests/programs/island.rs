@@ -18,6 +18,7 @@ pub mod number {
     pub const RT_SIGACTION: u64 = 13;
     pub const RT_SIGRETURN: u64 = 15;
     pub const PAUSE: u64 = 34;
+    pub const UNLINK: u64 = 87;
     pub const NANOSLEEP: u64 = 35;
     pub const GETPID: u64 = 39;
     pub const CLONE: u64 = 56;

@@ -184,8 +184,11 @@ fn open(path: &Path<'_>, within: Within<'_>) -> Option<Result<Reply, Code>> {
     };
     let answer = match of_file(file, within.direct.owners) {
         Ok(attributes) if matches!(attributes.mode & linux::S_IFMT, linux::S_IFREG | linux::S_IFDIR) => {
-            kind::note(file, Kind::Tree(within.number))
-                .then_some(Ok(Reply::Opened { handle: Handle::new(file, 0), attributes }))
+            kind::note(file, Kind::Tree(within.number)).then_some(Ok(Reply::Opened {
+                handle: Handle::new(file, 0),
+                attributes,
+                made: false,
+            }))
         }
         Ok(_) => Some(Err(Code(errno::ENXIO as u16))),
         Err(code) => Some(Err(code)),

@@ -198,7 +198,7 @@ fn ask(request: Request<'_>) -> Result<Reply, Code> {
 /// Puts what the VMM holds for us into the table.
 fn arrived(reply: Reply, arrives: Arrives) -> Result<Reply, Code> {
     let (handle, granted) = match (&reply, arrives) {
-        (Reply::Opened { handle, attributes }, Arrives::File { kept, writable })
+        (Reply::Opened { handle, attributes, .. }, Arrives::File { kept, writable })
             if handle.descriptor() != u32::MAX =>
         {
             (*handle, Granted::File(Arc::new(File::new(handle.descriptor(), attributes, kept, writable))))
@@ -432,7 +432,7 @@ fn here(request: &Request<'_>) -> Option<Result<Reply, Code>> {
             let memory = Memory::new(length);
             let attributes = memory.attributes();
             let handle = table::keep(Granted::Memory(Arc::new(memory)));
-            Some(Ok(Reply::Opened { handle, attributes }))
+            Some(Ok(Reply::Opened { handle, attributes, made: true }))
         }
         Request::HandleAttributes { handle } => Some(Ok(Reply::Attributes(memory(handle)?.attributes()))),
         Request::HandleChange { handle, change } => {

@@ -150,14 +150,16 @@ fn open(files: &Files, at: At<'_>, access: Access) -> Result<Reply, Code> {
         return Err(EROFS);
     }
     match inode.kind {
-        erofs::Kind::Directory => Ok(Reply::Opened { handle: abi::Handle::new(u32::MAX, 0), attributes }),
+        erofs::Kind::Directory => {
+            Ok(Reply::Opened { handle: abi::Handle::new(u32::MAX, 0), attributes, made: false })
+        }
         erofs::Kind::Regular => {
             let mut objects = OBJECTS.lock();
             let object = objects
                 .entry(inode.number)
                 .or_insert_with(|| Arc::new(Object::file(inode.size, Box::new(Pages(inode)))));
             let handle = table::keep(Granted::Memory(Arc::new(Memory::of(object.clone(), attributes))));
-            Ok(Reply::Opened { handle, attributes })
+            Ok(Reply::Opened { handle, attributes, made: false })
         }
         _ => Err(ENXIO),
     }

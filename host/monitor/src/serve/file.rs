@@ -18,11 +18,11 @@ impl Server {
             Attributes { at } => Reply::Attributes(self.tree(at.tree)?.attributes(at)?),
             Open { at, access } => {
                 let (file, found) = self.tree(at.tree)?.open_existing(Relative::check(at.path)?, access)?;
-                return self.opened(at.tree, file, &found, access);
+                return self.opened(at.tree, file, &found, access, false);
             }
             Create { at, access, mode, exclusive, owner } => {
-                let (file, found) = self.tree(at.tree)?.create(at, access, mode, exclusive, owner)?;
-                return self.opened(at.tree, file, &found, access);
+                let (file, found, made) = self.tree(at.tree)?.create(at, access, mode, exclusive, owner)?;
+                return self.opened(at.tree, file, &found, access, made);
             }
             List { at, cookie } => {
                 let (entries, next) = tree::list(self.tree(at.tree)?, at, cookie)?;
@@ -57,7 +57,7 @@ impl Server {
     }
 
     /// A directory's descriptor is never given away: with it, `..` would lead out of the tree.
-    fn opened(&self, number: Tree, file: OwnedFd, found: &Found, access: Access) -> Outcome {
+    fn opened(&self, number: Tree, file: OwnedFd, found: &Found, access: Access, made: bool) -> Outcome {
         let attributes = self.tree(number)?.describe(&found.stat);
         let writable = access.writes();
         let (kept, descriptor) = if found.kind() == FileType::Directory {
@@ -66,6 +66,6 @@ impl Server {
             (fcntl_dupfd_cloexec(&file, 0)?, Some(file))
         };
         let object = Object::File { file: kept, tree: Some(number.0), writable };
-        Ok(Answer::Opened { descriptor, object, attributes })
+        Ok(Answer::Opened { descriptor, object, attributes, made })
     }
 }

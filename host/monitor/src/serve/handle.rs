@@ -119,7 +119,7 @@ impl Server {
         self.memory_objects -= length;
         let attributes = describe(&fstat(&file)?, Identity::Same);
         let object = Object::Memory { file: fcntl_dupfd_cloexec(&file, 0)?, length };
-        Ok(Answer::Opened { descriptor: Some(file), object, attributes })
+        Ok(Answer::Opened { descriptor: Some(file), object, attributes, made: true })
     }
 
     fn is_memory(&self, handle: Handle) -> bool {

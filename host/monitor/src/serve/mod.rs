@@ -47,6 +47,8 @@ pub enum Answer {
         descriptor: Option<OwnedFd>,
         object: Object,
         attributes: Attributes,
+        /// There was no such file before.
+        made: bool,
     },
     /// A socket.
     Socket {

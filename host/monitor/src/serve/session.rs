@@ -255,9 +255,9 @@ impl Session {
         let objects = &mut self.server.objects;
         Ok(match answer {
             Answer::Reply(reply) => (reply, None),
-            Answer::Opened { descriptor, object, attributes } => {
+            Answer::Opened { descriptor, object, attributes, made } => {
                 let handle = Handle::new(u32::MAX, objects.keep(object)?);
-                (Reply::Opened { handle, attributes }, descriptor)
+                (Reply::Opened { handle, attributes, made }, descriptor)
             }
             Answer::Socket { descriptor, object, local, peer } => {
                 let handle = Handle::new(u32::MAX, objects.keep(object)?);

@@ -16,7 +16,7 @@ fn permissions(mode: u32, directory: bool) -> Mode {
 }
 
 impl GrantedTree {
-    /// Creates a regular file, or opens the one that is there unless it must be new.
+    /// Creates a regular file, or opens the one that is there unless it must be new; whether it is.
     pub fn create(
         &self,
         at: At,
@@ -24,11 +24,12 @@ impl GrantedTree {
         mode: u32,
         exclusive: bool,
         owner: Owner,
-    ) -> Result<(OwnedFd, Found), Errno> {
+    ) -> Result<(OwnedFd, Found, bool), Errno> {
         self.for_writing()?;
         let path = Relative::check(at.path)?;
+        let existing = || self.open_existing(path, access).map(|(file, found)| (file, found, false));
         if path.is_root() {
-            return if exclusive { Err(Errno::EXIST) } else { self.open_existing(path, access) };
+            return if exclusive { Err(Errno::EXIST) } else { existing() };
         }
         let (parent, name) = self.find_parent(path)?;
         match self.create_new(&parent, name, access, mode) {
@@ -36,9 +37,9 @@ impl GrantedTree {
                 self.give(owner, |user, group| fchown(&file, user, group))?;
                 let stat = fstat(&file)?;
                 let place = self.step(&parent, name)?;
-                Ok((file, Found { place, stat }))
+                Ok((file, Found { place, stat }, true))
             }
-            Err(Errno::EXIST) if !exclusive => self.open_existing(path, access),
+            Err(Errno::EXIST) if !exclusive => existing(),
             Err(error) => Err(error),
         }
     }

@@ -108,7 +108,8 @@ fn writes_through_links_go_nowhere() {
 fn a_volume_is_written_to() {
     let (scratch, tree) = volume("volume");
     tree.make_directory(at("new"), 0o700, own()).unwrap();
-    let (file, _) = tree.create(at("new/file"), Access::ReadWrite, 0o640, true, own()).unwrap();
+    let (file, _, made) = tree.create(at("new/file"), Access::ReadWrite, 0o640, true, own()).unwrap();
+    assert!(made && !tree.create(at("new/file"), Access::Write, 0o600, false, own()).unwrap().2);
     rustix::io::write(&file, b"x").unwrap();
     assert_eq!(tree.attributes(at("new/file")).unwrap().mode, 0o100_640);
     tree.make_link(at("new/link"), b"file", own()).unwrap();

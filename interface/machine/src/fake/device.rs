@@ -175,6 +175,7 @@ impl Device for Fake {
     fn request(&self, request: Request<'_>) -> Started {
         let mut state = locked(&self.state);
         let silent = request.is_silent();
+        state.asked += u64::from(!silent);
         let faults = state.faults;
         let result =
             if !silent && state.random.chance(faults.error) { Err(EIO) } else { state.answer(request) };

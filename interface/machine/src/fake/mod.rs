@@ -137,6 +137,11 @@ impl Fake {
         locked(&self.state).said.clone()
     }
 
+    /// How many requests the guest has made that are answered.
+    pub fn asked(&self) -> u64 {
+        locked(&self.state).asked
+    }
+
     /// Counts a turn, and ends a guest that has had too many.
     fn turn(&self) -> MutexGuard<'_, State> {
         let mut state = locked(&self.state);

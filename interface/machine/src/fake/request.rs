@@ -30,11 +30,12 @@ impl State {
                 self.open(inode, access)
             }
             Request::Create { at, access, mode, exclusive, owner } => {
-                let inode = match self.trees.create(at, REGULAR | mode & 0o7777, owner, b"") {
-                    Err(EEXIST) if !exclusive => self.trees.find(at)?,
-                    other => other?,
-                };
-                self.open(inode, access)
+                match self.trees.create(at, REGULAR | mode & 0o7777, owner, b"") {
+                    Err(EEXIST) if !exclusive => {
+                        self.trees.find(at).and_then(|inode| self.open(inode, access))
+                    }
+                    made => self.opened(made?, access, true),
+                }
             }
             Request::List { at, cookie } => {
                 let (entries, next) = self.trees.list(at, cookie)?;
@@ -101,7 +102,7 @@ impl State {
             Request::MakeMemory { length } => {
                 let inode = self.trees.new_node(REGULAR | 0o600, Owner { user: 0, group: 0 }, b"");
                 super::locked(&self.trees.node(inode)?.content).resize(length as usize, 0);
-                self.opened(inode, Access::ReadWrite)
+                self.opened(inode, Access::ReadWrite, true)
             }
             // Nothing of the network is granted.
             Request::Listen { .. }
@@ -131,20 +132,20 @@ impl State {
                 return Err(EISDIR);
             }
             let handle = self.objects.add(Object::Directory { inode });
-            return Ok(Reply::Opened { handle, attributes });
+            return Ok(Reply::Opened { handle, attributes, made: false });
         }
         if attributes.mode & 0o170000 != REGULAR {
             return Err(ENXIO);
         }
-        self.opened(inode, access)
+        self.opened(inode, access, false)
     }
 
-    fn opened(&mut self, inode: u64, access: Access) -> Result<Reply, Code> {
+    fn opened(&mut self, inode: u64, access: Access, made: bool) -> Result<Reply, Code> {
         let attributes = self.trees.attributes(inode)?;
         let content = self.trees.node(inode)?.content.clone();
         let (reads, writes) = (access != Access::Write, access != Access::Read);
         let handle = self.objects.add(Object::File { inode, content, reads, writes, position: 0 });
-        Ok(Reply::Opened { handle, attributes })
+        Ok(Reply::Opened { handle, attributes, made })
     }
 
     /// fallocate(2): growth, and with FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE a hole.

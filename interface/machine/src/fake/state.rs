@@ -46,6 +46,8 @@ pub struct State {
     pub objects: Objects,
     pub cpu: CpuState,
     pub said: Vec<String>,
+    /// Requests that were to be answered.
+    pub asked: u64,
     /// By time, then by chance, so that the order of what comes together depends on the seed.
     coming: BTreeMap<(u64, u64), Coming>,
     pub marks: u64,
@@ -65,6 +67,7 @@ impl State {
             objects: Objects::default(),
             cpu: CpuState::default(),
             said: Vec::new(),
+            asked: 0,
             coming: BTreeMap::new(),
             marks: 0,
             tickets: 0,

@@ -161,7 +161,8 @@ fn the_monitor_answers_with_descriptors() {
     };
     assert_eq!((error, handle.object()), (0, 8));
     assert_eq!(rig.turns.outside.table.get(handle.descriptor().into()).unwrap().kind, Kind::Socket);
-    let reply = Reply::Opened { handle: Handle::new(u32::MAX, 7), attributes: Attributes::default() };
+    let reply =
+        Reply::Opened { handle: Handle::new(u32::MAX, 7), attributes: Attributes::default(), made: false };
     rig.say(&ToGuest::Reply { ticket: first, result: Ok(reply) }, Some(&file(b"hello").into()));
     let body = rig.take(asked, &[300]).1;
     let Ok(Ok(Reply::Opened { handle, .. })) = decode::<Result<Reply, Code>>(&body[fuse::IOCTL_OUT..]) else {
@@ -184,7 +185,8 @@ fn what_does_not_fit_is_given_back() {
     let request = encode(&Request::MakeMemory { length: 5 }).unwrap();
     let asked = rig.file.push(ERRANDS, &[&control(0, command::REQUEST, &request, 3)], &[300]);
     let ToMonitor::Request { ticket, .. } = decode(&rig.heard()).unwrap() else { panic!() };
-    let reply = Reply::Opened { handle: Handle::new(u32::MAX, 7), attributes: Attributes::default() };
+    let reply =
+        Reply::Opened { handle: Handle::new(u32::MAX, 7), attributes: Attributes::default(), made: false };
     rig.say(&ToGuest::Reply { ticket, result: Ok(reply) }, Some(&file(b"").into()));
     assert_eq!(rig.take(asked, &[300]).0, -7);
     let heard = rig.heard();
