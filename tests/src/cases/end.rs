@@ -54,7 +54,8 @@ fn deaf(stage: &Stage) -> Result<()> {
     let modes: &[_] = if stage.setting.engine == Engine::Pico { &["spin"] } else { &["spin", "stop"] };
     for (mode, again) in modes.iter().flat_map(|mode| [(mode, true), (mode, false)]) {
         let mut island = started(stage, &hostile(stage, mode)?)?;
-        // One that came before the circle was heard, and ignored.
+        // A signal that comes before the circle is heard, and ignored.
+        std::thread::sleep(Duration::from_millis(500));
         let mut outcome = None;
         for _ in 0..3 {
             island.signal(Signal::TERM);
