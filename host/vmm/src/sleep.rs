@@ -7,6 +7,8 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 /// One CPU's place.
 #[derive(Clone, Copy, Default)]
 struct Place {
@@ -60,27 +62,36 @@ impl Sleepers {
     /// Calls a CPU: its wait ends, or its next one does at once. A number that is nobody's calls nobody.
     pub fn call(&self, cpu: u64) {
         let Ok(cpu) = usize::try_from(cpu) else { return };
-        let mut state = self.lock();
-        if let (Some(place), Some(bell)) = (state.places.get_mut(cpu), self.bells.get(cpu)) {
+        if let Some(place) = self.lock().places.get_mut(cpu) {
             place.called = true;
+        }
+        // Who wakes up wants the lock.
+        if let Some(bell) = self.bells.get(cpu) {
             bell.notify_one();
         }
     }
 
     /// Calls the CPUs that wait for devices; false: nobody does, and it takes an interrupt.
     pub fn tell(&self) -> bool {
-        let mut state = self.lock();
+        let (told, newly) = self.lock().tell();
+        newly.into_iter().for_each(|cpu| self.bells[cpu].notify_one());
+        told
+    }
+}
+
+impl State {
+    /// Calls those that are attentive: whether there are any, and who did not know yet.
+    fn tell(&mut self) -> (bool, SmallVec<[usize; 2]>) {
+        let mut newly = SmallVec::new();
         let mut told = false;
-        for (place, bell) in state.places.iter_mut().zip(&self.bells) {
-            if place.attentive {
-                told = true;
-                if !std::mem::replace(&mut place.called, true) {
-                    bell.notify_one();
-                }
+        for (cpu, place) in self.places.iter_mut().enumerate().filter(|(_, place)| place.attentive) {
+            told = true;
+            if !std::mem::replace(&mut place.called, true) {
+                newly.push(cpu);
             }
         }
-        state.interrupted |= !told;
-        told
+        self.interrupted |= !told;
+        (told, newly)
     }
 }
 

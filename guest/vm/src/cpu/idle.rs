@@ -112,7 +112,7 @@ pub fn heed(block: &Block) {
 
 /// Looks for what devices bring for a moment; false if something has come.
 fn linger(block: &Block) -> bool {
-    if !device::is_brisk() {
+    if !sleep::is_slow() || !device::is_brisk() {
         return true;
     }
     let until_ns = clock::monotonic() + device::LOOK_NS;

@@ -41,6 +41,11 @@ pub fn skip(rip: u64) -> Option<u64> {
     (wait..waited).contains(&rip).then_some(waited)
 }
 
+/// Whether to be woken takes longer than most answers, so that it pays to look for them for a moment.
+pub fn is_slow() -> bool {
+    vmm::register(register::WAIT).is_none()
+}
+
 /// Sleeps until a kick, or a time; an attentive CPU also until a device has something, if it has asked to hear of it.
 pub fn sleep(block: &Block, until_ns: Option<u64>, attentive: bool) {
     let now_ns = clock::monotonic();

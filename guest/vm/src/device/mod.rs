@@ -36,7 +36,7 @@ use machine::{Backing, Device, Event, PAGE, Sink, Source, Started, Ticket, Trans
 
 use crate::boot::serial::Line;
 use crate::code::{EINVAL, EIO, ENODEV, ENOTSOCK};
-use crate::cpu::{self, clock, idle, ring};
+use crate::cpu::{self, clock, idle, ring, sleep};
 use crate::memory::space::Shown;
 use crate::vm::Vm;
 
@@ -55,8 +55,6 @@ pub use start::run;
 
 /// How long a CPU looks for an answer before it halts: to be woken takes longer than most answers.
 pub const LOOK_NS: u64 = 50_000;
-/// The same for a CPU that cannot go on without it.
-const PAUSE_NS: u64 = 150_000;
 
 /// What arrives with an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,16 +119,13 @@ pub fn look_away() {
 /// Waits a moment for a device, on behalf of who cannot go on without it; `quiet` wants an interrupt, and
 /// tells whether it will come.
 pub fn pause(quiet: impl FnOnce() -> bool) {
-    let until_ns = clock::monotonic() + PAUSE_NS;
+    let until_ns = clock::monotonic() + LOOK_NS;
     if !quiet() {
         return;
     }
     let block = cpu::current();
-    while clock::monotonic() < until_ns {
+    while sleep::is_slow() && clock::monotonic() < until_ns && block.interrupted.load(Relaxed) == 0 {
         core::hint::spin_loop();
-        if block.interrupted.load(Relaxed) != 0 {
-            break;
-        }
     }
     idle::rest(block, None, true);
     // The mark of a kick stays for who can heed it.
