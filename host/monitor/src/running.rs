@@ -39,6 +39,8 @@ pub struct Running {
     guest: Guest,
     /// The process that has the CPUs, where that is another one.
     emulator: Option<Guest>,
+    /// It has a machine of KVM's, and the kernel takes its time to take that apart.
+    lingers: bool,
     session: Session,
     signals: Signals,
     copying: Vec<JoinHandle<()>>,
@@ -89,6 +91,7 @@ impl Running {
         Ok(Self {
             guest,
             emulator,
+            lingers: matches!(plan.engine, Engine::Kvm { .. }),
             session,
             signals,
             copying,
@@ -202,9 +205,10 @@ impl Running {
         let hangs = self.evidence.deaf || self.outlives_emulator();
         let mut condemned = hangs || self.evidence.closed.is_some() || self.evidence.out_of_memory;
         let mut ended = is_ready(&self.guest.descriptor, Duration::ZERO);
+        let mut parted = false;
         // It may hold more memory than before while it ends.
-        while !ended && !condemned && Instant::now() < deadline {
-            ended = is_ready(&self.guest.descriptor, watch::INTERVAL);
+        while !ended && !parted && !condemned && Instant::now() < deadline {
+            (ended, parted) = self.leaves();
             self.evidence.out_of_memory = self.is_over_limit();
             condemned = self.evidence.out_of_memory;
         }
@@ -216,7 +220,7 @@ impl Running {
             // It fails only for a process that has ended.
             let _ = pidfd_send_signal(&self.guest.descriptor, Signal::KILL);
         }
-        self.bury(ended);
+        self.bury(ended, parted);
         self.evidence.out_of_memory |= self.group.as_ref().is_some_and(Group::has_killed);
         // The island's ends of the pipes are closed with its process, so the copies come to an end.
         let Self { copying, mut session, evidence, terminal, .. } = self;
@@ -236,8 +240,21 @@ impl Running {
 }
 
 impl Running {
+    /// Waits a moment for the guest's process to end. One that lingers has parted when it has closed its connection, after
+    /// everything else it held: it is killed then as well, but nobody waits until it is gone.
+    fn leaves(&self) -> (bool, bool) {
+        let [channel, ..] = self.session.polled();
+        let parts = self.lingers && self.evidence.claim.is_some();
+        let mut polled = [PollFd::new(&self.guest.descriptor, PollFlags::IN), channel];
+        let polled = if parts { &mut polled[..] } else { &mut polled[..1] };
+        let time = Timespec::try_from(watch::INTERVAL).expect("invariant: a moment");
+        let _ = poll(polled, Some(&time));
+        let gone = PollFlags::HUP | PollFlags::ERR;
+        (polled[0].revents().contains(PollFlags::IN), parts && polled[1].revents().intersects(gone))
+    }
+
     /// Takes the processes off the list, and what they have left behind.
-    fn bury(&mut self, guest_ended: bool) {
+    fn bury(&mut self, guest_ended: bool, guest_parted: bool) {
         let Self { guest, emulator, evidence, .. } = self;
         let mut note = |process: &Guest, ended_itself: bool| {
             if let Ok(Some(status)) = waitid(WaitId::PidFd(process.descriptor.as_fd()), WaitIdOptions::EXITED)
@@ -251,7 +268,7 @@ impl Running {
             evidence.words += &String::from_utf8_lossy(&words[..length]);
             evidence.claim.is_some()
         };
-        let said = note(guest, guest_ended);
+        let said = guest_parted || note(guest, guest_ended);
         if let Some(emulator) = emulator {
             // The guest's end is its end. What has become of it tells more where there is no last word.
             let ended_itself = !said && is_ready(&emulator.descriptor, FAREWELL / 4);

@@ -74,7 +74,7 @@ impl Ear {
     }
 }
 
-/// The host's side.
+/// The host's side. The monitor's connection is closed behind the descriptors.
 pub struct Outside {
     pub epoll: OwnedFd,
     pub table: Table,

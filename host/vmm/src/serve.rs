@@ -94,10 +94,11 @@ pub enum Engine {
     Fronts(Vec<Front>),
 }
 
-/// All devices, and the host's side.
+/// All devices, and the host's side. They are closed in this order: when the monitor finds its connection closed,
+/// nothing that was granted is open here.
 pub struct Loop {
-    pub outside: Outside,
     pub devices: Devices,
+    pub outside: Outside,
     engine: Engine,
     /// How a front end has ended.
     ended: Option<End>,
@@ -108,7 +109,7 @@ pub struct Loop {
 
 impl Loop {
     pub fn new(outside: Outside, devices: Devices, engine: Engine) -> Self {
-        Self { outside, devices, engine, ended: None, events: Vec::with_capacity(EVENTS), farewell: None }
+        Self { devices, outside, engine, ended: None, events: Vec::with_capacity(EVENTS), farewell: None }
     }
 
     /// Runs until the machine ends.
