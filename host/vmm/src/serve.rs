@@ -1,9 +1,8 @@
 //! The loop: one thread that runs all devices.
 //!
-//! While events follow each other closely it looks for the next before it sleeps, and the guest need not ring
-//! meanwhile: to be woken, and to leave the guest for a bell, both take longer than most answers. Invariants:
-//! nothing here waits but the wait; what the guest sent before it asked for a file's end, an option or its own
-//! end is sent before that is done.
+//! While there is something to do the guest need not ring. It is never looked for: a thread that spins keeps a
+//! processor from whoever the next event would come from. Invariants: nothing here waits but the wait; what the guest
+//! sent before it asked for a file's end, an option or its own end is sent before that is done.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -23,10 +22,6 @@ use crate::machine::End;
 use crate::outside::{Outside, Whom};
 use crate::transport::{Device, Front, Heard, Port};
 
-/// Events that follow each other within this time are a conversation.
-const BRISK: Duration = Duration::from_micros(200);
-/// How long the next one is looked for.
-const LINGER: Duration = Duration::from_micros(50);
 /// How long sockets may take to pass on what a guest has sent that has said its last word.
 const FAREWELL: Duration = Duration::from_secs(5);
 const EVENTS: usize = 128;
@@ -114,27 +109,19 @@ impl Loop {
 
     /// Runs until the machine ends.
     pub fn run(&mut self) -> End {
-        let mut last = Instant::now();
-        let mut brisk = false;
         loop {
             let done = self.turn();
             if let Some(end) = self.end() {
                 return end;
             }
             if done {
-                let now = Instant::now();
-                brisk = now - last < BRISK;
-                last = now;
-            } else if brisk && last.elapsed() < LINGER {
-                // Whoever the next event comes from may want this very processor.
-                std::thread::yield_now();
-            } else {
-                if !self.listen() {
-                    let farewell = self.farewell.map(|since| FAREWELL.saturating_sub(since.elapsed()));
-                    self.wait(farewell.filter(|left| !left.is_zero()));
-                }
-                self.hush();
+                continue;
             }
+            if !self.listen() {
+                let farewell = self.farewell.map(|since| FAREWELL.saturating_sub(since.elapsed()));
+                self.wait(farewell.filter(|left| !left.is_zero()));
+            }
+            self.hush();
         }
     }
 
