@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use abi::vm::{fuse, vsock};
+use driver::disk::{CONFIGURATION, Geometry};
 use driver::queue::{Layout, Memory, Part};
 use driver::{Format, Queue};
 
@@ -120,6 +121,63 @@ pub fn conversations() -> Vec<Vec<u8>> {
     let twice = [[0, 2], [2, 3], [0, 2], [6, 2], [6, 1], [14, 0], [12, 1], [14, 0], [4, 0], [14, 0]];
     let long = |steps: &[[u8; 2]]| [[1, 0]].iter().chain(steps).cycle().take(60).copied().flatten().collect();
     vec![long(&round), long(&twice), twice.concat()]
+}
+
+/// A card's configuration and features, an operation on its disk, and its answers.
+pub fn disk(bytes: &[u8]) {
+    let Some((configuration, rest)) = bytes.split_first_chunk::<CONFIGURATION>() else { return };
+    let Some(([features, count, offset, length], rest)) = rest.split_first_chunk::<4>() else { return };
+    let features = u64::from(*features) << 4 | u64::from(features & 6);
+    let Ok(geometry) = Geometry::judge(configuration, |bit| features & bit != 0) else { return };
+    let Geometry { length: end, sector, physical, parts_most, size_most, .. } = geometry;
+    assert!(end <= i64::MAX as u64 && end.is_multiple_of(sector.into()));
+    assert!((512..=4096).contains(&sector) && physical.is_power_of_two() && physical >= sector);
+    assert!(parts_most > 0 && size_most >= 4096);
+    // Pages that sometimes lie together.
+    let pages: Vec<u64> = (0..u64::from(count % 40)).map(|page| (page + page / 3) * 4096).collect();
+    let offset = end.saturating_sub(end / 256 * u64::from(*offset)) & !4095;
+    let length = (pages.len() * 4096).min(usize::from(*length) * 512);
+    let requests = geometry.requests(offset, length, &pages, true);
+    let (mut at, mut lent) = (offset, Vec::new());
+    for request in &requests {
+        assert_eq!(request.place * 512, at);
+        assert!(request.parts.len() <= parts_most);
+        assert_eq!(request.parts.iter().map(|part| part.length as usize).sum::<usize>(), request.length);
+        assert!(request.parts.iter().all(|part| part.length <= size_most && part.length > 0));
+        let units = |part: &Part| (part.address..part.address + u64::from(part.length)).step_by(512);
+        lent.extend(request.parts.iter().flat_map(units));
+        at += request.length as u64;
+    }
+    assert!(at == offset || at <= end);
+    assert_eq!(at - offset, (length as u64).min(end.saturating_sub(offset)));
+    let own = pages.iter().flat_map(|page| (*page..page + 4096).step_by(512));
+    assert!(own.take(lent.len()).eq(lent), "other memory than was to be read into");
+    for (status, written) in rest.iter().zip(rest.iter().skip(1)) {
+        let (written, data) = (usize::from(*written), usize::from(*count));
+        match driver::disk::finished(*status, written, data) {
+            Ok(()) => assert!(*status == 0 && written >= data),
+            Err(code) => assert!((1..4096).contains(&code.0)),
+        }
+    }
+}
+
+/// Honest cards.
+pub fn cards() -> Vec<Vec<u8>> {
+    let card = |capacity: u64, sector: u32, parts: u32, operation: [u8; 4]| {
+        let mut bytes = capacity.to_le_bytes().to_vec();
+        for word in [1 << 20, parts, 0, sector] {
+            bytes.extend(u32::to_le_bytes(word));
+        }
+        bytes.push(3);
+        bytes.extend(operation);
+        bytes.extend([0, 255, 1, 2, 0, 1]);
+        bytes
+    };
+    vec![
+        card(2048, 512, 126, [0xff, 16, 128, 128]),
+        card(35, 512, 1, [0xff, 3, 255, 24]),
+        card(1 << 40, 4096, 2, [4, 39, 1, 255]),
+    ]
 }
 
 /// The headers before answers, packets and frames.

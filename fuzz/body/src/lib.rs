@@ -43,6 +43,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "extended_state", body: extended_state::replace, seeds: extended_state::areas },
     Target { name: "words", body: words::read, seeds: words::words },
     Target { name: "claims", body: driver::claims, seeds: driver::headers },
+    Target { name: "disk", body: driver::disk, seeds: driver::cards },
     Target { name: "queue", body: driver::queue, seeds: driver::conversations },
     Target { name: "device", body: device::run, seeds: device::scripts },
     Target { name: "image", body: image::read, seeds: image::images },

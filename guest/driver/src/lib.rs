@@ -9,6 +9,7 @@
 extern crate alloc;
 
 mod answer;
+pub mod disk;
 mod frame;
 mod packet;
 pub mod queue;

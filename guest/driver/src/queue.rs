@@ -38,7 +38,7 @@ pub trait Memory {
 }
 
 /// A part of a chain: memory of ours, by its physical address.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
     pub address: u64,
     pub length: u32,

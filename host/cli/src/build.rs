@@ -172,6 +172,7 @@ fn boot(arguments: &Arguments, words: Vec<String>) -> Result<Boot> {
         memory: 0,
         scratch: 0,
         mounts: vec![Mount { path: b"/".to_vec(), tree: Tree(0), kind: MountKind::Overlay }],
+        disks: Vec::new(),
         streams: [console; 3],
         published: Vec::new(),
         outgoing: false,

@@ -32,6 +32,8 @@ pub struct Boot {
     pub scratch: u64,
     /// Granted trees and where they appear, outermost first. The first is always "/".
     pub mounts: Vec<Mount>,
+    /// Granted disks, in the order of their names.
+    pub disks: Vec<Disk>,
     /// Standard input, output and error.
     pub streams: [Stream; 3],
     /// Ports the monitor has bound for this island.
@@ -70,6 +72,19 @@ pub enum MountKind {
     ReadOnly,
     /// Writes go to the host.
     Writable,
+}
+
+/// A granted disk. Its handle is read and written at any offset, and mapped; what was written is stored when
+/// [`crate::request::Request::Synchronise`] has been answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    pub handle: Handle,
+    /// Bytes.
+    pub length: u64,
+    /// Bytes that the disk takes at once, and those that it stores at once.
+    pub sector: u32,
+    pub physical: u32,
+    pub writable: bool,
 }
 
 /// What one of the three standard streams is connected to.

@@ -41,6 +41,8 @@ pub const CASES: &[Case] = &[
     booted("bootable/version-6", version_6).needs(&[PYTHON, QEMU]),
     booted("bootable/devices", devices).needs(&[BUSYBOX, QEMU]),
     booted("bootable/redis", redis).needs(&[REDIS_SERVER, REDIS_BENCHMARK, QEMU]),
+    booted("bootable/disks", disks).needs(&[PYTHON, QEMU]).limit_s(200),
+    booted("bootable/large-disk", large_disk).needs(&[BUSYBOX, QEMU]),
     booted("bootable/bios", bios).needs(&[BUSYBOX, QEMU, GRUB, GRUB_BIOS, GRUB_UEFI]),
     booted("bootable/uefi", uefi).needs(&[BUSYBOX, QEMU, GRUB, GRUB_BIOS, GRUB_UEFI, OVMF]),
     booted("bootable/little-memory", little_memory).needs(&[BUSYBOX, QEMU]),
@@ -244,6 +246,66 @@ fn redis(stage: &Stage) -> Result<()> {
     running.answers(stage, &["redis-cli", "-p", &port, "ping"], "PONG")?;
     let words = ["redis-benchmark", "-p", &port, "-c", "8", "-n", "2000", "-q", "-t", "set,get"];
     stage.outside(words)?.success()?.says("SET")?;
+    Ok(())
+}
+
+/// Disks are read and written on every machine, by both interfaces of memory-mapped devices; what was written is in
+/// their files afterwards.
+fn disks(stage: &Stage) -> Result<()> {
+    const SIZE: usize = (1 << 20) + 3 * 512;
+    let script = include_str!("../../programs/python/disk.py");
+    let entry = format!("python3 -c '{script}'");
+    let (file, _) = build(stage, &entry, &["--trial", "30"], "disks.elf")?;
+    let content: Vec<u8> = (0..SIZE as u64 / 8).flat_map(u64::to_le_bytes).collect();
+    let protected = text(&stage.write("protected.img", &content)?);
+    let failure = "[inject-error]\nevent = \"read_aio\"\nerrno = \"5\"\nsector = \"300\"\nonce = \"off\"\n";
+    let failure = text(&stage.write("failure.conf", failure)?);
+    let mut wanted = content.clone();
+    wanted[4093..9093].fill(b'A');
+    wanted[SIZE - 10..].fill(b'B');
+    wanted[500_000..700_000].fill(b'C');
+    wanted[300_000..300_005].copy_from_slice(b"hello");
+    wanted[800_000..800_014].copy_from_slice(b"the last words");
+    let machines = [
+        ("microvm", "virtio-blk-device", "true"),
+        ("microvm,acpi=off", "virtio-blk-device", "false"),
+        ("q35", "virtio-blk-pci", "true"),
+        ("pc", "virtio-blk-pci", "true"),
+    ];
+    for (kind, device, legacy) in machines {
+        let image = stage.write("disk.img", &content)?;
+        let first = format!("if=none,id=a,format=raw,file={}", text(&image));
+        let second = format!("if=none,id=b,format=raw,readonly=on,file=blkdebug:{failure}:{protected}");
+        let [a, b] = ["a,physical_block_size=4096", "b,logical_block_size=4096,physical_block_size=4096"]
+            .map(|options| format!("{device},drive={options}"));
+        let interface = format!("virtio-mmio.force-legacy={legacy}");
+        let more = ["-global", &interface, "-drive", &first, "-drive", &second, "-device", &a, "-device", &b];
+        let words = with(with(machine(kind, "256"), &more), &["-kernel", &file]);
+        let outcome = stage.outside(words)?.success()?;
+        outcome.says("disks are well").with_context(|| format!("{kind}, legacy: {legacy}"))?;
+        let found = fs::read(&image)?;
+        let differs = (0..found.len().max(SIZE)).find(|at| found.get(*at) != wanted.get(*at));
+        ensure!(differs.is_none(), "{kind}: the file differs at {differs:?}");
+    }
+    Ok(())
+}
+
+/// More is read, and more written, than the machine has memory for.
+fn large_disk(stage: &Stage) -> Result<()> {
+    const LENGTH: usize = 64 << 20;
+    let content: Vec<u8> = (0..LENGTH as u64 / 8).flat_map(u64::to_le_bytes).collect();
+    let drive = |name: &str, content: &[u8]| -> Result<_> {
+        let image = stage.write(name, content)?;
+        let drive = format!("if=none,id={name},format=raw,file={}", text(&image));
+        Ok((image, ["-drive".into(), drive, "-device".into(), format!("virtio-blk-pci,drive={name}")]))
+    };
+    let entry = "busybox dd if=/dev/vda of=/dev/vdb bs=1000k conv=fsync";
+    let (file, _) = build(stage, entry, &["--no-trial"], "copy.elf")?;
+    let (_, from) = drive("from", &content)?;
+    let (image, to) = drive("to", &vec![0; LENGTH])?;
+    let words = [&with(machine("q35", "48"), &["-kernel", &file])[..], &from, &to].concat();
+    stage.outside(words)?.success()?.says("ended with status 0")?;
+    ensure!(fs::read(image)? == content, "the copy differs");
     Ok(())
 }
 

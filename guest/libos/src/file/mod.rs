@@ -117,6 +117,11 @@ pub trait File: Send + Sync + 'static {
         true
     }
 
+    /// Where the content ends, if that is not the size that stat(2) tells: a disk ends there for good.
+    fn end(&self) -> Option<u64> {
+        None
+    }
+
     /// Events that hold now, as poll(2) numbers them.
     fn events(&self) -> u32 {
         event::IN | event::OUT | event::READ_NORMAL | event::WRITE_NORMAL

@@ -6,6 +6,7 @@
 //! Everything is read-only except what programs write about themselves, which is taken and ignored.
 
 mod device;
+mod disk;
 mod network;
 mod report;
 mod system;
@@ -27,6 +28,7 @@ use crate::kernel::Kernel;
 use crate::thread::Thread;
 
 pub use device::{Device, add_terminal, fill_devices};
+pub use disk::{DiskFile, add_disks};
 pub(super) use report::{mount_facts, mounts};
 
 /// One generated directory, file or link.

@@ -40,7 +40,7 @@ pub use attributes::attributes;
 pub use bounds::{Bounds, Rules};
 pub use change::*;
 pub use content::MemoryFile;
-pub use generated::Generator;
+pub use generated::{DiskFile, Generator};
 pub use host_file::HostFile;
 pub use identity::Identity;
 pub use listing::{Listing, list};
@@ -187,6 +187,7 @@ impl FileSystems {
         if boot.streams.iter().any(|stream| matches!(stream, Stream::Terminal(_))) {
             generated::add_terminal(&devices, (boot.user, boot.group), &meta);
         }
+        generated::add_disks(&devices, boot, &meta);
         own(b"/dev/shm", 0o1777, 0, 0);
         for (path, generator) in generated::roots() {
             let node = Node::new(meta(0o040555, 0, 0), Kind::Generated(generator));

@@ -21,6 +21,7 @@ pub const LINK: u32 = 0o120000;
 pub const FIFO: u32 = 0o010000;
 pub const SOCKET: u32 = 0o140000;
 pub const CHARACTER: u32 = 0o020000;
+pub const BLOCK: u32 = 0o060000;
 
 /// A place in a granted tree.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use super::MemoryFile;
+use super::{DiskFile, MemoryFile};
 use crate::errno::{Errno, Result};
 use crate::file::Description;
 
@@ -64,7 +64,9 @@ pub fn seals(description: &Description) -> Option<&Seals> {
     description.file_as::<MemoryFile>().map(|file| &file.seals)
 }
 
-/// Whether an open file's content is sealed against new writers.
+/// Whether nobody may begin to write an open file's content: it is sealed, or a disk that takes no writes.
 pub fn is_sealed(description: &Description) -> bool {
-    seals(description).is_some_and(|seals| seals.may_write().is_err())
+    let disk = description.file_as::<DiskFile>();
+    let refuses = disk.is_some_and(|disk| !disk.is_writable());
+    refuses || seals(description).is_some_and(|seals| seals.may_write().is_err())
 }

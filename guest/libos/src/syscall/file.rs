@@ -8,7 +8,7 @@ use machine::{Transfer, UserRange};
 use super::{Call, Outcome, range};
 use crate::errno::{Errno, Result};
 use crate::file::pipe::{End, FIONREAD};
-use crate::file::{Description, flag};
+use crate::file::{Description, File, flag};
 use crate::file_system::{REGULAR, TYPE, happened};
 use crate::process::FILE_SIZE_LIMIT;
 use crate::signal::{self, Information, Target};
@@ -115,10 +115,10 @@ impl Transferring {
     /// Where an appending write goes, and what has to happen before.
     async fn prepare(&mut self, thread: &Arc<Thread>, total: u64) -> Result<()> {
         if self.appends {
-            let size = self.description.file.attributes(thread).await?.size;
+            let end = end(self.description.file.as_ref(), thread).await?;
             match &mut self.offset {
-                Some(offset) => *offset = size,
-                None => *self.description.position.lock() = size,
+                Some(offset) => *offset = end,
+                None => *self.description.position.lock() = end,
             }
         }
         let end = self.offset().unwrap_or(0).saturating_add(total);
@@ -194,6 +194,14 @@ impl Transferring {
             Err(Errno::ETIMEDOUT) => Err(Errno::EAGAIN),
             other => other,
         }
+    }
+}
+
+/// Where a file's content ends.
+async fn end(file: &dyn File, thread: &Arc<Thread>) -> Result<u64> {
+    match file.end() {
+        Some(end) => Ok(end),
+        None => Ok(file.attributes(thread).await?.size),
     }
 }
 
@@ -342,7 +350,9 @@ pub fn lseek(call: &mut Call<'_>) -> Outcome {
     }
     let offset = offset as i64;
     let set = move |description: &Description, base: u64| -> Result<u64> {
-        let new = (base as i64).checked_add(offset).filter(|new| *new >= 0).ok_or(Errno::EINVAL)?;
+        let last = description.file.end().map_or(i64::MAX, |end| end as i64);
+        let new = (base as i64).checked_add(offset).filter(|new| (0..=last).contains(new));
+        let new = new.ok_or(Errno::EINVAL)?;
         *description.position.lock() = new as u64;
         if new == 0 {
             *description.listing.lock() = None;
@@ -356,8 +366,11 @@ pub fn lseek(call: &mut Call<'_>) -> Outcome {
             set(&description, base).into()
         }
         2 => {
-            let attributes = description.file.attributes(call.thread);
-            call.wait(async move { set(&description, attributes.await?.size) })
+            let thread = call.thread.clone();
+            call.wait(async move {
+                let end = end(description.file.as_ref(), &thread).await?;
+                set(&description, end)
+            })
         }
         3 | 4 => {
             if offset < 0 {

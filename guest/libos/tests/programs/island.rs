@@ -15,8 +15,14 @@ pub mod number {
     pub const WRITE: u64 = 1;
     pub const OPEN: u64 = 2;
     pub const CLOSE: u64 = 3;
+    pub const FSTAT: u64 = 5;
+    pub const LSEEK: u64 = 8;
+    pub const MMAP: u64 = 9;
     pub const RT_SIGACTION: u64 = 13;
     pub const RT_SIGRETURN: u64 = 15;
+    pub const IOCTL: u64 = 16;
+    pub const PREAD: u64 = 17;
+    pub const PWRITE: u64 = 18;
     pub const PAUSE: u64 = 34;
     pub const UNLINK: u64 = 87;
     pub const NANOSLEEP: u64 = 35;
@@ -24,6 +30,8 @@ pub mod number {
     pub const CLONE: u64 = 56;
     pub const EXIT: u64 = 60;
     pub const KILL: u64 = 62;
+    pub const FSYNC: u64 = 74;
+    pub const FTRUNCATE: u64 = 77;
     pub const FUTEX: u64 = 202;
     pub const CLOCK_GETTIME: u64 = 228;
     pub const EXIT_GROUP: u64 = 231;
@@ -75,6 +83,7 @@ impl Island {
             memory: 1 << 30,
             scratch: 1 << 28,
             mounts: vec![Mount { path: b"/".to_vec(), tree: TREE, kind: MountKind::Overlay }],
+            disks: vec![],
             streams: [Stream::Pipe(self.input), Stream::Pipe(self.output), Stream::Null],
             published: vec![],
             outgoing: false,

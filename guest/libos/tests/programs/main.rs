@@ -2,6 +2,7 @@
 //!
 //! A seed decides interruptions, delays and the order of events; a failure names it.
 
+mod disk;
 mod file;
 mod island;
 mod signal;

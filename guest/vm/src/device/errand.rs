@@ -18,8 +18,9 @@ use machine::{Event, Ticket};
 use spin::{Mutex, Once};
 
 use super::Arrives;
+use super::file::Finish;
 use crate::code::{EIO, EMSGSIZE};
-use crate::cpu::{self, block::Block, clock, idle};
+use crate::cpu::{block::Block, clock, idle};
 use crate::memory::frame::Page;
 use crate::virtio::queue::{self, Part, Queue};
 use crate::virtio::{Device, Transport, Unusable};
@@ -44,16 +45,11 @@ pub enum Then {
     Settle(Ticket, Settled),
     /// The answer to a request, for the CPU that waits for it here.
     Tell(&'static Block, alloc::boxed::Box<dyn FnOnce(Result<Reply, Code>) + Send>),
-    /// What was moved, for the CPU that waits for it.
-    Keep(&'static Block),
     /// Bytes were read for somebody, or written; called with what came and the pages it came in.
     Call(Finish),
     /// News from the monitor.
     News,
 }
-
-/// What to do when data has moved.
-pub type Finish = alloc::boxed::Box<dyn FnOnce(Result<usize, Code>, Vec<Page>, &mut Vec<Event>) + Send>;
 
 /// What to do when a request was answered.
 pub type Settled = alloc::boxed::Box<dyn FnOnce(&Result<Reply, Code>) + Send>;
@@ -76,9 +72,6 @@ struct State {
     slots: Vec<Option<Errand>>,
     free: Vec<u32>,
     waiting: VecDeque<Errand>,
-    /// Answers for CPUs that wait themselves, by number.
-    kept: Vec<(u64, Result<usize, Code>)>,
-    events: Vec<Event>,
     /// When the last answer came, and whether the last errand followed it closely.
     answered_ns: u64,
     brisk: bool,
@@ -102,16 +95,8 @@ pub fn begin(device: Device) -> Result<(), Unusable> {
     let queue = device.queue(1, LENGTH)?;
     let transport = device.finish();
     let slots = Vec::new();
-    let state = State {
-        queue,
-        slots,
-        free: Vec::new(),
-        waiting: VecDeque::new(),
-        kept: Vec::new(),
-        events: Vec::new(),
-        answered_ns: 0,
-        brisk: false,
-    };
+    let state =
+        State { queue, slots, free: Vec::new(), waiting: VecDeque::new(), answered_ns: 0, brisk: false };
     CHANNEL.call_once(|| Channel { transport, state: Mutex::new(state) });
     ask_for_news();
     Ok(())
@@ -196,7 +181,7 @@ pub fn release(descriptor: u32) {
 }
 
 /// Reads into pages, at an offset or ([`fuse::POSITION`]) at the file's own position.
-pub fn read(descriptor: u32, offset: u64, length: usize, pages: Vec<Page>, then: Then) -> u64 {
+pub fn read(descriptor: u32, offset: u64, length: usize, pages: Vec<Page>, finish: Finish) {
     let own = [descriptor.into(), offset, length as u64, 0, 0];
     start(Errand {
         number: ticket().0,
@@ -206,12 +191,12 @@ pub fn read(descriptor: u32, offset: u64, length: usize, pages: Vec<Page>, then:
         pages,
         data: (true, length),
         arrives: Arrives::Nothing,
-        then,
-    })
+        then: Then::Call(finish),
+    });
 }
 
 /// Writes from pages.
-pub fn write(descriptor: u32, offset: u64, length: usize, pages: Vec<Page>, then: Then) -> u64 {
+pub fn write(descriptor: u32, offset: u64, length: usize, pages: Vec<Page>, finish: Finish) {
     let own = [descriptor.into(), offset, length as u64, 0, 0];
     let mut input = input(fuse::WRITE, &own, &[]);
     let total = (input.len() + length) as u32;
@@ -224,8 +209,8 @@ pub fn write(descriptor: u32, offset: u64, length: usize, pages: Vec<Page>, then
         pages,
         data: (false, length),
         arrives: Arrives::Nothing,
-        then,
-    })
+        then: Then::Call(finish),
+    });
 }
 
 /// Starts an errand; its number.
@@ -321,18 +306,19 @@ fn reply(errand: &Errand, written: usize) -> Result<Reply, Code> {
     }
 }
 
-/// Does what has to be done with what is finished, and adds what the library OS is to know.
-pub fn collect(events: &mut Vec<Event>) {
-    let Some(channel) = CHANNEL.get() else { return };
+/// Does what has to be done with what is finished, and adds what the library OS is to know; whether anything was.
+pub fn collect(events: &mut Vec<Event>) -> bool {
+    let Some(channel) = CHANNEL.get() else { return false };
     let finished = {
         let mut state = channel.state.lock();
-        events.append(&mut state.events);
         if !state.queue.is_ready() {
-            return;
+            return false;
         }
         state.take()
     };
+    let any = !finished.is_empty();
     finished.into_iter().for_each(|finished| conclude(finished, events));
+    any
 }
 
 fn conclude((errand, written): (Errand, usize), events: &mut Vec<Event>) {
@@ -355,10 +341,6 @@ fn conclude((errand, written): (Errand, usize), events: &mut Vec<Event>) {
                 _ => vm::broken(format_args!("the monitor sent news that are none")),
             }
             ask_for_news();
-        }
-        Then::Keep(waiter) => {
-            state().kept.push((errand.number, moved(&errand, written)));
-            idle::tell(waiter);
         }
         Then::Drop => {}
         Then::Tell(..) => {
@@ -392,67 +374,10 @@ fn moved(errand: &Errand, written: usize) -> Result<usize, Code> {
     Ok(moved.min(errand.data.1))
 }
 
-/// Waits for an errand that was started with [`Then::Keep`]. Everything else that is finished meanwhile is
-/// done as well, but for what the library OS is told, which waits for the next collection.
-pub fn wait(number: u64) -> Result<usize, Code> {
-    loop {
-        {
-            let mut state = state();
-            if let Some(at) = state.kept.iter().position(|(kept, _)| *kept == number) {
-                let result = state.kept.swap_remove(at).1;
-                hand_back(&mut state);
-                return result;
-            }
-        }
-        serve();
-    }
-}
-
-/// Serves until there is what somebody waits for.
-pub fn serve_until<T>(there: impl Fn() -> Option<T>) -> T {
-    loop {
-        if let Some(there) = there() {
-            hand_back(&mut state());
-            return there;
-        }
-        serve();
-    }
-}
-
-/// Whoever sleeps until something is finished wanted an interrupt for what was next then. What has been taken
-/// from under it was that, so another interrupt is wanted in its name.
-fn hand_back(state: &mut State) {
-    if !state.queue.await_next() {
-        idle::pass_on(cpu::current());
-    }
-}
-
-/// Adds what the library OS is told with the next collection.
-pub fn add(mut events: Vec<Event>) {
-    if events.is_empty() {
-        return;
-    }
-    state().events.append(&mut events);
-    // Whoever sleeps until something is finished has to hear of it.
-    idle::pass_on(cpu::current());
-}
-
-/// Does what is finished, or waits a moment for something to be.
-pub fn serve() {
-    let finished = state().take();
-    if finished.is_empty() {
-        return super::pause(|| state().queue.await_next());
-    }
-    let mut events = Vec::new();
-    finished.into_iter().for_each(|finished| conclude(finished, &mut events));
-    add(events);
-}
-
 /// Wants an interrupt for what finishes next; false if something has.
 pub fn await_next() -> bool {
     let Some(channel) = CHANNEL.get() else { return true };
-    let mut state = channel.state.lock();
-    state.queue.await_next() && state.events.is_empty()
+    channel.state.lock().queue.await_next()
 }
 
 /// Whether something is finished.
@@ -485,7 +410,7 @@ pub fn time() -> Result<u64, Code> {
         let finished = state().take();
         for (errand, written) in finished {
             if errand.number == number {
-                state().events.append(&mut events);
+                super::add(events);
                 let bytes = answer(&errand, written)?.try_into().map_err(|_| EIO)?;
                 return Ok(u64::from_le_bytes(bytes));
             }

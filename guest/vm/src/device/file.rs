@@ -1,11 +1,14 @@
-//! Files that the VMM has opened: data comes by errands, and is kept in memory where it cannot change
-//! unseen.
+//! Files that the VMM has opened, and disks: data comes from outside, by errands or from a card, and is kept in
+//! memory where it cannot change unseen.
 //!
 //! Files of read-only trees, and below overlays, are kept: a page that is there is not asked for again
 //! until the file is opened and has changed meanwhile. Files of writable trees are read each time, because
 //! others may write them; their pages are kept only while mappings show them, or until what was written there
 //! is stored (`write_back.rs`). Such pages are one truth for everybody here: all who have the file open share
 //! its object, writes past mappings go through and change them too, and reads prefer them.
+//!
+//! A disk is this machine's alone: it is kept and written, so its pages are read and written in memory, and stored
+//! as what mappings have written is. Sectors that are written in part are read for that, with the page around them.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -16,13 +19,13 @@ use abi::Code;
 use abi::file::Attributes;
 use abi::vm::fuse::POSITION;
 use machine::{Event, PAGE, Sink, Source, Transfer};
-use spin::Mutex;
+use spin::{Mutex, Once};
 
-use super::errand::{self, Then};
 use super::memory::{KEEP_SIZE, PUNCH_HOLE};
 use super::transfer::{self, Work};
+use super::{FOR_EVER, end_ns, errand, write_back};
 use crate::code::{EIO, ENODEV, ENOMEM};
-use crate::cpu;
+use crate::cpu::{self, idle};
 use crate::memory::frame::{self, Page};
 use crate::memory::object::{Absent, Content, Object, Run, Store, Stored};
 
@@ -34,6 +37,21 @@ pub const MOST: usize = 32;
 /// Objects of files that are not open any more, at most.
 const KEPT: usize = 512;
 
+/// What to do when data has moved.
+pub type Finish = Box<dyn FnOnce(Result<usize, Code>, Vec<Page>, &mut Vec<Event>) + Send>;
+
+/// Where the bytes of a file are that are not in memory.
+pub trait Outside: Send + Sync {
+    /// Starts to read into pages, from an offset on, or ([`POSITION`]) from the file's own position on.
+    fn read(&self, offset: u64, length: usize, pages: Vec<Page>, finish: Finish);
+
+    /// Starts to write from pages.
+    fn write(&self, offset: u64, length: usize, pages: Vec<Page>, finish: Finish);
+
+    /// Whether it may stop to answer without the guest's end.
+    fn may_stop(&self) -> bool;
+}
+
 /// A descriptor of the VMM's, closed when dropped.
 pub struct Descriptor(pub u32);
 
@@ -43,8 +61,34 @@ impl Drop for Descriptor {
     }
 }
 
+impl Outside for Descriptor {
+    fn read(&self, offset: u64, length: usize, pages: Vec<Page>, finish: Finish) {
+        errand::read(self.0, offset, length, pages, finish);
+    }
+
+    fn write(&self, offset: u64, length: usize, pages: Vec<Page>, finish: Finish) {
+        errand::write(self.0, offset, length, pages, finish);
+    }
+
+    fn may_stop(&self) -> bool {
+        false
+    }
+}
+
+/// Waits for a transfer.
+fn wait(outside: &dyn Outside, start: impl FnOnce(Finish)) -> Result<usize, Code> {
+    let answer = Arc::new(Once::new());
+    let (given, waiter) = (answer.clone(), cpu::current());
+    start(Box::new(move |result, _, _| {
+        given.call_once(|| result);
+        idle::tell(waiter);
+    }));
+    let end_ns = if outside.may_stop() { end_ns() } else { FOR_EVER };
+    super::serve_until(end_ns, || answer.get().copied()).unwrap_or(Err(EIO))
+}
+
 /// The content of a file's pages, and where they are stored.
-struct Pages(Arc<Descriptor>);
+struct Pages(Arc<dyn Outside>);
 
 impl Store for Pages {
     fn store(&self, run: Run, stored: Stored) {
@@ -53,7 +97,7 @@ impl Store for Pages {
             let result = result.and_then(|written| if written == length { Ok(()) } else { Err(EIO) });
             stored(result, events);
         };
-        errand::write(self.0.0, run.first * PAGE, length, run.pages, Then::Call(Box::new(then)));
+        self.0.write(run.first * PAGE, length, run.pages, Box::new(then));
     }
 }
 
@@ -62,8 +106,8 @@ impl Content for Pages {
         let mut pages = blank(count).ok_or(Absent::NoMemory)?;
         let length = count * PAGE as usize;
         let lent = pages.clone();
-        let number = errand::read(self.0.0, first * PAGE, length, lent, Then::Keep(cpu::current()));
-        let read = errand::wait(number).map_err(Absent::Failed)?;
+        let read = wait(&*self.0, |finish| self.0.read(first * PAGE, length, lent, finish));
+        let read = read.map_err(Absent::Failed)?;
         zero_from(&pages, read);
         pages.truncate(read.div_ceil(PAGE as usize).max(1));
         Ok(pages)
@@ -127,7 +171,7 @@ static MAPPED: Mutex<BTreeMap<(u64, u64), Weak<Object>>> = Mutex::new(BTreeMap::
 
 /// An open file.
 pub struct File {
-    pub descriptor: Arc<Descriptor>,
+    pub outside: Arc<dyn Outside>,
     /// The object that holds its pages, if they are kept.
     object: Option<Arc<Object>>,
     /// Device and inode number; a stream has none, and is not mapped: nobody here knows whether it may be written,
@@ -139,16 +183,16 @@ pub struct File {
 impl File {
     /// A file of a tree.
     pub fn new(descriptor: u32, attributes: &Attributes, kept: bool, writable: bool) -> Self {
-        let descriptor = Arc::new(Descriptor(descriptor));
+        let outside: Arc<dyn Outside> = Arc::new(Descriptor(descriptor));
         let (key, stamp) = ((attributes.device, attributes.inode), Stamp::of(attributes));
         if !kept {
-            return Self { descriptor, object: None, key: Some(key), writable };
+            return Self { outside, object: None, key: Some(key), writable };
         }
         let mut objects = KEPT_OBJECTS.lock();
         let object = match objects.get(&key) {
             Some((known, object)) if *known == stamp => object.clone(),
             _ => {
-                let object = Arc::new(Object::file(attributes.size, Box::new(Pages(descriptor.clone()))));
+                let object = Arc::new(Object::file(attributes.size, Box::new(Pages(outside.clone()))));
                 if objects.len() >= KEPT {
                     objects.retain(|_, (_, object)| Arc::strong_count(object) > 1);
                 }
@@ -156,17 +200,36 @@ impl File {
                 object
             }
         };
-        Self { descriptor, object: Some(object), key: Some(key), writable: false }
+        Self { outside, object: Some(object), key: Some(key), writable: false }
+    }
+
+    /// The disk of a number.
+    pub fn disk(outside: Arc<dyn Outside>, number: u64, length: u64, writable: bool) -> Self {
+        // No device of files has the number.
+        let key = (u64::MAX, number);
+        let object = Arc::new(Object::file(length, Box::new(Pages(outside.clone()))));
+        if writable {
+            object.store_in(|| Box::new(Pages(outside.clone())));
+        }
+        // There its pages are found when memory is wanted.
+        let stamp = Stamp { size: length, modified_ns: 0, changed_ns: 0 };
+        KEPT_OBJECTS.lock().insert(key, (stamp, object.clone()));
+        Self { outside, object: Some(object), key: Some(key), writable }
     }
 
     /// A stream that is a file: one position, nothing kept.
     pub fn stream(descriptor: u32) -> Self {
-        Self { descriptor: Arc::new(Descriptor(descriptor)), object: None, key: None, writable: false }
+        Self { outside: Arc::new(Descriptor(descriptor)), object: None, key: None, writable: false }
     }
 
     /// Whether pages that are there need not be asked for again.
     pub fn is_kept(&self) -> bool {
         self.object.is_some()
+    }
+
+    /// Whether what is written goes to pages in memory, which are stored later.
+    pub fn writes_back(&self) -> bool {
+        self.object.is_some() && self.writable
     }
 
     /// The object that mappings show, which may be `shared`; `length` is asked for what is not kept.
@@ -180,7 +243,7 @@ impl File {
         }
         let key = self.key.ok_or(ENODEV)?;
         let length = length()?;
-        let pages = || Box::new(Pages(self.descriptor.clone()));
+        let pages = || Box::new(Pages(self.outside.clone()));
         let object = {
             let mut mapped = MAPPED.lock();
             match mapped.get(&key).and_then(Weak::upgrade) {
@@ -262,14 +325,8 @@ impl File {
             }
             let length = rest.len().min(MOST * PAGE as usize);
             let pages = blank(length.div_ceil(PAGE as usize)).ok_or(ENOMEM)?;
-            let number = errand::read(
-                self.descriptor.0,
-                at.unwrap_or(POSITION),
-                length,
-                pages.clone(),
-                Then::Keep(cpu::current()),
-            );
-            let read = errand::wait(number)?;
+            let (start, lent) = (at.unwrap_or(POSITION), pages.clone());
+            let read = wait(&*self.outside, |finish| self.outside.read(start, length, lent, finish))?;
             if let Some(at) = at {
                 self.prefer(at, &pages, read);
             }
@@ -285,8 +342,33 @@ impl File {
         Ok(done)
     }
 
+    /// Writes from memory of the library OS's to pages that are stored later.
+    fn write_back(&self, object: &Arc<Object>, offset: u64, bytes: &[u8]) -> Result<usize, Code> {
+        let (mut done, length) = (0, object.length());
+        while done < bytes.len() {
+            let at = offset + done as u64;
+            let count = length.saturating_sub(at).min(PAGE - at % PAGE).min((bytes.len() - done) as u64);
+            if count == 0 {
+                break;
+            }
+            if object.is_crowded() {
+                write_back::settle(object)?;
+            }
+            let page = object.page(at / PAGE)?;
+            let to = page.bytes().wrapping_add((at % PAGE) as usize);
+            // SAFETY: the page is held, and the count is within it.
+            unsafe { to.copy_from_nonoverlapping(bytes[done..].as_ptr(), count as usize) };
+            object.touch(at / PAGE);
+            done += count as usize;
+        }
+        Ok(done)
+    }
+
     /// Writes from memory of the library OS's, waiting.
     fn write_now(&self, offset: Option<u64>, bytes: &[u8]) -> Result<usize, Code> {
+        if let Some(object) = self.object.as_ref().filter(|_| self.writable) {
+            return self.write_back(object, offset.unwrap_or(0), bytes);
+        }
         let mut done = 0;
         for part in bytes.chunks(MOST * PAGE as usize) {
             let pages = blank(part.len().div_ceil(PAGE as usize)).ok_or(ENOMEM)?;
@@ -295,15 +377,8 @@ impl File {
                 unsafe { page.bytes().copy_from_nonoverlapping(from.as_ptr(), from.len()) };
             }
             let at = offset.map(|offset| offset + done as u64);
-            let lent = pages.clone();
-            let number = errand::write(
-                self.descriptor.0,
-                at.unwrap_or(POSITION),
-                part.len(),
-                lent,
-                Then::Keep(cpu::current()),
-            );
-            let written = errand::wait(number)?;
+            let (start, length, lent) = (at.unwrap_or(POSITION), part.len(), pages.clone());
+            let written = wait(&*self.outside, |finish| self.outside.write(start, length, lent, finish))?;
             if let Some(at) = at {
                 self.written(at, &pages, written);
             }

@@ -6,6 +6,7 @@
 mod balloon;
 mod card;
 mod console;
+mod disk;
 mod entropy;
 pub mod errand;
 mod file;
@@ -33,6 +34,7 @@ use abi::network::{Address, Protocol, Shutdown, SocketOption};
 use abi::request::{Reply, Request};
 use abi::{Code, Handle};
 use machine::{Backing, Device, Event, PAGE, Sink, Source, Started, Ticket, Transfer};
+use spin::Mutex;
 
 use crate::boot::serial::Line;
 use crate::code::{EINVAL, EIO, ENODEV, ENOTSOCK};
@@ -75,11 +77,17 @@ pub fn interrupted() {
     socket::acknowledge();
     internet::acknowledge();
     line::acknowledge();
+    disk::acknowledge();
 }
+
+/// What was found for the library OS by who waited for something else.
+static LEFT: Mutex<Vec<Event>> = Mutex::new(Vec::new());
 
 /// Adds what has happened.
 pub fn collect(events: &mut Vec<Event>) {
+    events.append(&mut LEFT.lock());
     errand::collect(events);
+    disk::collect(events);
     socket::collect(events);
     internet::collect(events);
     console::collect(events);
@@ -89,13 +97,75 @@ pub fn collect(events: &mut Vec<Event>) {
 
 /// Wants an interrupt for whatever happens next; false if something has happened.
 pub fn await_events() -> bool {
-    let quiet = [errand::await_next(), socket::await_next(), internet::await_next(), balloon::await_next()];
+    let quiet = [
+        errand::await_next(),
+        disk::await_next(),
+        socket::await_next(),
+        internet::await_next(),
+        balloon::await_next(),
+        LEFT.lock().is_empty(),
+    ];
     !quiet.contains(&false)
+}
+
+/// Adds what the library OS is told with the next collection.
+fn add(mut events: Vec<Event>) {
+    if events.is_empty() {
+        return;
+    }
+    LEFT.lock().append(&mut events);
+    // Whoever sleeps until something is finished has to hear of it.
+    idle::pass_on(cpu::current());
+}
+
+/// Serves devices until there is what somebody waits for, or until a time. Everything else that is finished
+/// meanwhile is done as well, but for what the library OS is told, which waits for the next collection.
+fn serve_until<T>(end_ns: u64, there: impl Fn() -> Option<T>) -> Option<T> {
+    loop {
+        let found = there();
+        let now_ns = clock::monotonic();
+        if found.is_some() || now_ns >= end_ns {
+            hand_back();
+            return found;
+        }
+        let mut events = Vec::new();
+        // Both, whether the first finds anything or not.
+        let any = errand::collect(&mut events) | disk::collect(&mut events);
+        add(events);
+        if !any {
+            if end_ns != FOR_EVER {
+                idle::set_alarm(cpu::current(), now_ns, end_ns);
+            }
+            pause(await_transfers);
+        }
+    }
+}
+
+/// Until when what cannot fail is waited for.
+const FOR_EVER: u64 = u64::MAX;
+
+/// Until when whoever may stop to answer is waited for in the middle of something else.
+fn end_ns() -> u64 {
+    const PATIENCE_NS: u64 = 30_000_000_000;
+    clock::monotonic() + PATIENCE_NS
+}
+
+/// Wants an interrupt for the next transfer that ends; false if one has.
+fn await_transfers() -> bool {
+    errand::await_next() & disk::await_next()
+}
+
+/// Whoever sleeps until something is finished wanted an interrupt for what was next then. What has been taken
+/// from under it was that, so another interrupt is wanted in its name.
+fn hand_back() {
+    if !await_transfers() {
+        idle::pass_on(cpu::current());
+    }
 }
 
 /// Whether something has happened.
 pub fn is_ready() -> bool {
-    errand::is_ready() || socket::is_ready() || internet::is_ready()
+    errand::is_ready() || disk::is_ready() || socket::is_ready() || internet::is_ready()
 }
 
 /// Whether something may happen any moment.
@@ -112,6 +182,7 @@ pub fn due_ns() -> Option<u64> {
 /// Nobody sleeps: interrupts would only disturb.
 pub fn look_away() {
     errand::look_away();
+    disk::look_away();
     socket::look_away();
     internet::look_away();
 }
@@ -140,8 +211,9 @@ pub fn last_word(exit: Exit) -> ! {
     // To tell the VMM takes memory; who comes here again has none.
     if SPEAKER.swap(own, Relaxed) != own {
         // What is broken, or has no memory left, cannot be trusted with what is to be stored.
-        if !matches!(exit, Exit::Broken { .. } | Exit::OutOfMemory) && errand::is_there() {
+        if !matches!(exit, Exit::Broken { .. } | Exit::OutOfMemory) {
             write_back::finish();
+            disk::finish();
         }
         internet::finish();
         if errand::last_word(&exit) {
@@ -187,7 +259,7 @@ fn ask(request: Request<'_>) -> Result<Reply, Code> {
             }),
         ),
     )?;
-    errand::serve_until(|| answer.get().cloned())
+    serve_until(FOR_EVER, || answer.get().cloned()).unwrap_or(Err(EIO))
 }
 
 /// Puts what the VMM holds for us into the table.
@@ -233,7 +305,7 @@ fn connection(handle: Handle) -> Result<Arc<Connection>, Code> {
 
 impl Device for Vm {
     fn request(&self, request: Request<'_>) -> Started {
-        if let Some(started) = internet::request(&request) {
+        if let Some(started) = internet::request(&request).or_else(|| disk::request(&request)) {
             return started;
         }
         if let Some(result) = here(&request) {
@@ -412,7 +484,7 @@ fn of_file(request: &Request<'_>, ticket: Ticket) -> bool {
             }
         }
     }
-    errand::add(events);
+    add(events);
     true
 }
 

@@ -15,7 +15,7 @@ use spin::Once;
 use super::file::File;
 use super::socket::{Connection, Flow};
 use super::table::{self, Granted};
-use super::{balloon, card, console, entropy, errand, internet, line, socket, tree};
+use super::{balloon, card, console, disk, entropy, errand, internet, line, socket, tree};
 use crate::boot::firmware::MemoryMapped as Place;
 use crate::boot::{self, serial};
 use crate::cpu::block::FIRST;
@@ -73,6 +73,7 @@ fn complete(boot: &mut Boot) {
         boot.published = vec![every(Protocol::Tcp), every(Protocol::Udp)];
         boot.outgoing = true;
     }
+    boot.disks = disk::granted();
     serial::begin();
     controller::route(serial::LINE, vector::DEVICE, &FIRST, false);
 }
@@ -86,7 +87,7 @@ pub fn find() {
     let mut found = Vec::new();
     let named = named();
     if boot::service().is_some() {
-        let on_pci = pci::find(&[kind::NETWORK, kind::CONSOLE, kind::RANDOM]);
+        let on_pci = pci::find(&[kind::NETWORK, kind::BLOCK, kind::CONSOLE, kind::RANDOM]);
         found.extend(on_pci.into_iter().map(|(kind, registers)| (kind, registers, None)));
         // The command line means the same ones that firmware describes.
         if named.is_empty() {
@@ -111,6 +112,7 @@ pub fn find() {
 fn name(kind: u32) -> &'static str {
     match kind {
         kind::NETWORK => "a network card",
+        kind::BLOCK => "a disk",
         kind::CONSOLE => "a console",
         kind::RANDOM => "a device for random numbers",
         _ => "a device",
@@ -174,11 +176,16 @@ fn take(transport: Box<dyn Transport>, line: Option<u32>) -> Result<(), Unusable
         kind::NETWORK if internet::is_there() => return Ok(()),
         kind::CONSOLE if line::is_there() => return Ok(()),
         kind::NETWORK => |device| internet::begin(device, entropy::seed()),
+        kind::BLOCK => disk::begin,
         kind::CONSOLE => line::begin,
         kind::RANDOM => entropy::begin,
         _ => return Ok(()),
     };
-    let wanted = if transport.kind() == kind::NETWORK { card::WANTED } else { 0 };
+    let wanted = match transport.kind() {
+        kind::NETWORK => card::WANTED,
+        kind::BLOCK => driver::disk::feature::WANTED,
+        _ => 0,
+    };
     line.into_iter().for_each(route);
     begin(Device::begin(transport, wanted)?)
 }

@@ -13,11 +13,11 @@ use abi::vm::fuse::POSITION;
 use entry::user_memory;
 use machine::{Event, PAGE, Ticket, Transfer, UserRange};
 
-use super::errand::{self, Then};
 use super::file::{File, MOST, blank, zero_from};
+use super::{errand, write_back};
 use crate::code::{EFAULT, ENOMEM};
 use crate::memory::frame::Page;
-use crate::memory::object::AROUND;
+use crate::memory::object::{AROUND, Object};
 
 /// A transfer under way.
 pub struct Work {
@@ -27,6 +27,8 @@ pub struct Work {
     write: bool,
     done: u64,
     length: u64,
+    /// Each page is fetched alone: of several that lie together, not all could be read.
+    alone: bool,
     ticket: Ticket,
 }
 
@@ -40,7 +42,8 @@ enum Step {
 impl Work {
     pub fn new(file: Arc<File>, offset: Option<u64>, ranges: &[UserRange], write: bool) -> Self {
         let length = ranges.iter().fold(0u64, |sum, range| sum.saturating_add(range.length));
-        Self { file, offset, ranges: ranges.to_vec(), write, done: 0, length, ticket: errand::ticket() }
+        let (ranges, ticket) = (ranges.to_vec(), errand::ticket());
+        Self { file, offset, ranges, write, done: 0, length, alone: false, ticket }
     }
 
     /// The user memory for what comes next, and how much of it lies together.
@@ -84,9 +87,22 @@ impl Work {
         Ok(copied)
     }
 
+    /// Writes one whole page that is not in memory; false if its old content is needed.
+    fn overwrite(&mut self, object: &Arc<Object>, index: u64, count: u64) -> bool {
+        let before = self.done;
+        let Some(pages) = blank(1) else { return false };
+        zero_from(&pages, count as usize);
+        if self.copy(&pages, 0, count) != Ok(count) {
+            self.done = before;
+            return false;
+        }
+        pages.into_iter().for_each(|page| object.overwrite(index, page));
+        true
+    }
+
     /// Does what can be done at once.
     fn step(mut self) -> Step {
-        if self.write {
+        if self.write && !self.file.writes_back() {
             return if self.done < self.length { Step::Outside(self) } else { Step::Finished(Ok(self.done)) };
         }
         while self.done < self.length {
@@ -101,9 +117,24 @@ impl Work {
                 // Others may have made the file longer.
                 return Step::Outside(self);
             }
-            let Some(page) = object.present(at / PAGE) else { return Step::Outside(self) };
+            if self.write && object.is_crowded() {
+                return Step::Outside(self);
+            }
             let count = (PAGE - at % PAGE).min(self.length - self.done).min(end - at);
-            match self.copy(&[page], at % PAGE, count) {
+            let Some(page) = object.present(at / PAGE) else {
+                let whole = self.write && at.is_multiple_of(PAGE) && (count == PAGE || at + count == end);
+                if whole && self.overwrite(&object, at / PAGE, count) {
+                    continue;
+                }
+                return Step::Outside(self);
+            };
+            let pages = [page];
+            let copied = self.copy(&pages, at % PAGE, count);
+            if self.write {
+                // Whatever has arrived, and while the page is held.
+                object.touch(at / PAGE);
+            }
+            match copied {
                 Ok(copied) if copied == count => {}
                 Ok(_) => break,
                 Err(_) if self.done > 0 => break,
@@ -113,10 +144,13 @@ impl Work {
         Step::Finished(Ok(self.done))
     }
 
-    /// Starts the errand that the next step needs.
+    /// Starts what the next step needs.
     fn go_outside(mut self) -> Result<(), Code> {
-        let descriptor = self.file.descriptor.0;
+        let outside = self.file.outside.clone();
         let at = self.offset.map(|offset| offset + self.done);
+        if let (Some(at), true, Some(object)) = (at, self.file.is_kept(), self.file.known()) {
+            return self.fetch(at, object);
+        }
         let rest = (self.length - self.done).min(MOST as u64 * PAGE);
         if self.write {
             let pages = blank(rest.div_ceil(PAGE) as usize).ok_or(ENOMEM)?;
@@ -126,43 +160,64 @@ impl Work {
             let then = move |result: Result<usize, Code>, pages: Vec<Page>, events: &mut Vec<Event>| {
                 self.wrote(at, copied, result, &pages, events);
             };
-            errand::write(
-                descriptor,
-                at.unwrap_or(POSITION),
-                copied as usize,
-                pages,
-                Then::Call(Box::new(then)),
-            );
+            outside.write(at.unwrap_or(POSITION), copied as usize, pages, Box::new(then));
             return Ok(());
         }
-        // What is kept is read in whole pages, and some around.
-        let (start, length) = match at {
-            Some(at) if self.file.is_kept() => {
-                let first = at & !(PAGE * AROUND - 1);
-                let end = self.file.known().map_or(0, |object| object.length()).next_multiple_of(PAGE);
-                let last = (at + rest).next_multiple_of(PAGE * AROUND).min(end);
-                (Some(first), (last - first).min(MOST as u64 * PAGE))
-            }
-            at => (at, rest),
-        };
-        let pages = blank(length.div_ceil(PAGE) as usize).ok_or(ENOMEM)?;
+        let pages = blank(rest.div_ceil(PAGE) as usize).ok_or(ENOMEM)?;
         let then = move |result: Result<usize, Code>, pages: Vec<Page>, events: &mut Vec<Event>| {
-            self.came(start, length, result, pages, events);
+            self.came(at, rest, result, pages, events);
         };
-        errand::read(
-            descriptor,
-            start.unwrap_or(POSITION),
-            length as usize,
-            pages,
-            Then::Call(Box::new(then)),
-        );
+        outside.read(at.unwrap_or(POSITION), rest as usize, pages, Box::new(then));
         Ok(())
     }
 
-    /// Data has come for a read.
+    /// Starts to fetch pages of what is kept, or first to store some, if too much was written.
+    fn fetch(mut self, at: u64, object: Arc<Object>) -> Result<(), Code> {
+        if self.write && object.is_crowded() {
+            let then = move |result: Result<(), Code>, events: &mut Vec<Event>| match result {
+                Ok(()) => self.go_on(events),
+                Err(code) => self.finish(Err(code), events),
+            };
+            let mut events = Vec::new();
+            write_back::begin(&object, Some(Box::new(then)), &mut events);
+            super::add(events);
+            return Ok(());
+        }
+        // What is read is read in whole pages, and some around.
+        let most = MOST as u64 * PAGE;
+        let lonely = self.write || self.alone;
+        let (around, rest) = if lonely { (1, 1) } else { (AROUND, (self.length - self.done).min(most)) };
+        let start = at & !(PAGE * around - 1);
+        let end = object.length().next_multiple_of(PAGE);
+        let last = (at + rest).next_multiple_of(PAGE * around).min(end);
+        let length = (last - start).min(most);
+        let pages = blank((length / PAGE) as usize).ok_or(ENOMEM)?;
+        let coming = object.expect(start / PAGE..(start + length) / PAGE);
+        let outside = self.file.outside.clone();
+        let then = move |result: Result<usize, Code>, pages: Vec<Page>, events: &mut Vec<Event>| match result
+        {
+            // A file that became shorter: what was to be read is not there.
+            Ok(0) => self.finish(Ok(()), events),
+            Ok(read) => {
+                zero_from(&pages, read);
+                coming.insert(pages);
+                self.go_on(events);
+            }
+            Err(_) if length > PAGE => {
+                drop(coming);
+                self.alone = true;
+                self.go_on(events);
+            }
+            Err(code) => self.finish(Err(code), events),
+        };
+        outside.read(start, length as usize, pages, Box::new(then));
+        Ok(())
+    }
+
+    /// Data has come for a read of what is not kept.
     fn came(
         mut self,
-        start: Option<u64>,
+        at: Option<u64>,
         asked: u64,
         result: Result<usize, Code>,
         pages: Vec<Page>,
@@ -172,17 +227,8 @@ impl Work {
             Ok(read) => read as u64,
             Err(code) => return self.finish(Err(code), events),
         };
-        if let (Some(start), true, Some(object)) = (start, self.file.is_kept(), self.file.known()) {
-            zero_from(&pages, read as usize);
-            // A file that became shorter: what was to be read is not there.
-            if read == 0 {
-                return self.finish(Ok(()), events);
-            }
-            object.insert(start / PAGE, pages);
-            return self.go_on(events);
-        }
-        if let Some(start) = start {
-            self.file.prefer(start, &pages, read as usize);
+        if let Some(at) = at {
+            self.file.prefer(at, &pages, read as usize);
         }
         let result = self.copy(&pages, 0, read).map(drop);
         let over = read < asked || self.offset.is_none() || self.done >= self.length;

@@ -13,9 +13,10 @@ use abi::Code;
 use machine::Event;
 use spin::Mutex;
 
-use super::errand;
+use super::end_ns;
 use super::file::MOST;
-use crate::cpu::clock;
+use crate::code::EIO;
+use crate::cpu::{self, clock, idle};
 use crate::memory::dirty;
 use crate::memory::object::{Object, Stored};
 
@@ -116,6 +117,20 @@ fn finished(object: &Arc<Object>, result: Result<(), Code>, events: &mut Vec<Eve
     }
 }
 
+/// Stores what is dirty of an object, and waits for it.
+pub fn settle(object: &Arc<Object>) -> Result<(), Code> {
+    let answer = Arc::new(spin::Once::new());
+    let (given, waiter) = (answer.clone(), cpu::current());
+    let stored = move |result, _: &mut Vec<Event>| {
+        given.call_once(|| result);
+        idle::tell(waiter);
+    };
+    let mut events = Vec::new();
+    begin(object, Some(Box::new(stored)), &mut events);
+    super::add(events);
+    super::serve_until(end_ns(), || answer.get().copied()).unwrap_or(Err(EIO))
+}
+
 /// Stores what is due.
 pub fn collect(events: &mut Vec<Event>) {
     if dirty::due_ns().is_some_and(|time_ns| time_ns <= clock::monotonic()) {
@@ -124,7 +139,7 @@ pub fn collect(events: &mut Vec<Event>) {
     }
 }
 
-/// Stores everything, and waits for it.
+/// Stores everything, and waits for it as long as some of it arrives now and then.
 pub fn finish() {
     errand::serve_until(|| (HOLDS.load(SeqCst) == 0).then_some(()));
     let mut events = Vec::new();
@@ -132,5 +147,12 @@ pub fn finish() {
         let _taking = TAKING.lock();
         dirty::take().iter().for_each(|object| begin(object, None, &mut events));
     }
-    errand::serve_until(|| BUSY.lock().is_empty().then_some(()));
+    let runs = || BUSY.lock().iter().map(|busy| busy.runs).sum::<usize>();
+    loop {
+        let before = runs();
+        let ended = || (runs() != before).then_some(());
+        if before == 0 || super::serve_until(end_ns(), ended).is_none() {
+            return;
+        }
+    }
 }

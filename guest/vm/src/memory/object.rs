@@ -17,13 +17,17 @@ use machine::{Event, PAGE};
 use spin::{Mutex, Once};
 
 use super::dirty;
-use super::frame::Page;
+use super::frame::{self, Page};
 
 /// How many pages are fetched together: a power of two.
 pub const AROUND: u64 = 16;
 /// How often that is doubled, once for each fetch before: of a file that is asked for again and again, more is
 /// wanted each time, and each time costs a way out of the guest.
 const DOUBLINGS: u32 = 2;
+
+/// Pages that may be dirty before who writes past mappings has to wait, and where little memory is free.
+const DIRTY_MOST: usize = 2048;
+const DIRTY_SHORT: usize = 64;
 
 /// Why a page cannot be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +79,8 @@ struct State {
     /// Whether there ever was one.
     touched: bool,
     failure: Option<Code>,
+    /// Pages that are under way from where the content comes from.
+    coming: Vec<Range<u64>>,
     /// How often pages were fetched because of a fault.
     fetches: u32,
     /// When it was last used, by [`FETCHED`].
@@ -93,9 +99,17 @@ impl State {
             held: Vec::new(),
             touched: false,
             failure: None,
+            coming: Vec::new(),
             fetches: 0,
             used: 0,
         }
+    }
+
+    /// Notes that a page was written; whether it is the first.
+    fn write(&mut self, index: u64) -> bool {
+        self.touched = true;
+        let first = self.dirty.is_empty();
+        self.dirty.insert(index) && first
     }
 
     /// Which pages to fetch around one that is not there: some that lie together, none of which is.
@@ -141,12 +155,34 @@ impl Object {
 
     /// A page is about to be written through a mapping.
     pub fn touch(self: &Arc<Self>, index: u64) {
-        let mut state = self.state.lock();
-        state.touched = true;
-        let first = state.dirty.is_empty();
-        if state.dirty.insert(index) && first {
+        if self.state.lock().write(index) {
             dirty::add(self);
         }
+    }
+
+    /// A page was written as a whole: it is the content from now on. One that is there stays and takes it over,
+    /// for others may show it.
+    pub fn overwrite(self: &Arc<Self>, index: u64, page: Page) {
+        let first = {
+            let mut state = self.state.lock();
+            match state.pages.get(&index) {
+                // SAFETY: both are whole pages, and held.
+                Some(there) => unsafe {
+                    there.bytes().copy_from_nonoverlapping(page.bytes(), PAGE as usize);
+                },
+                None => drop(state.pages.insert(index, page)),
+            }
+            state.write(index)
+        };
+        if first {
+            dirty::add(self);
+        }
+    }
+
+    /// Whether more is dirty than should be before some of it is stored.
+    pub fn is_crowded(&self) -> bool {
+        let dirty = self.state.lock().dirty.len();
+        dirty >= DIRTY_MOST || dirty >= DIRTY_SHORT && frame::is_short()
     }
 
     pub fn is_dirty(&self) -> bool {
@@ -224,25 +260,35 @@ impl Object {
     }
 
     /// A page, fetched if it is not there.
-    pub fn page(&self, index: u64) -> Result<Page, Absent> {
+    pub fn page(self: &Arc<Self>, index: u64) -> Result<Page, Absent> {
         if let Some(page) = self.at_once(index)? {
             return Ok(page);
         }
         let Some(content) = &self.content else { return Err(Absent::Beyond) };
         // It may wait for a device, so not under the lock. What lies around is wanted soon, mostly.
         let wanted = self.state.lock().wanted(index);
-        let pages = content.pages(wanted.start, (wanted.end - wanted.start) as usize)?;
-        self.insert(wanted.start, pages);
+        let fetched = self.fetch(content.as_ref(), wanted.clone());
+        match fetched {
+            // The page itself may be sound.
+            Err(Absent::Failed(_)) if wanted.end - wanted.start > 1 => {
+                self.fetch(content.as_ref(), index..index + 1)?;
+            }
+            fetched => fetched?,
+        }
         self.present(index).ok_or(Absent::Beyond)
     }
 
-    /// Adds pages from this number on; those that are there already stay.
-    pub fn insert(&self, first: u64, pages: Vec<Page>) {
-        let mut state = self.state.lock();
-        state.used = FETCHED.fetch_add(1, Relaxed);
-        for (index, page) in (first..).zip(pages) {
-            state.pages.entry(index).or_insert(page);
-        }
+    fn fetch(self: &Arc<Self>, content: &dyn Content, pages: Range<u64>) -> Result<(), Absent> {
+        let (first, count) = (pages.start, (pages.end - pages.start) as usize);
+        let coming = self.expect(pages);
+        coming.insert(content.pages(first, count)?);
+        Ok(())
+    }
+
+    /// Notes that pages are about to be fetched.
+    pub fn expect(self: &Arc<Self>, pages: Range<u64>) -> Coming {
+        self.state.lock().coming.push(pages.clone());
+        Coming { object: self.clone(), pages }
     }
 
     /// A page, if it is there.
@@ -264,9 +310,10 @@ impl Object {
         if self.content.is_some()
             && let Some(mut state) = self.state.try_lock()
         {
-            let State { pages, dirty, .. } = &mut *state;
+            let State { pages, dirty, coming, .. } = &mut *state;
             pages.retain(|index, page| {
-                let goes = shed < most && !dirty.contains(index) && page.is_alone();
+                let comes = coming.iter().any(|pages| pages.contains(index));
+                let goes = shed < most && !comes && !dirty.contains(index) && page.is_alone();
                 shed += usize::from(goes);
                 !goes
             });
@@ -332,6 +379,33 @@ impl Object {
             };
         }
         hole.then_some(state.length)
+    }
+}
+
+/// Pages that are fetched. Until they have come, or will not come, none of them is given up: one that is written
+/// meanwhile, and stored, must not be followed by what was read before.
+pub struct Coming {
+    object: Arc<Object>,
+    pages: Range<u64>,
+}
+
+impl Coming {
+    /// They have come; those that are there already stay.
+    pub fn insert(self, pages: Vec<Page>) {
+        let mut state = self.object.state.lock();
+        state.used = FETCHED.fetch_add(1, Relaxed);
+        for (index, page) in self.pages.clone().zip(pages) {
+            state.pages.entry(index).or_insert(page);
+        }
+    }
+}
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        let mut state = self.object.state.lock();
+        if let Some(at) = state.coming.iter().position(|pages| *pages == self.pages) {
+            state.coming.swap_remove(at);
+        }
     }
 }
 

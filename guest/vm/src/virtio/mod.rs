@@ -13,6 +13,7 @@ use queue::{Doorbell, Queue, Rings};
 /// Device types (5).
 pub mod kind {
     pub const NETWORK: u32 = 1;
+    pub const BLOCK: u32 = 2;
     pub const CONSOLE: u32 = 3;
     pub const RANDOM: u32 = 4;
     pub const BALLOON: u32 = 5;

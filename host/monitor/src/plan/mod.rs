@@ -101,6 +101,7 @@ impl Plan {
             memory,
             scratch: memory / 2,
             mounts: trees.mounts(),
+            disks: Vec::new(),
             streams: streams.granted,
             published: ports.iter().filter_map(Port::published).collect(),
             outgoing: destinations.outgoing(),

@@ -95,6 +95,7 @@ fn boot(program: Vec<u8>, form: Form) -> Boot {
         mounts: [(&b"/"[..], Tree(0)), (b"/mnt", Tree(1))]
             .map(|(path, tree)| Mount { path: path.to_vec(), tree, kind: MountKind::ReadOnly })
             .to_vec(),
+        disks: Vec::new(),
         streams: [Stream::Null; 3],
         published: Vec::new(),
         outgoing: false,

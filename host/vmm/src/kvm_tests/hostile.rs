@@ -170,6 +170,7 @@ fn start() -> Vec<u8> {
         memory: 64 << 20,
         scratch: 0,
         mounts: vec![],
+        disks: vec![],
         streams: [Stream::Null; 3],
         published: vec![],
         outgoing: false,

@@ -111,6 +111,13 @@ impl Fake {
         locked(&self.state).objects.add(Object::Stream(Stream::default()))
     }
 
+    /// A disk with this content, which may be written whatever the library OS is told of it.
+    pub fn add_disk(&self, bytes: &[u8]) -> Handle {
+        let content = Arc::new(Mutex::new(bytes.to_vec()));
+        let (inode, reads, writes, position) = (0, true, true, 0);
+        locked(&self.state).objects.add(Object::File { inode, content, reads, writes, position })
+    }
+
     /// Bytes that come in on a stream after a while.
     pub fn feed(&self, handle: Handle, delay_ns: u64, bytes: &[u8]) {
         locked(&self.state).later(delay_ns, Coming::Input(handle, bytes.to_vec()));

@@ -1,4 +1,4 @@
-//! The nodes of /dev: memory devices, the terminal, and links to one's own descriptors.
+//! The nodes of /dev: memory devices, the terminal, disks, and links to one's own descriptors.
 
 use alloc::format;
 use alloc::sync::Arc;
@@ -22,7 +22,7 @@ const FIRST_TERMINAL: u64 = 136 << 8;
 /// Bytes of one read from /dev/random, as Linux limits it.
 const READ_MAX: u64 = 32 << 20;
 
-/// A character device.
+/// A device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Device {
     Null,
@@ -32,6 +32,8 @@ pub enum Device {
     /// The controlling terminal.
     Terminal,
     PseudoTerminalMaster,
+    /// The granted disk of this number.
+    Disk(usize),
 }
 
 /// The devices by name, with their numbers (Documentation/admin-guide/devices.txt).
@@ -80,6 +82,7 @@ impl Device {
         let file: Arc<dyn File> = match self {
             Device::Terminal => terminal(thread).ok_or(Errno::ENXIO)?,
             Device::PseudoTerminalMaster => lead(thread, entry)?,
+            Device::Disk(number) => super::disk::open(thread, number, &entry.node)?,
             _ => Arc::new(DeviceFile { device: self, node: entry.node.clone() }),
         };
         Ok(Description::new(file, flags, Some(entry.clone())))

@@ -9,7 +9,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::{Generator, network, report};
+use super::{Generator, disk, network, report};
 use crate::errno::{Errno, Result};
 use crate::file_system::node::{DIRECTORY, LINK, REGULAR};
 use crate::kernel::Kernel;
@@ -41,10 +41,10 @@ static TABLE: &[(&str, Source)] = &[
     ("proc/version", Text(|_| format!("Linux version {RELEASE} (eyot) {VERSION}\n"))),
     ("proc/vmstat", Text(report::pages)),
     ("proc/cmdline", Fixed("eyot\n")),
-    ("proc/devices", Fixed("Character devices:\n  1 mem\n  5 /dev/tty\n136 pts\n\nBlock devices:\n")),
+    ("proc/devices", Text(disk::drivers)),
     ("proc/filesystems", Fixed("nodev\tproc\nnodev\tsysfs\nnodev\ttmpfs\nnodev\toverlay\n")),
     ("proc/interrupts", Fixed("")),
-    ("proc/partitions", Fixed("major minor  #blocks  name\n\n")),
+    ("proc/partitions", Text(disk::partitions)),
     ("proc/diskstats", Fixed("")),
     ("proc/swaps", Fixed("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n")),
     ("proc/sys/kernel/hostname", Text(report::hostname)),
