@@ -21,7 +21,7 @@ use spin::{Mutex, Once};
 
 use super::file::{File, Finish, Outside};
 use super::table::{self, Granted};
-use super::{errand, write_back};
+use super::{errand, wait, write_back};
 use crate::memory::frame::Page;
 use crate::virtio::queue::{self, Queue};
 use crate::virtio::{Device, Transport, Unusable};
@@ -165,7 +165,7 @@ pub fn request(request: &Request<'_>) -> Option<Started> {
     };
     let mut events = Vec::new();
     write_back::begin(&object, Some(Box::new(stored)), &mut events);
-    super::add(events);
+    wait::leave(events);
     Some(Started::Later(ticket))
 }
 
@@ -300,14 +300,13 @@ pub fn collect(events: &mut Vec<Event>) -> bool {
 /// Has all cards store what they were given, and waits for it, though not for ever.
 pub fn finish() {
     for disk in disks().filter(|disk| disk.geometry.writable) {
-        let answer = Arc::new(Once::new());
-        let given = answer.clone();
-        let done = move |_, _: &mut Vec<Event>| {
-            given.call_once(|| ());
-        };
-        let mut events = Vec::new();
-        disk.flush(done, &mut events);
-        super::serve_until(super::end_ns(), || answer.get().copied());
+        // There is nobody to hear of a failure.
+        let _ = wait::until_told(wait::end_ns(), |tell| {
+            let mut events = Vec::new();
+            disk.flush(move |_, _| tell(()), &mut events);
+            wait::leave(events);
+            Ok(())
+        });
     }
 }
 

@@ -20,7 +20,7 @@ use spin::{Mutex, Once};
 use super::Arrives;
 use super::file::Finish;
 use crate::code::{EIO, EMSGSIZE};
-use crate::cpu::{block::Block, clock, idle};
+use crate::cpu::clock;
 use crate::memory::frame::Page;
 use crate::virtio::queue::{self, Part, Queue};
 use crate::virtio::{Device, Transport, Unusable};
@@ -43,8 +43,8 @@ pub enum Then {
     Answer(Ticket),
     /// The same, after somebody here has heard it.
     Settle(Ticket, Settled),
-    /// The answer to a request, for the CPU that waits for it here.
-    Tell(&'static Block, alloc::boxed::Box<dyn FnOnce(Result<Reply, Code>) + Send>),
+    /// The answer to a request, for the CPU that waits for it.
+    Tell(alloc::boxed::Box<dyn FnOnce(Result<Reply, Code>) + Send>),
     /// Bytes were read for somebody, or written; called with what came and the pages it came in.
     Call(Finish),
     /// News from the monitor.
@@ -345,9 +345,8 @@ fn conclude((errand, written): (Errand, usize), events: &mut Vec<Event>) {
         Then::Drop => {}
         Then::Tell(..) => {
             let reply = reply(&errand, written);
-            if let Then::Tell(waiter, tell) = errand.then {
+            if let Then::Tell(tell) = errand.then {
                 tell(reply);
-                idle::tell(waiter);
             }
         }
         Then::Call(_) => {
@@ -410,7 +409,7 @@ pub fn time() -> Result<u64, Code> {
         let finished = state().take();
         for (errand, written) in finished {
             if errand.number == number {
-                super::add(events);
+                super::wait::leave(events);
                 let bytes = answer(&errand, written)?.try_into().map_err(|_| EIO)?;
                 return Ok(u64::from_le_bytes(bytes));
             }

@@ -19,13 +19,13 @@ use abi::Code;
 use abi::file::Attributes;
 use abi::vm::fuse::POSITION;
 use machine::{Event, PAGE, Sink, Source, Transfer};
-use spin::{Mutex, Once};
+use spin::Mutex;
 
 use super::memory::{KEEP_SIZE, PUNCH_HOLE};
 use super::transfer::{self, Work};
-use super::{FOR_EVER, end_ns, errand, write_back};
+use super::wait::{FOR_EVER, end_ns, until_told};
+use super::{errand, write_back};
 use crate::code::{EIO, ENODEV, ENOMEM};
-use crate::cpu::{self, idle};
 use crate::memory::frame::{self, Page};
 use crate::memory::object::{Absent, Content, Object, Run, Store, Stored};
 
@@ -77,14 +77,11 @@ impl Outside for Descriptor {
 
 /// Waits for a transfer.
 fn wait(outside: &dyn Outside, start: impl FnOnce(Finish)) -> Result<usize, Code> {
-    let answer = Arc::new(Once::new());
-    let (given, waiter) = (answer.clone(), cpu::current());
-    start(Box::new(move |result, _, _| {
-        given.call_once(|| result);
-        idle::tell(waiter);
-    }));
     let end_ns = if outside.may_stop() { end_ns() } else { FOR_EVER };
-    super::serve_until(end_ns, || answer.get().copied()).unwrap_or(Err(EIO))
+    until_told(end_ns, |tell| {
+        start(Box::new(move |result, _, _| tell(result)));
+        Ok(())
+    })?
 }
 
 /// The content of a file's pages, and where they are stored.

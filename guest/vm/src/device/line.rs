@@ -110,7 +110,7 @@ pub fn write(bytes: &[u8]) {
             }
             let Some(number) = state.free.pop() else {
                 drop(state);
-                super::pause(|| line.state.lock().transmit.await_next());
+                super::wait::pause(|| line.state.lock().transmit.await_next());
                 continue;
             };
             let buffer = &mut state.leaving[number as usize];

@@ -19,6 +19,7 @@ mod table;
 mod transfer;
 mod tree;
 mod user;
+mod wait;
 mod write_back;
 
 use alloc::boxed::Box;
@@ -34,11 +35,10 @@ use abi::network::{Address, Protocol, Shutdown, SocketOption};
 use abi::request::{Reply, Request};
 use abi::{Code, Handle};
 use machine::{Backing, Device, Event, PAGE, Sink, Source, Started, Ticket, Transfer};
-use spin::Mutex;
 
 use crate::boot::serial::Line;
 use crate::code::{EINVAL, EIO, ENODEV, ENOTSOCK};
-use crate::cpu::{self, clock, idle, ring, sleep};
+use crate::cpu::{self, ring};
 use crate::memory::space::Shown;
 use crate::vm::Vm;
 
@@ -80,12 +80,9 @@ pub fn interrupted() {
     disk::acknowledge();
 }
 
-/// What was found for the library OS by who waited for something else.
-static LEFT: Mutex<Vec<Event>> = Mutex::new(Vec::new());
-
 /// Adds what has happened.
 pub fn collect(events: &mut Vec<Event>) {
-    events.append(&mut LEFT.lock());
+    wait::collect(events);
     errand::collect(events);
     disk::collect(events);
     socket::collect(events);
@@ -103,64 +100,9 @@ pub fn await_events() -> bool {
         socket::await_next(),
         internet::await_next(),
         balloon::await_next(),
-        LEFT.lock().is_empty(),
+        wait::is_quiet(),
     ];
     !quiet.contains(&false)
-}
-
-/// Adds what the library OS is told with the next collection.
-fn add(mut events: Vec<Event>) {
-    if events.is_empty() {
-        return;
-    }
-    LEFT.lock().append(&mut events);
-    // Whoever sleeps until something is finished has to hear of it.
-    idle::pass_on(cpu::current());
-}
-
-/// Serves devices until there is what somebody waits for, or until a time. Everything else that is finished
-/// meanwhile is done as well, but for what the library OS is told, which waits for the next collection.
-fn serve_until<T>(end_ns: u64, there: impl Fn() -> Option<T>) -> Option<T> {
-    loop {
-        let found = there();
-        let now_ns = clock::monotonic();
-        if found.is_some() || now_ns >= end_ns {
-            hand_back();
-            return found;
-        }
-        let mut events = Vec::new();
-        // Both, whether the first finds anything or not.
-        let any = errand::collect(&mut events) | disk::collect(&mut events);
-        add(events);
-        if !any {
-            if end_ns != FOR_EVER {
-                idle::set_alarm(cpu::current(), now_ns, end_ns);
-            }
-            pause(await_transfers);
-        }
-    }
-}
-
-/// Until when what cannot fail is waited for.
-const FOR_EVER: u64 = u64::MAX;
-
-/// Until when whoever may stop to answer is waited for in the middle of something else.
-fn end_ns() -> u64 {
-    const PATIENCE_NS: u64 = 30_000_000_000;
-    clock::monotonic() + PATIENCE_NS
-}
-
-/// Wants an interrupt for the next transfer that ends; false if one has.
-fn await_transfers() -> bool {
-    errand::await_next() & disk::await_next()
-}
-
-/// Whoever sleeps until something is finished wanted an interrupt for what was next then. What has been taken
-/// from under it was that, so another interrupt is wanted in its name.
-fn hand_back() {
-    if !await_transfers() {
-        idle::pass_on(cpu::current());
-    }
 }
 
 /// Whether something has happened.
@@ -185,22 +127,6 @@ pub fn look_away() {
     disk::look_away();
     socket::look_away();
     internet::look_away();
-}
-
-/// Waits a moment for a device, on behalf of who cannot go on without it; `quiet` wants an interrupt, and
-/// tells whether it will come.
-pub fn pause(quiet: impl FnOnce() -> bool) {
-    let until_ns = clock::monotonic() + LOOK_NS;
-    if !quiet() {
-        return;
-    }
-    let block = cpu::current();
-    while sleep::is_slow() && clock::monotonic() < until_ns && block.interrupted.load(Relaxed) == 0 {
-        core::hint::spin_loop();
-    }
-    idle::rest(block, None, true);
-    // The mark of a kick stays for who can heed it.
-    idle::heed(block);
 }
 
 /// Ends the guest, saying how: on the serial line only where nobody else hears it, because each byte of it
@@ -247,19 +173,7 @@ pub fn shown(backing: Backing) -> Result<Shown, Code> {
 
 /// Asks, and waits for the answer.
 fn ask(request: Request<'_>) -> Result<Reply, Code> {
-    let answer = Arc::new(spin::Once::new());
-    let given = answer.clone();
-    errand::request(
-        &request,
-        Arrives::Nothing,
-        Then::Tell(
-            cpu::current(),
-            alloc::boxed::Box::new(move |reply| {
-                given.call_once(|| reply);
-            }),
-        ),
-    )?;
-    serve_until(FOR_EVER, || answer.get().cloned()).unwrap_or(Err(EIO))
+    wait::until_told(wait::FOR_EVER, |tell| errand::request(&request, Arrives::Nothing, Then::Tell(tell)))?
 }
 
 /// Puts what the VMM holds for us into the table.
@@ -484,7 +398,7 @@ fn of_file(request: &Request<'_>, ticket: Ticket) -> bool {
             }
         }
     }
-    add(events);
+    wait::leave(events);
     true
 }
 

@@ -180,7 +180,7 @@ impl Work {
             };
             let mut events = Vec::new();
             write_back::begin(&object, Some(Box::new(then)), &mut events);
-            super::add(events);
+            super::wait::leave(events);
             return Ok(());
         }
         // What is read is read in whole pages, and some around.

@@ -13,10 +13,9 @@ use abi::Code;
 use machine::Event;
 use spin::Mutex;
 
-use super::end_ns;
 use super::file::MOST;
-use crate::code::EIO;
-use crate::cpu::{self, clock, idle};
+use super::wait;
+use crate::cpu::clock;
 use crate::memory::dirty;
 use crate::memory::object::{Object, Stored};
 
@@ -119,16 +118,12 @@ fn finished(object: &Arc<Object>, result: Result<(), Code>, events: &mut Vec<Eve
 
 /// Stores what is dirty of an object, and waits for it.
 pub fn settle(object: &Arc<Object>) -> Result<(), Code> {
-    let answer = Arc::new(spin::Once::new());
-    let (given, waiter) = (answer.clone(), cpu::current());
-    let stored = move |result, _: &mut Vec<Event>| {
-        given.call_once(|| result);
-        idle::tell(waiter);
-    };
-    let mut events = Vec::new();
-    begin(object, Some(Box::new(stored)), &mut events);
-    super::add(events);
-    super::serve_until(end_ns(), || answer.get().copied()).unwrap_or(Err(EIO))
+    wait::until_told(wait::end_ns(), |tell| {
+        let mut events = Vec::new();
+        begin(object, Some(Box::new(move |result, _| tell(result))), &mut events);
+        wait::leave(events);
+        Ok(())
+    })?
 }
 
 /// Stores what is due.
@@ -151,7 +146,7 @@ pub fn finish() {
     loop {
         let before = runs();
         let ended = || (runs() != before).then_some(());
-        if before == 0 || super::serve_until(end_ns(), ended).is_none() {
+        if before == 0 || wait::until(wait::end_ns(), ended).is_none() {
             return;
         }
     }

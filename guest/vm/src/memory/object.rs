@@ -155,7 +155,8 @@ impl Object {
 
     /// A page is about to be written through a mapping.
     pub fn touch(self: &Arc<Self>, index: u64) {
-        if self.state.lock().write(index) {
+        let mut state = self.state.lock();
+        if state.write(index) {
             dirty::add(self);
         }
     }
@@ -163,18 +164,15 @@ impl Object {
     /// A page was written as a whole: it is the content from now on. One that is there stays and takes it over,
     /// for others may show it.
     pub fn overwrite(self: &Arc<Self>, index: u64, page: Page) {
-        let first = {
-            let mut state = self.state.lock();
-            match state.pages.get(&index) {
-                // SAFETY: both are whole pages, and held.
-                Some(there) => unsafe {
-                    there.bytes().copy_from_nonoverlapping(page.bytes(), PAGE as usize);
-                },
-                None => drop(state.pages.insert(index, page)),
-            }
-            state.write(index)
-        };
-        if first {
+        let mut state = self.state.lock();
+        match state.pages.get(&index) {
+            // SAFETY: both are whole pages, and held.
+            Some(there) => unsafe {
+                there.bytes().copy_from_nonoverlapping(page.bytes(), PAGE as usize);
+            },
+            None => drop(state.pages.insert(index, page)),
+        }
+        if state.write(index) {
             dirty::add(self);
         }
     }
