@@ -312,7 +312,7 @@ pub fn finish() {
 
 /// Wants an interrupt for what ends next; false if something has.
 pub fn await_next() -> bool {
-    disks().fold(true, |quiet, disk| disk.state.lock().queue.await_next() && quiet)
+    disks().all(|disk| disk.state.lock().queue.await_next())
 }
 
 /// Whether something has ended.
