@@ -266,7 +266,10 @@ mod tests {
         Geometry { parts_most, size_most, ..geometry }
     }
 
-    fn shape(requests: &[Request]) -> Vec<(u64, usize, Vec<(u64, u32)>)> {
+    /// Place, length, and the parts' addresses and lengths.
+    type Shape = (u64, usize, Vec<(u64, u32)>);
+
+    fn shape(requests: &[Request]) -> Vec<Shape> {
         let parts =
             |request: &Request| request.parts.iter().map(|part| (part.address, part.length)).collect();
         requests.iter().map(|request| (request.place, request.length, parts(request))).collect()
