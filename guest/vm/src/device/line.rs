@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 
 use spin::{Mutex, Once};
 
+use super::wait;
 use crate::virtio::queue::{self, Queue};
 use crate::virtio::{Device, Transport, Unusable};
 
@@ -110,7 +111,7 @@ pub fn write(bytes: &[u8]) {
             }
             let Some(number) = state.free.pop() else {
                 drop(state);
-                super::wait::pause(|| line.state.lock().transmit.await_next());
+                wait::pause(wait::FOR_EVER, || line.state.lock().transmit.await_next());
                 continue;
             };
             let buffer = &mut state.leaving[number as usize];

@@ -14,7 +14,7 @@ use spin::Mutex;
 
 use super::{LOOK_NS, disk, errand};
 use crate::code::EIO;
-use crate::cpu::{self, clock, idle, ring};
+use crate::cpu::{self, clock, idle, sleep};
 
 /// Until when who cannot fail is waited for.
 pub const FOR_EVER: u64 = u64::MAX;
@@ -75,10 +75,7 @@ pub fn until<T>(end_ns: u64, there: impl Fn() -> Option<T>) -> Option<T> {
         let any = errand::collect(&mut events) | disk::collect(&mut events);
         leave(events);
         if !any {
-            if end_ns != FOR_EVER {
-                idle::set_alarm(cpu::current(), now_ns, end_ns);
-            }
-            pause(await_next);
+            pause(end_ns, await_next);
         }
     }
 }
@@ -96,21 +93,18 @@ fn hand_back() {
     }
 }
 
-/// Waits a moment for a device, on behalf of who cannot go on without it; `quiet` wants an interrupt, and
+/// Waits for a device, or until a time, on behalf of who cannot go on without it; `quiet` wants an interrupt, and
 /// tells whether it will come.
-pub fn pause(quiet: impl FnOnce() -> bool) {
+pub fn pause(end_ns: u64, quiet: impl FnOnce() -> bool) {
     let until_ns = clock::monotonic() + LOOK_NS;
     if !quiet() {
         return;
     }
     let block = cpu::current();
-    while clock::monotonic() < until_ns {
+    while sleep::is_slow() && clock::monotonic() < until_ns && block.interrupted.load(Relaxed) == 0 {
         core::hint::spin_loop();
-        if block.interrupted.load(Relaxed) != 0 {
-            break;
-        }
     }
-    ring::halt();
+    idle::rest(block, Some(end_ns).filter(|end_ns| *end_ns != FOR_EVER), true);
     // The mark of a kick stays for who can heed it.
     idle::heed(block);
 }

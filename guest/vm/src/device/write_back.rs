@@ -136,7 +136,8 @@ pub fn collect(events: &mut Vec<Event>) {
 
 /// Stores everything, and waits for it as long as some of it arrives now and then.
 pub fn finish() {
-    errand::serve_until(|| (HOLDS.load(SeqCst) == 0).then_some(()));
+    // Pages that wait for the host to agree to a truncation are not stored before it has answered.
+    let _ = wait::until(wait::end_ns(), || (HOLDS.load(SeqCst) == 0).then_some(()));
     let mut events = Vec::new();
     {
         let _taking = TAKING.lock();
