@@ -26,7 +26,7 @@ fn load(operation: [u8; 2], value: u64) -> [u8; 10] {
     code
 }
 
-/// `rax` becomes the seconds, and `rdx` the nanoseconds, of the time since the start and `r9`.
+/// `rdx` becomes the seconds, and `rcx` the nanoseconds, of the time since the start and `r9`.
 fn now(counter: &Counter) -> Vec<u8> {
     const RCX: [u8; 2] = [0x48, 0xb9];
     [
@@ -41,16 +41,21 @@ fn now(counter: &Counter) -> Vec<u8> {
         &[0x48, 0xf7, 0xe1],             // mul rcx
         &[0x48, 0x0f, 0xac, 0xd0, 0x20], // shrd rax, rdx, 32
         &[0x4c, 0x01, 0xc8],             // add rax, r9
-        &[0xb9, 0x00, 0xca, 0x9a, 0x3b], // mov ecx, 1000000000
-        &[0x31, 0xd2],                   // xor edx, edx
-        &[0x48, 0xf7, 0xf1],             // div rcx
+        // Divided by 10^9 = 2^9 5^9 with the remainder: a multiplication by 2^75 / 5^9, for emulators divide slowly.
+        &[0x48, 0x89, 0xc1],                         // mov rcx, rax
+        &[0x48, 0xc1, 0xe8, 0x09],                   // shr rax, 9
+        &load([0x48, 0xba], 0x44_b82f_a09b_5a53),    // movabs rdx, ...
+        &[0x48, 0xf7, 0xe2],                         // mul rdx
+        &[0x48, 0xc1, 0xea, 0x0b],                   // shr rdx, 11
+        &[0x48, 0x69, 0xc2, 0x00, 0xca, 0x9a, 0x3b], // imul rax, rdx, 1000000000
+        &[0x48, 0x29, 0xc1],                         // sub rcx, rax
     ]
     .concat()
 }
 
 /// Jumps over this many bytes, if the last comparison says so.
 fn over(condition: u8, bytes: usize) -> [u8; 2] {
-    [condition, bytes as u8]
+    [condition, i8::try_from(bytes).expect("invariant: functions are short") as u8]
 }
 
 const CARRY: u8 = 0x72;
@@ -67,8 +72,8 @@ fn call(number: u8) -> [u8; 8] {
 pub fn clock_gettime(counter: &Counter) -> Vec<u8> {
     let (epoch, now) = (since_epoch(counter), now(counter));
     let test = |clocks: u32| [&[0xb8][..], &clocks.to_le_bytes(), &[0x0f, 0xa3, 0xf8]].concat();
-    // mov [rsi], rax; mov [rsi + 8], rdx; xor eax, eax; ret
-    let tell = [0x48, 0x89, 0x06, 0x48, 0x89, 0x56, 0x08, 0x31, 0xc0, 0xc3];
+    // mov [rsi], rdx; mov [rsi + 8], rcx; xor eax, eax; ret
+    let tell = [0x48, 0x89, 0x16, 0x48, 0x89, 0x4e, 0x08, 0x31, 0xc0, 0xc3];
     let known = now.len() + tell.len();
     let (real, monotonic) = (test(REAL), test(MONOTONIC));
     let rest = epoch.len() + known;
@@ -92,12 +97,13 @@ pub fn clock_gettime(counter: &Counter) -> Vec<u8> {
 pub fn gettimeofday(counter: &Counter) -> Vec<u8> {
     let (epoch, now) = (since_epoch(counter), now(counter));
     let tell = [
-        &[0x48, 0x89, 0x07][..],         // mov [rdi], rax
-        &[0x89, 0xd0, 0x31, 0xd2],       // mov eax, edx; xor edx, edx
-        &[0xb9, 0xe8, 0x03, 0x00, 0x00], // mov ecx, 1000
-        &[0xf7, 0xf1],                   // div ecx
-        &[0x48, 0x89, 0x47, 0x08],       // mov [rdi + 8], rax
-        &[0x31, 0xc0, 0xc3],             // xor eax, eax; ret
+        &[0x48, 0x89, 0x17][..], // mov [rdi], rdx
+        // Divided by 1000: a multiplication by 2^38 / 1000.
+        &[0x89, 0xc8],                               // mov eax, ecx
+        &[0x48, 0x69, 0xc0, 0xd3, 0x4d, 0x62, 0x10], // imul rax, rax, 0x10624dd3
+        &[0x48, 0xc1, 0xe8, 0x26],                   // shr rax, 38
+        &[0x48, 0x89, 0x47, 0x08],                   // mov [rdi + 8], rax
+        &[0x31, 0xc0, 0xc3],                         // xor eax, eax; ret
     ]
     .concat();
     let known = epoch.len() + now.len() + tell.len();
@@ -109,8 +115,8 @@ pub fn gettimeofday(counter: &Counter) -> Vec<u8> {
 
 pub fn time(counter: &Counter) -> Vec<u8> {
     let (epoch, now) = (since_epoch(counter), now(counter));
-    // test rdi, rdi; je .+3; mov [rdi], rax; ret
-    let tell = [0x48, 0x85, 0xff, EQUAL, 0x03, 0x48, 0x89, 0x07, 0xc3];
+    // mov rax, rdx; test rdi, rdi; je .+3; mov [rdi], rax; ret
+    let tell = [0x48, 0x89, 0xd0, 0x48, 0x85, 0xff, EQUAL, 0x03, 0x48, 0x89, 0x07, 0xc3];
     [&epoch[..], &now, &tell].concat()
 }
 
@@ -130,20 +136,21 @@ mod tests {
     /// As GNU's assembler makes them of the same instructions.
     #[test]
     fn code_is_what_an_assembler_makes() {
-        let now = "0fae e80f3148c1e2204809d048b9111111111111111148 29c8730231c048b92222222222222222\
-                   48f7e1480facd0204c01c8b900ca9a3b31d248f7f1";
+        let now = "0faee80f3148c1e2204809d048b911111111111111114829c8730231c048b92222222222222222\
+                   48f7e1480facd0204c01c84889c148c1e80948ba535a9ba02fb8440048f7e248c1ea0b4869c200ca9a3b\
+                   4829c1";
         let code = format!(
-            "4531c983ff0b7764b8d20200000fa3f87214b8210900000fa3f8735049b93333333333333333{now}\
-             48890648895608 31c0c3b8e40000000f05c3"
+            "4531c983ff0b777cb8d20200000fa3f87214b8210900000fa3f8736849b93333333333333333{now}\
+             48891648894e0831c0c3b8e40000000f05c3"
         );
-        assert_eq!(hexadecimal(&clock_gettime(&COUNTER)), code.replace(' ', ""));
+        assert_eq!(hexadecimal(&clock_gettime(&COUNTER)), code);
         let code = format!(
-            "4885ff74604885f6755b49b93333333333333333{now}\
-             48890789d031d2b9e8030000f7f148894708 31c0c3b8600000000f05c3"
+            "4885ff747a4885f6757549b93333333333333333{now}\
+             48891789c84869c0d34d621048c1e8264889470831c0c3b8600000000f05c3"
         );
-        assert_eq!(hexadecimal(&gettimeofday(&COUNTER)), code.replace(' ', ""));
-        let code = format!("49b93333333333333333{now}4885ff7403488907c3");
-        assert_eq!(hexadecimal(&time(&COUNTER)), code.replace(' ', ""));
+        assert_eq!(hexadecimal(&gettimeofday(&COUNTER)), code);
+        let code = format!("49b93333333333333333{now}4889d04885ff7403488907c3");
+        assert_eq!(hexadecimal(&time(&COUNTER)), code);
     }
 
     fn hexadecimal(bytes: &[u8]) -> String {
