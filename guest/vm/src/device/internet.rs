@@ -37,7 +37,7 @@ const DATAGRAM_MOST: usize = DATAGRAM_HEADER + 65_535;
 const SHARE: u64 = 8;
 const MTU: u16 = 1500;
 /// Frames of which the card is told at last; a long one counts as many.
-const BURST: usize = 16;
+const BURST: usize = 64;
 const LONG: usize = 4096;
 /// How long a program may compute before what it has sent leaves.
 const PATIENCE_NS: u64 = 1_000_000;
