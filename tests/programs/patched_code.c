@@ -47,5 +47,5 @@ int main(void) {
         pthread_join(thread, NULL);
     }
     printf("%ld calls went wrong\n", wrong);
-    return wrong != 0;
+    PROGRAM_ENDS;
 }

@@ -142,6 +142,7 @@ async fn open_at_once(
         kernel.machine.close(handle);
         return permitted.map(|()| None);
     }
+    kernel.file_systems.record.note(&*kernel.machine, &place);
     let leaf = HostLeaf { place, attributes, overlay: directory.overlay, writable: directory.writable };
     let node = Node::new(Meta::of(&attributes), Kind::Host(leaf));
     let entry = Entry::new(&found.name, Some(found.parent), node);
