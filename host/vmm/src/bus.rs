@@ -11,7 +11,7 @@ use vm_memory::{Bytes, GuestAddress};
 use crate::Error;
 use crate::error::refused;
 use crate::memory::Memory;
-use crate::sleep::Sleepers;
+use crate::sleep::{Attention, Sleepers};
 use crate::transport::Port;
 
 const FIRST: u64 = 0xd000_0000;
@@ -78,7 +78,12 @@ impl Bus {
                 register::WAIT => {
                     let time = value & register::FOREVER;
                     let patience = (time != register::FOREVER).then(|| Duration::from_nanos(time));
-                    self.sleepers.wait(cpu, value & register::ATTENTIVE != 0, patience);
+                    let attention = match value {
+                        _ if value & register::ATTENTIVE != 0 => Attention::Attentive,
+                        _ if value & register::CURIOUS != 0 => Attention::Curious,
+                        _ => Attention::None,
+                    };
+                    self.sleepers.wait(cpu, attention, patience);
                 }
                 register::CALL => self.sleepers.call(value),
                 _ => {}

@@ -80,13 +80,15 @@ pub mod register {
     /// a multiple of 4096, plus the number of its entries. They are done in order before the write is over.
     pub const LIST: u64 = 0;
     /// The write is over when the CPU that writes is called, or after so many nanoseconds ([`FOREVER`]: never); with
-    /// [`ATTENTIVE`] also when a device would interrupt, which it does not then. It may be over earlier.
+    /// [`ATTENTIVE`] also when a device would interrupt, which it does not then; with [`CURIOUS`] then as well, but that
+    /// counts for nobody else. It may be over earlier. An interrupt for a CPU that waits ends the wait in its stead.
     pub const WAIT: u64 = 8;
     /// Calls the CPU of this number: the wait that it is in ends, or the next one.
     pub const CALL: u64 = 16;
 
     pub const ATTENTIVE: u64 = 1 << 63;
-    pub const FOREVER: u64 = !ATTENTIVE;
+    pub const CURIOUS: u64 = 1 << 62;
+    pub const FOREVER: u64 = CURIOUS - 1;
 
     pub const LIST_MOST: usize = 255;
     /// Bytes of a list's entry: the physical address of a register of 32 bits (u64), its value (u32), what is done (u32).

@@ -15,7 +15,8 @@ use core::sync::atomic::{AtomicU32, Ordering::*};
 use machine::{Cpu, Event, Patience, Slice};
 
 use super::block::Block;
-use super::{clock, controller, sleep, start, stub::vector};
+use super::sleep::{self, Attention};
+use super::{clock, controller, start, stub::vector};
 use crate::device;
 
 const RUNNING: u32 = 0;
@@ -126,10 +127,10 @@ fn linger(block: &Block) -> bool {
 }
 
 /// Sleeps, unless there was a kick. Meanwhile nobody waits for this CPU to forget translations.
-pub fn rest(block: &Block, until_ns: Option<u64>, attentive: bool) {
+pub fn rest(block: &Block, until_ns: Option<u64>, attention: Attention) {
     block.idle.store(IDLE, SeqCst);
     if block.head.kicked.load(SeqCst) == 0 {
-        sleep::sleep(block, until_ns, attentive);
+        sleep::sleep(block, until_ns, attention);
     }
     block.idle.store(RUNNING, SeqCst);
     crate::memory::flush::wake();
@@ -157,7 +158,7 @@ pub fn wait(block: &Block, patience: Patience, collect: bool, events: &mut Vec<E
             (Patience::Until(time_ns), None) => Some(time_ns),
             (_, due_ns) => due_ns,
         };
-        rest(block, until_ns, collect);
+        rest(block, until_ns, if collect { Attention::Attentive } else { Attention::None });
     }
     settle(block);
     if collect {

@@ -46,8 +46,18 @@ pub fn is_slow() -> bool {
     vmm::register(register::WAIT).is_none()
 }
 
-/// Sleeps until a kick, or a time; an attentive CPU also until a device has something, if it has asked to hear of it.
-pub fn sleep(block: &Block, until_ns: Option<u64>, attentive: bool) {
+/// What a CPU that sleeps hears of besides kicks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attention {
+    None,
+    /// Devices, for what it waits for itself.
+    Curious,
+    /// Devices, for all CPUs.
+    Attentive,
+}
+
+/// Sleeps until a kick, or a time, or until a device has something of which it was asked to tell.
+pub fn sleep(block: &Block, until_ns: Option<u64>, attention: Attention) {
     let now_ns = clock::monotonic();
     let Some(wait) = vmm::register(register::WAIT) else {
         if let Some(time_ns) = until_ns {
@@ -59,7 +69,11 @@ pub fn sleep(block: &Block, until_ns: Option<u64>, attentive: bool) {
         return;
     };
     let patience_ns = until_ns.map_or(register::FOREVER, |time_ns| time_ns.saturating_sub(now_ns));
-    let attention = if attentive { register::ATTENTIVE } else { 0 };
+    let attention = match attention {
+        Attention::None => 0,
+        Attention::Curious => register::CURIOUS,
+        Attention::Attentive => register::ATTENTIVE,
+    };
     if patience_ns > 0 {
         // SAFETY: the VMM's register is mapped for ever, and the write does nothing but wait.
         unsafe { vm_wait(wait, patience_ns.min(register::FOREVER) | attention) };

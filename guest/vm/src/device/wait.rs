@@ -14,7 +14,8 @@ use spin::Mutex;
 
 use super::{LOOK_NS, disk, errand};
 use crate::code::EIO;
-use crate::cpu::{self, clock, idle, sleep};
+use crate::cpu::sleep::{self, Attention};
+use crate::cpu::{self, clock, idle};
 
 /// Until when who cannot fail is waited for.
 pub const FOR_EVER: u64 = u64::MAX;
@@ -104,7 +105,7 @@ pub fn pause(end_ns: u64, quiet: impl FnOnce() -> bool) {
     while sleep::is_slow() && clock::monotonic() < until_ns && block.interrupted.load(Relaxed) == 0 {
         core::hint::spin_loop();
     }
-    idle::rest(block, Some(end_ns).filter(|end_ns| *end_ns != FOR_EVER), true);
+    idle::rest(block, Some(end_ns).filter(|end_ns| *end_ns != FOR_EVER), Attention::Curious);
     // The mark of a kick stays for who can heed it.
     idle::heed(block);
 }
