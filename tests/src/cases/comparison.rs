@@ -48,6 +48,7 @@ pub const CASES: &[Case] = &[
         &[Engine::Qemu],
         "QEMU's processors read instructions piece by piece while another patches them",
     ),
+    program("comparison/drowsy"),
     program("comparison/signal_queue"),
     program("comparison/interruption"),
     program("comparison/timers"),

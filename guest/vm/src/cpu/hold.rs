@@ -1,6 +1,6 @@
 //! Keeping all other CPUs out of application code for a moment, while code is being changed.
 //!
-//! The holder raises `HOLD`, kicks every CPU that does not idle, and waits until each kick has arrived.
+//! The holder raises `HOLD`, kicks every CPU that does not idle, and waits until each kick has arrived, or its CPU idles.
 //! From then on such a CPU is in the library OS and carries the kick's mark, so it cannot enter an
 //! application before it has looked at `HOLD`. An idle CPU looks at it when it wakes. One CPU holds at a
 //! time (`entry::patch` has the lock).
@@ -8,7 +8,7 @@
 use core::sync::atomic::{AtomicBool, Ordering::*};
 
 use super::block::Block;
-use super::{controller, idle, start, stub::vector};
+use super::{controller, idle, sleep, start, stub::vector};
 
 static HOLD: AtomicBool = AtomicBool::new(false);
 
@@ -38,6 +38,11 @@ pub fn others(own: &Block) -> Held {
         }
         controller::interrupt(other, vector::KICK);
         while other.arrived.load(SeqCst) == seen {
+            if idle::is_idle(other) {
+                // By our VMM it sleeps without taking the interrupt, and with the mark, which keeps every kick from it.
+                sleep::call(other);
+                break;
+            }
             core::hint::spin_loop();
         }
     }

@@ -2,13 +2,14 @@
 //!
 //! Other CPUs are told by an interrupt that their ring 0 serves alone, so that it does not matter what
 //! they do; one that idles forgets everything when it wakes instead. Whoever flushes waits until all
-//! have.
+//! have, or idle: who sleeps by our VMM takes no interrupt until it is woken.
 
 use core::sync::atomic::{AtomicBool, Ordering::*};
 
 use machine::PAGE;
 
-use crate::cpu::{self, block::CPUS_MAX, controller, idle, ring, start, stub::vector};
+use crate::cpu::block::{Block, CPUS_MAX};
+use crate::cpu::{self, controller, idle, ring, start, stub::vector};
 
 /// Pages that are forgotten one by one; for more, everything is.
 const FEW: u64 = 4;
@@ -24,15 +25,19 @@ pub fn range(start: u64, end: u64) {
         everything();
     }
     let own = cpu::current();
-    let others = start::blocks().filter(|block| !core::ptr::eq(*block, own));
-    for block in others {
-        STALE[block.number.load(Relaxed) as usize].store(true, SeqCst);
-        if idle::is_idle(block) {
-            continue;
+    let others = || start::blocks().filter(|block| !core::ptr::eq(*block, own));
+    let number = |block: &Block| block.number.load(Relaxed) as usize;
+    // All are told before any is waited for: where the host has fewer processors, each may have to wait for its turn.
+    let mut told = [None; CPUS_MAX];
+    for block in others() {
+        STALE[number(block)].store(true, SeqCst);
+        if !idle::is_idle(block) {
+            told[number(block)] = Some(block.flushes.load(SeqCst));
+            controller::interrupt(block, vector::FLUSH);
         }
-        let seen = block.flushes.load(SeqCst);
-        controller::interrupt(block, vector::FLUSH);
-        while block.flushes.load(SeqCst) == seen {
+    }
+    for block in others() {
+        while told[number(block)] == Some(block.flushes.load(SeqCst)) && !idle::is_idle(block) {
             core::hint::spin_loop();
         }
     }
