@@ -1,11 +1,13 @@
 //! Virtual CPUs: how the first starts, and what leads out of them.
 
+use std::num::NonZeroU64;
 use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 
 use abi::vm::Direct;
 use kvm_bindings::{CpuId, Msrs, kvm_dtable, kvm_msr_entry, kvm_regs, kvm_segment, kvm_xcr, kvm_xcrs};
 use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
+use rustix::thread::set_current_timer_slack;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::Error;
@@ -166,6 +168,8 @@ pub fn start(
     for (number, mut cpu) in cpus.into_iter().enumerate() {
         let (sender, kept, call, line) = (sender.clone(), kept.clone(), call.cloned(), line.clone());
         let body = move || {
+            // A wait (`crate::sleep`) ends when it is to: what slack a program has is the guest's affair.
+            let _ = set_current_timer_slack(NonZeroU64::new(1));
             line.wait();
             line.wait();
             // Whoever waited for the end is gone only when all is over.

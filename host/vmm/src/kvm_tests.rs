@@ -92,6 +92,16 @@ fn kernel(instructions: &[u8]) -> Vec<u8> {
     file
 }
 
+/// How many nanoseconds later than they were to, waits of the CPUs' threads may end.
+fn slack_of_processors() -> Vec<String> {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap().map(|thread| thread.unwrap());
+    let cpus = threads.filter(|thread| {
+        std::fs::read_to_string(thread.path().join("comm")).is_ok_and(|name| name.starts_with("cpu "))
+    });
+    let slack = |number: &str| std::fs::read_to_string(format!("/proc/{number}/timerslack_ns")).unwrap();
+    cpus.map(|cpu| slack(cpu.file_name().to_str().unwrap()).trim().to_owned()).collect()
+}
+
 /// Runs a kernel until it rings and falls; the machine's memory.
 fn rings(memory: u64, instructions: &[u8]) -> Option<Arc<Memory>> {
     let Ok(kvm) = Kvm::new() else {
@@ -104,7 +114,10 @@ fn rings(memory: u64, instructions: &[u8]) -> Option<Arc<Memory>> {
     let port = Port::new(Random.description(), machine.memory(), &call).unwrap();
     machine.plug(port.clone()).unwrap();
     machine.load(&kernel(instructions), &Bus::command_line(1), b"start").unwrap();
-    let ends = machine.start(Some(call.clone())).unwrap().go();
+    let started = machine.start(Some(call.clone())).unwrap();
+    let slack = slack_of_processors();
+    assert!(slack.len() >= 2 && slack.iter().all(|slack| slack == "1"), "{slack:?}");
+    let ends = started.go();
     let end = ends.recv_timeout(Duration::from_secs(60)).unwrap();
     assert!(matches!(end, End::Reset), "{end:?}");
     assert_eq!(port.doorbells[0].read().unwrap(), 1);
