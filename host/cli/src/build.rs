@@ -88,7 +88,7 @@ Examples:
 
   eyot build --format raw --entry 'python3 -m http.server 80' -w /usr/share/doc -o web.raw
   qemu-system-x86_64 -M q35 -cpu max -m 512 -nographic -drive file=web.raw,format=raw \\
-    -nic user,model=virtio-net-pci,hostfwd=tcp:127.0.0.1:8080-:80
+    -netdev user,id=n,hostfwd=tcp:127.0.0.1:8080-:80 -device virtio-net-pci,netdev=n
 
 The machine's address comes by DHCP and IPv6's autoconfiguration, or by ip=ADDRESS/PREFIX[,GATEWAY[,NAMESERVER]]
 on the kernel's command line (-append in QEMU, --append in a raw disk).";

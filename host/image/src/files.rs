@@ -33,8 +33,8 @@ const ALWAYS: [&str; 8] = [
 ];
 /// Directories that the library OS puts something on, or that programs take for granted.
 const DIRECTORIES: [&str; 8] = ["/dev", "/proc", "/sys", "/tmp", "/run", "/etc", "/var", "/root"];
-/// Names at the root of a running system whose content belongs to the machine.
-const MACHINE: [&str; 6] = ["dev", "proc", "sys", "run", "tmp", "lost+found"];
+/// Names at the root of a running system whose content belongs to the machine, or to its users: the island has its own.
+const MACHINE: [&str; 8] = ["dev", "proc", "sys", "run", "tmp", "home", "root", "lost+found"];
 
 /// A set of files below a root.
 pub struct Files {

@@ -28,6 +28,8 @@ const SIGTSTP: u8 = 20;
 const SIGWINCH: u8 = 28;
 /// How long a guest may take to end after its last word.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// How long it is waited for that the kernel has taken a virtual machine apart.
+const LAST: Duration = Duration::from_millis(2);
 /// How long the process with the devices may outlive QEMU: it passes on what the guest has left behind, and takes ten
 /// seconds for that at most (host/vmm, `serve`).
 const LEGACY: Duration = Duration::from_secs(12);
@@ -223,7 +225,7 @@ impl Running {
         self.bury(ended, parted);
         self.evidence.out_of_memory |= self.group.as_ref().is_some_and(Group::has_killed);
         // The island's ends of the pipes are closed with its process, so the copies come to an end.
-        let Self { copying, mut session, evidence, terminal, .. } = self;
+        let Self { copying, mut session, evidence, terminal, guest, .. } = self;
         session.fall_silent();
         drop(session);
         if let Some(terminal) = terminal {
@@ -234,6 +236,10 @@ impl Running {
         for thread in copying {
             // A thread that panicked has nothing more to copy.
             let _ = thread.join();
+        }
+        // Mostly it is gone by now. Where nobody takes over what parents leave behind, it would be there for ever.
+        if parted && is_ready(&guest.descriptor, LAST) {
+            let _ = waitid(WaitId::PidFd(guest.descriptor.as_fd()), WaitIdOptions::EXITED);
         }
         judge(evidence)
     }

@@ -32,6 +32,10 @@ pub fn others(own: &Block) -> Held {
             continue;
         }
         other.head.kicked.store(1, SeqCst);
+        // It may have fallen asleep meanwhile: with the mark, which keeps every further kick from it.
+        if idle::is_idle(other) && sleep::call(other) {
+            continue;
+        }
         // One that has not acknowledged its last interrupt is in the library OS already.
         if other.interrupted.load(SeqCst) != 0 {
             continue;
@@ -39,7 +43,7 @@ pub fn others(own: &Block) -> Held {
         controller::interrupt(other, vector::KICK);
         while other.arrived.load(SeqCst) == seen {
             if idle::is_idle(other) {
-                // By our VMM it sleeps without taking the interrupt, and with the mark, which keeps every kick from it.
+                // By our VMM it sleeps without taking the interrupt.
                 sleep::call(other);
                 break;
             }

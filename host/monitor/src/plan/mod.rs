@@ -129,7 +129,8 @@ impl Plan {
 
 /// As many virtual CPUs as wanted, or as this process may use.
 fn cpus(wanted: Option<u16>) -> u16 {
-    let available = rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count());
+    // Which knows the processors that this process may use, and a control group's share of their time.
+    let available = std::thread::available_parallelism().map_or(1, usize::from);
     wanted.unwrap_or(available.clamp(1, 64) as u16)
 }
 
