@@ -76,6 +76,7 @@ pub const ALL: &[Need] = &[
     GRUB,
     GRUB_BIOS,
     GRUB_UEFI,
+    IP,
     JAVA,
     JAVAC,
     LSCPU,

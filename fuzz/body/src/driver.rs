@@ -6,7 +6,7 @@ use std::rc::Rc;
 use abi::vm::{fuse, vsock};
 use driver::disk::{CONFIGURATION, Geometry};
 use driver::queue::{Layout, Memory, Part};
-use driver::{Format, Queue};
+use driver::{Format, Pairs, Queue};
 
 const SIZE: u16 = 8;
 
@@ -180,7 +180,7 @@ pub fn cards() -> Vec<Vec<u8>> {
     ]
 }
 
-/// The headers before answers, packets and frames.
+/// The headers before answers, packets and frames, and what a card says of its pairs of queues.
 pub fn claims(bytes: &[u8]) {
     if let Some((header, rest)) = bytes.split_first_chunk::<{ fuse::OUT }>() {
         for written in [0, 1, fuse::OUT, bytes.len(), usize::from(rest.first().copied().unwrap_or(0))] {
@@ -201,6 +201,17 @@ pub fn claims(bytes: &[u8]) {
         assert_eq!(frame.is_some(), bytes.len() > format.header);
         assert!(merges || frame.is_none_or(|frame| frame.more == 0));
     }
+    if let Some((told, [processors, answer, ..])) = bytes.split_first_chunk::<2>() {
+        let (there, processors) = (u16::from_le_bytes(*told), usize::from(*processors));
+        match Pairs::judge(*told, processors) {
+            Ok(Pairs { used, control }) => {
+                assert!((1..=driver::pairs::MOST.min(there)).contains(&used));
+                assert!(usize::from(used) <= processors.max(1) && control / 2 == there);
+            }
+            Err(_) => assert!(there == 0 || there.checked_mul(2).is_none()),
+        }
+        assert_eq!(driver::pairs::accepted(*answer).is_ok(), *answer == 0);
+    }
 }
 
 pub fn headers() -> Vec<Vec<u8>> {
@@ -217,5 +228,6 @@ pub fn headers() -> Vec<Vec<u8>> {
         answer(20, 0),
         answer(16, -2),
         [&[2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0][..], &[1; 60]].concat(),
+        vec![4, 0, 2, 0],
     ]
 }

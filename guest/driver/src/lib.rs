@@ -12,6 +12,7 @@ mod answer;
 pub mod disk;
 mod frame;
 mod packet;
+pub mod pairs;
 pub mod queue;
 
 use core::fmt;
@@ -19,6 +20,7 @@ use core::fmt;
 pub use answer::outcome;
 pub use frame::{Format, Frame};
 pub use packet::{Header, judge};
+pub use pairs::Pairs;
 pub use queue::Queue;
 
 /// What no device that keeps to the rules says.

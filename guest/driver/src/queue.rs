@@ -239,4 +239,4 @@ impl<M: Memory> Queue<M> {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

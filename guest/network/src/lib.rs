@@ -34,6 +34,7 @@ mod datagram;
 mod datagrams;
 mod deadline;
 mod event;
+mod flow;
 mod fragment;
 mod frame;
 mod icmp;
@@ -52,6 +53,7 @@ mod tcp;
 
 pub use configuration::{Configuration, Subnet, Version4, Version6};
 pub use event::{Event, Query, Socket};
+pub use flow::flow;
 pub use frame::Hardware;
 pub use link::{Checksum, LONGEST_FRAME, Link, Offloads, Segmentation, Work};
 pub use stack::Stack;

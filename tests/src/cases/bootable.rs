@@ -4,21 +4,25 @@
 //! connections before anything inside does, so who asks asks again until there is an answer.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use eyot_tests::island::{Place, Run};
 use eyot_tests::outcome::Outcome;
 use eyot_tests::package::{
-    BUSYBOX, CURL, GRUB, GRUB_BIOS, GRUB_UEFI, OVMF, PYTHON, QEMU, REDIS_BENCHMARK, REDIS_SERVER,
+    BUSYBOX, CURL, GRUB, GRUB_BIOS, GRUB_UEFI, IP, OVMF, PYTHON, QEMU, REDIS_BENCHMARK, REDIS_SERVER, TUN,
+    UNSHARE,
 };
 use eyot_tests::service::{Service, free_port};
 use rustix::process::Signal;
 
 use crate::suite::caller::Caller;
 use crate::suite::case::{Case, ISLANDERS, case};
+use crate::suite::play::Skip;
 use crate::suite::stage::{Stage, text};
 
 /// Who boots a file makes no difference; who builds it does.
@@ -39,6 +43,7 @@ pub const CASES: &[Case] = &[
     booted("bootable/web", web).needs(&[PYTHON, CURL, QEMU]).limit_s(150),
     booted("bootable/addresses", addresses).needs(&[PYTHON, CURL, QEMU]).limit_s(100),
     booted("bootable/version-6", version_6).needs(&[PYTHON, QEMU]),
+    booted("bootable/pairs", pairs).needs(&[PYTHON, CURL, QEMU, IP, UNSHARE, TUN]).limit_s(150),
     booted("bootable/devices", devices).needs(&[BUSYBOX, QEMU]),
     booted("bootable/redis", redis).needs(&[REDIS_SERVER, REDIS_BENCHMARK, QEMU]),
     booted("bootable/disks", disks).needs(&[PYTHON, QEMU]).limit_s(200),
@@ -213,6 +218,71 @@ fn version_6(stage: &Stage) -> Result<()> {
     let address = answering.join().ok().context("the listener")??;
     ensure!(address == "fec0::5", "the address is {address}");
     Ok(())
+}
+
+/// A network of its own with a card that has several queues at this end.
+const NETWORK: [&str; 5] = ["unshare", "--map-root-user", "--net", "sh", "-c"];
+const QUEUES: &str = "ip link set lo up && ip tuntap add tap0 mode tap multi_queue vnet_hdr && \
+    ip addr add 192.0.2.1/24 dev tap0 && ip link set tap0 up";
+
+/// Cards with several pairs of queues: on a machine with as many processors frames come and go by all of them.
+fn pairs(stage: &Stage) -> Result<()> {
+    let made = stage.outside(NETWORK.iter().chain(&[QUEUES]))?;
+    if !made.status.success() {
+        let why = made.error_text();
+        return Err(Skip(format!("no tap with several queues can be made: {}", why.trim())).into());
+    }
+    let file = web_server(stage)?;
+    let machines = [
+        ("q35", "virtio-net-pci,vectors=6", "card/virtio-backend", "true"),
+        ("microvm", "virtio-net-device", "card", "true"),
+        ("microvm", "virtio-net-device", "card", "false"),
+    ];
+    for (kind, device, place, legacy) in machines {
+        let prepare = format!("{QUEUES} && exec \"$0\" \"$@\"");
+        let mut words: Vec<String> = NETWORK.iter().map(|word| (*word).into()).collect();
+        words.push(prepare);
+        words.extend(with(machine(kind, "256"), &["-smp", "2", "-kernel", &file]));
+        let device = format!("{device},netdev=network,mq=on,id=card");
+        let interface = format!("virtio-mmio.force-legacy={legacy}");
+        let card = ["-netdev", "tap,id=network,ifname=tap0,script=no,downscript=no,queues=2"];
+        let monitor = ["-append", "ip=192.0.2.2/24", "-qmp", "unix:monitor,server=on,wait=off"];
+        words = with(words, &[&card[..], &monitor, &["-device", &device, "-global", &interface]].concat());
+        let mut running = Running::start(stage, &words)?;
+        let process = running.0.id().to_string();
+        let mut ask = vec!["nsenter", "--target", &process, "--user", "--net", "--preserve-credentials"];
+        ask.extend(["curl", "-sS", "--max-time", "10", "--parallel", "--parallel-max", "4"]);
+        // The server ends each connection, so these are as many.
+        ask.push("http://192.0.2.2:8000/passwd?[1-50]");
+        running.answers(stage, &ask, "root:")?;
+        let used = used(&stage.work().join("monitor"), &format!("/machine/peripheral/{place}"))?;
+        let well = used.iter().all(|count| *count > 0);
+        ensure!(well, "{device}, legacy: {legacy}: queues have used {used:?} chains");
+    }
+    Ok(())
+}
+
+/// How many chains each queue of a card with two pairs has used, the control queue last, as the machine's monitor says.
+fn used(monitor: &Path, card: &str) -> Result<Vec<u64>> {
+    let mut stream = UnixStream::connect(monitor).context("the machine's monitor")?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let mut lines = BufReader::new(stream.try_clone()?).lines();
+    writeln!(stream, r#"{{"execute": "qmp_capabilities"}}"#)?;
+    let mut counts = Vec::new();
+    for queue in 0..5 {
+        let words = format!(r#""arguments": {{"path": "{card}", "queue": {queue}}}"#);
+        writeln!(stream, r#"{{"execute": "x-query-virtio-queue-status", {words}}}"#)?;
+        let count = lines.find_map(|line| match line {
+            Ok(line) if line.contains("error") => Some(Err(anyhow::anyhow!("the monitor says {line}"))),
+            Ok(line) => {
+                let (_, rest) = line.split_once("\"used-idx\": ")?;
+                Some(rest.split([',', '}']).next()?.parse().map_err(Into::into))
+            }
+            Err(error) => Some(Err(error.into())),
+        });
+        counts.push(count.context("the monitor is gone")??);
+    }
+    Ok(counts)
 }
 
 /// What a machine has that cannot be used, or twice, is left.

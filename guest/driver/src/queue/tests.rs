@@ -10,7 +10,7 @@ const SIZE: u16 = 8;
 
 /// Memory that a device of these tests reaches as well.
 #[derive(Clone)]
-struct Shared(Rc<RefCell<Vec<u8>>>);
+pub struct Shared(Rc<RefCell<Vec<u8>>>);
 
 impl Shared {
     fn get<const N: usize>(&self, at: usize) -> [u8; N] {
@@ -40,14 +40,14 @@ impl Memory for Shared {
     }
 }
 
-struct Device {
+pub struct Device {
     memory: Shared,
     layout: Layout,
     seen: u16,
     used: u16,
 }
 
-fn queue(by_index: bool) -> (Queue<Shared>, Device) {
+pub fn queue(by_index: bool) -> (Queue<Shared>, Device) {
     let layout = Layout::new(SIZE);
     let memory = Shared(Rc::new(RefCell::new(vec![0; layout.length()])));
     let device = Device { memory: memory.clone(), layout, seen: 0, used: 0 };
@@ -55,13 +55,13 @@ fn queue(by_index: bool) -> (Queue<Shared>, Device) {
 }
 
 /// A part as the device sees it: address, length, flags.
-type Seen = (u64, u32, u16);
+pub type Seen = (u64, u32, u16);
 /// What a queue says that was asked for the next chain.
 type Popped = Result<Option<(u32, usize)>, Lie>;
 
 impl Device {
     /// The next chain's head and its parts.
-    fn take(&mut self) -> Option<(u16, Vec<Seen>)> {
+    pub fn take(&mut self) -> Option<(u16, Vec<Seen>)> {
         if self.memory.half(self.layout.available + 2) == self.seen {
             return None;
         }
@@ -79,7 +79,7 @@ impl Device {
         }
     }
 
-    fn answer(&mut self, head: u32, written: u32) {
+    pub fn answer(&mut self, head: u32, written: u32) {
         let entry = self.layout.used + 4 + usize::from(self.used % SIZE) * 8;
         self.memory.put(entry, &head.to_le_bytes());
         self.memory.put(entry + 4, &written.to_le_bytes());
@@ -88,7 +88,7 @@ impl Device {
     }
 }
 
-fn part(address: u64, length: u32, writable: bool) -> Part {
+pub fn part(address: u64, length: u32, writable: bool) -> Part {
     Part { address, length, writable }
 }
 

@@ -3,14 +3,24 @@
 //! Frames that arrive may be spread over several buffers, if the card may send long ones; the first of each
 //! begins with a header. What the card says of lengths and counts is checked; a frame that makes no sense
 //! is dropped, a chain that was not offered ends the guest (`virtio::queue`).
+//!
+//! A card that has several pairs of queues is asked to use one for each processor. The pairs share the buffers that frames
+//! arrive in. A frame leaves by the pair that its connection's number chooses, and not by that of the processor that
+//! sends it: pairs are emptied independently of each other, so the stack's lock puts frames in order before the card,
+//! and not behind it, where two segments of a connection that left by two pairs would overtake one another. The card sees each
+//! connection at one pair, too, and has what belongs to it arrive there (virtio 1.2, 5.1.6.5.5).
 
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::fmt::Write as _;
 
-use driver::Format;
+use driver::{Format, Pairs, pairs as rule};
 use network::{Hardware, LONGEST_FRAME, Link, Offloads, Work};
 
+use crate::boot;
+use crate::boot::serial::Line;
+use crate::cpu::clock;
 use crate::virtio::queue::{self, Queue};
 use crate::virtio::{Device, Transport, Unusable};
 
@@ -26,7 +36,9 @@ mod feature {
 }
 
 /// What a driver would like; the last ones make sense only with others.
-pub const WANTED: u64 = feature::CHECKSUM
+pub const WANTED: u64 = ALONE | rule::FEATURES;
+/// The same of a card with one pair of queues.
+const ALONE: u64 = feature::CHECKSUM
     | feature::GUEST_CHECKSUM
     | feature::ADDRESS
     | feature::GUEST_SEGMENTS_4
@@ -45,19 +57,36 @@ const LENGTH: u16 = 256;
 const SHORT: usize = 4096;
 const LONG: usize = HEADER_MOST + LONGEST_FRAME;
 const HEADER_MOST: usize = 12;
-/// Buffers of each kind: as many bytes in all.
-const SHORTS: usize = 128;
+/// Buffers of each kind, for all pairs together: each pair has room for the longest frame.
+const SHORTS: usize = rule::MOST as usize * LONG.div_ceil(SHORT);
 const LONGS: usize = 16;
 /// Frames that may be on their way out.
 const OUT: usize = 128;
 /// Buffers that one frame may be spread over.
 const SPREAD_MOST: usize = 32;
+/// Descriptors of the control queue, and how long the card may take for an answer there.
+const CONTROL: u16 = 4;
+const PATIENCE_NS: u64 = 1_000_000_000;
+
+struct Pair {
+    receive: Queue,
+    send: Queue,
+}
+
+impl Pair {
+    fn new(device: &Device, number: u16) -> Result<Self, Unusable> {
+        let (receive, send) = (device.queue(2 * number, LENGTH)?, device.queue(2 * number + 1, LENGTH)?);
+        Ok(Self { receive, send })
+    }
+}
 
 pub struct Card {
     transport: Box<dyn Transport>,
-    receive: Queue,
-    send: Queue,
+    pairs: Vec<Pair>,
     buffers: Vec<Vec<u8>>,
+    /// Of the buffers, those of one pair.
+    each: usize,
+    /// Frames on their way out, by slot, whichever pair they leave by.
     out: Vec<Option<Vec<u8>>>,
     free: Vec<u32>,
     format: Format,
@@ -85,15 +114,22 @@ impl Card {
             segmentation_4: checksum && device.has(feature::SEGMENTS_4),
             segmentation_6: checksum && device.has(feature::SEGMENTS_6),
         };
-        let (receive, send) = (device.queue(0, LENGTH)?, device.queue(1, LENGTH)?);
-        let (count, length) = if merges || !long { (SHORTS, SHORT) } else { (LONGS, LONG) };
-        let buffers = (0..count.min(receive.room())).map(|_| vec![0; length]).collect();
+        let (pairs, control) = queues(&device)?;
         let transport = device.finish();
+        if let Some(Err(Unusable(why))) = control.map(|control| ask(control?, pairs.len() as u16)) {
+            say(why);
+            // Whatever it does with the request, it forgets it.
+            return Self::new(Device::begin(transport, ALONE)?);
+        }
+        let (count, length) = if merges || !long { (SHORTS, SHORT) } else { (LONGS, LONG) };
+        let room = pairs.iter().map(|pair| pair.receive.room()).min().unwrap_or(0);
+        let each = (count / pairs.len()).min(room);
+        let buffers = (0..each * pairs.len()).map(|_| vec![0; length]).collect();
         let mut card = Self {
             transport,
-            receive,
-            send,
+            pairs,
             buffers,
+            each,
             out: Vec::new(),
             free: Vec::new(),
             format,
@@ -101,9 +137,9 @@ impl Card {
             offloads,
         };
         for number in 0..card.buffers.len() {
-            card.offer(number as u32);
+            card.offer(number / each, number as u32);
         }
-        card.receive.tell();
+        card.pairs.iter_mut().for_each(|pair| pair.receive.tell());
         Ok(card)
     }
 
@@ -115,26 +151,29 @@ impl Card {
         self.offloads
     }
 
-    fn offer(&mut self, number: u32) {
+    /// Lends one of its buffers to a pair.
+    fn offer(&mut self, pair: usize, number: u32) {
         let part = queue::writable(&mut self.buffers[number as usize]);
         // There are no more buffers than descriptors.
-        let _ = self.receive.push(&[part], number);
+        let _ = self.pairs[pair].receive.push(&[part], number);
     }
 
     /// Gives every frame that has arrived to `take`, with whether its checksum is known to be right.
     pub fn receive(&mut self, take: &mut dyn FnMut(&mut [u8], bool)) {
-        let mut any = false;
-        while let Some((number, length)) = self.receive.pop() {
-            any = true;
-            self.frame(number, length, take);
-            self.offer(number);
-        }
-        if any {
-            self.receive.tell();
+        for pair in 0..self.pairs.len() {
+            let mut any = false;
+            while let Some((number, length)) = self.pairs[pair].receive.pop() {
+                any = true;
+                self.frame(pair, number, length, take);
+                self.offer(pair, number);
+            }
+            if any {
+                self.pairs[pair].receive.tell();
+            }
         }
     }
 
-    fn frame(&mut self, number: u32, length: usize, take: &mut dyn FnMut(&mut [u8], bool)) {
+    fn frame(&mut self, pair: usize, number: u32, length: usize, take: &mut dyn FnMut(&mut [u8], bool)) {
         let written = &mut self.buffers[number as usize][..length];
         let Some(frame) = self.format.frame(written) else { return };
         let first = &mut written[self.format.header..];
@@ -144,11 +183,11 @@ impl Card {
         let mut whole = first.to_vec();
         for at in 1..=frame.more {
             // The rest was used together with the first.
-            let Some((number, length)) = self.receive.pop() else { return };
+            let Some((number, length)) = self.pairs[pair].receive.pop() else { return };
             if at < SPREAD_MOST {
                 whole.extend_from_slice(&self.buffers[number as usize][..length]);
             }
-            self.offer(number);
+            self.offer(pair, number);
         }
         if frame.more < SPREAD_MOST {
             take(&mut whole, frame.verified);
@@ -157,9 +196,11 @@ impl Card {
 
     /// Forgets what has been sent.
     pub fn reclaim(&mut self) {
-        while let Some((slot, _)) = self.send.pop() {
-            self.out[slot as usize] = None;
-            self.free.push(slot);
+        for pair in &mut self.pairs {
+            while let Some((slot, _)) = pair.send.pop() {
+                self.out[slot as usize] = None;
+                self.free.push(slot);
+            }
         }
     }
 
@@ -170,34 +211,85 @@ impl Card {
 
     /// Tells the device of frames to be sent.
     pub fn tell(&mut self) {
-        self.send.tell();
+        self.pairs.iter_mut().for_each(|pair| pair.send.tell());
     }
 
     /// Whether something has arrived.
     pub fn is_ready(&self) -> bool {
-        self.receive.is_ready() || self.is_full() && self.send.is_ready()
+        let full = self.is_full();
+        self.pairs.iter().any(|pair| pair.receive.is_ready() || full && pair.send.is_ready())
     }
 
     /// Whether nothing can be sent before something has left.
     fn is_full(&self) -> bool {
-        self.out.len() - self.free.len() >= OUT || self.send.room() == 0
+        let full = |pair: &Pair| pair.send.room() == 0;
+        self.out.len() - self.free.len() >= OUT || self.pairs.iter().any(full)
     }
 
     /// Wants an interrupt for what arrives next; false if something has.
     pub fn await_next(&mut self) -> bool {
         // Who waits for room hears of it; otherwise nobody asks whether frames have left.
-        let sent = !self.is_full() || self.send.await_next();
-        self.receive.await_next() && sent
+        let full = self.is_full();
+        let quiet = |pair: &mut Pair| (!full || pair.send.await_next()) & pair.receive.await_next();
+        // Of every pair, whatever the others have.
+        self.pairs.iter_mut().fold(true, |all, pair| quiet(pair) & all)
     }
 
     pub fn look_away(&mut self) {
-        self.receive.look_away();
-        self.send.look_away();
+        for pair in &mut self.pairs {
+            pair.receive.look_away();
+            pair.send.look_away();
+        }
     }
 
     pub fn acknowledge(&self) {
         self.transport.acknowledge();
     }
+}
+
+/// The pairs of queues that are to be used, and the control queue if there is something to be asked.
+fn queues(device: &Device) -> Result<(Vec<Pair>, Option<Result<Queue, Unusable>>), Unusable> {
+    let mut pairs = vec![Pair::new(device, 0)?];
+    if !device.has(rule::FEATURES) {
+        return Ok((pairs, None));
+    }
+    match Pairs::judge(device.configuration(rule::PLACE), boot::processors().len()) {
+        Ok(Pairs { used, control }) if used > 1 => {
+            // Who lacks some of what it says it has is asked for the rest.
+            pairs.extend((1..used).map_while(|number| Pair::new(device, number).ok()));
+            Ok((pairs, Some(device.queue(control, CONTROL))))
+        }
+        Ok(_) => Ok((pairs, None)),
+        Err(why) => {
+            say(why);
+            Ok((pairs, None))
+        }
+    }
+}
+
+/// Asks a card to use so many pairs.
+fn ask(mut control: Queue, count: u16) -> Result<(), Unusable> {
+    // These stay with the card, should it be late.
+    let command = Box::leak(Box::new(rule::command(count)));
+    let answer = Box::leak(Box::new([rule::UNANSWERED]));
+    let parts = [queue::readable(&command.0), queue::readable(&command.1), queue::writable(answer)];
+    control.look_away();
+    control.push(&parts, 0).map_err(|_| Unusable("its control queue is too short"))?;
+    control.tell();
+    let until_ns = clock::monotonic() + PATIENCE_NS;
+    while clock::monotonic() < until_ns {
+        if control.pop().is_some() {
+            return rule::accepted(answer[0]).map_err(Unusable);
+        }
+        core::hint::spin_loop();
+    }
+    Err(Unusable("it does not say whether it takes more"))
+}
+
+/// Says why there is one pair.
+fn say(why: &str) {
+    // There is nobody to tell of a line that does not work.
+    let _ = write!(Line, "eyot: of a network card's pairs of queues one is used: {why}\r\n");
 }
 
 impl Link for Card {
@@ -225,8 +317,12 @@ impl Link for Card {
             self.out.push(None);
             self.out.len() as u32 - 1
         });
+        let pair = match self.pairs.len() {
+            1 => 0,
+            count => network::flow(&frame[self.format.header..]) as usize % count,
+        };
         // There was room.
-        let _ = self.send.push(&[queue::readable(&frame)], slot);
+        let _ = self.pairs[pair].send.push(&[queue::readable(&frame)], slot);
         self.out[slot as usize] = Some(frame);
     }
 }
