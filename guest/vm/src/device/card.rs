@@ -4,11 +4,11 @@
 //! begins with a header. What the card says of lengths and counts is checked; a frame that makes no sense
 //! is dropped, a chain that was not offered ends the guest (`virtio::queue`).
 //!
-//! A card that has several pairs of queues is asked to use one for each processor. The pairs share the buffers that frames
-//! arrive in. A frame leaves by the pair that its connection's number chooses, and not by that of the processor that
-//! sends it: pairs are emptied independently of each other, so the stack's lock puts frames in order before the card,
-//! and not behind it, where two segments of a connection that left by two pairs would overtake one another. The card sees each
-//! connection at one pair, too, and has what belongs to it arrive there (virtio 1.2, 5.1.6.5.5).
+//! A card that has several pairs of queues is asked to use one for each processor; the pairs share the buffers that
+//! frames arrive in. A frame leaves by the pair that its connection's number chooses, not by one that the sending
+//! processor has: pairs are emptied independently of each other, so the order that the stack's lock gives frames ends
+//! at the card, and two segments of a connection that left by two pairs could overtake one another. The card sees
+//! each connection at one pair, too, and has what belongs to it arrive there (virtio 1.2, 5.1.6.5.5).
 
 use alloc::boxed::Box;
 use alloc::vec;

@@ -6,7 +6,8 @@
 //!
 //! To ring the card's bell costs more than to answer a request, so frames that a program sends are told of
 //! together: when somebody looks for events, which a server does after a round of answers, when there are
-//! [`BURST`] of them, or [`PATIENCE_NS`] later. Each pair of queues has its bell: those with something untold ring together.
+//! [`BURST`] of them, or [`PATIENCE_NS`] later. Each of its pairs of queues has a bell: those with something untold
+//! ring together.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
