@@ -84,8 +84,6 @@ pub struct Card {
     transport: Box<dyn Transport>,
     pairs: Vec<Pair>,
     buffers: Vec<Vec<u8>>,
-    /// Of the buffers, those of one pair.
-    each: usize,
     /// Frames on their way out, by slot, whichever pair they leave by.
     out: Vec<Option<Vec<u8>>>,
     free: Vec<u32>,
@@ -116,7 +114,9 @@ impl Card {
         };
         let (pairs, control) = queues(&device)?;
         let transport = device.finish();
-        if let Some(Err(Unusable(why))) = control.map(|control| ask(control?, pairs.len() as u16)) {
+        if let Some(control) = control
+            && let Err(Unusable(why)) = ask(control, pairs.len() as u16)
+        {
             say(why);
             // Whatever it does with the request, it forgets it.
             return Self::new(Device::begin(transport, ALONE)?);
@@ -125,17 +125,8 @@ impl Card {
         let room = pairs.iter().map(|pair| pair.receive.room()).min().unwrap_or(0);
         let each = (count / pairs.len()).min(room);
         let buffers = (0..each * pairs.len()).map(|_| vec![0; length]).collect();
-        let mut card = Self {
-            transport,
-            pairs,
-            buffers,
-            each,
-            out: Vec::new(),
-            free: Vec::new(),
-            format,
-            hardware,
-            offloads,
-        };
+        let mut card =
+            Self { transport, pairs, buffers, out: Vec::new(), free: Vec::new(), format, hardware, offloads };
         for number in 0..card.buffers.len() {
             card.offer(number / each, number as u32);
         }
@@ -248,23 +239,26 @@ impl Card {
 }
 
 /// The pairs of queues that are to be used, and the control queue if there is something to be asked.
-fn queues(device: &Device) -> Result<(Vec<Pair>, Option<Result<Queue, Unusable>>), Unusable> {
+fn queues(device: &Device) -> Result<(Vec<Pair>, Option<Queue>), Unusable> {
     let mut pairs = vec![Pair::new(device, 0)?];
     if !device.has(rule::FEATURES) {
         return Ok((pairs, None));
     }
-    match Pairs::judge(device.configuration(rule::PLACE), boot::processors().len()) {
-        Ok(Pairs { used, control }) if used > 1 => {
-            // Who lacks some of what it says it has is asked for the rest.
-            pairs.extend((1..used).map_while(|number| Pair::new(device, number).ok()));
-            Ok((pairs, Some(device.queue(control, CONTROL))))
+    let judged = Pairs::judge(device.configuration(rule::PLACE), boot::processors().len());
+    let several = judged.map_err(Unusable).and_then(|Pairs { used, control }| {
+        if used == 1 {
+            return Ok(None);
         }
-        Ok(_) => Ok((pairs, None)),
-        Err(why) => {
-            say(why);
-            Ok((pairs, None))
-        }
-    }
+        let control = device.queue(control, CONTROL)?;
+        // Who lacks some of what it says it has is asked for the rest.
+        pairs.extend((1..used).map_while(|number| Pair::new(device, number).ok()));
+        Ok(Some(control))
+    });
+    let control = several.unwrap_or_else(|Unusable(why)| {
+        say(why);
+        None
+    });
+    Ok((pairs, control))
 }
 
 /// Asks a card to use so many pairs.
