@@ -1,10 +1,11 @@
 //! Idle waits, kicks, and the timer.
 //!
 //! A CPU publishes that it idles, then looks whether it was kicked; a kicker leaves its mark, then looks
-//! whether the CPU idles. One of them sees the other; a CPU that idles or runs an application gets an
-//! interrupt, one that is in the library OS finds the mark at its next exit. Here too a kick costs an
-//! interrupt whatever the CPU does, because to know that it is in the library OS, and stays there long
-//! enough to look, would need a locked instruction at every exit.
+//! whether the CPU idles. One of them sees the other; a CPU that idles is woken (`sleep.rs`: by an interrupt, or
+//! called where our VMM has it sleep), one that runs an application gets an interrupt, one that is in the library
+//! OS finds the mark at its next exit. A kick of a CPU that does not idle costs an interrupt whatever it does,
+//! because to know that it is in the library OS, and stays there long enough to look, would need a locked
+//! instruction at every exit.
 //!
 //! The timer is set only when something has to happen earlier than it is set to already, so that slices
 //! that begin thousands of times a second set it a hundred times.
