@@ -12,7 +12,10 @@ fn main() -> ExitCode {
     }
     cli::main(&cli::Monitor {
         become_monitor: monitor::become_monitor,
-        run_for: monitor::run_for,
+        try_out: |spec, limit| {
+            let (status, record) = monitor::try_out(spec, limit)?;
+            Ok(cli::Tried { status, record })
+        },
         kernel: monitor::KERNEL,
         examine: monitor::examine,
     })

@@ -2,7 +2,9 @@
 //!
 //! Every granted handle that can be waited for has a [`Watched`] entry with the readiness last heard of.
 //! The host reports changes only, so readiness is remembered here and forgotten when an operation finds
-//! the handle not ready; a generation number keeps a report that overtakes that from being lost.
+//! the handle not ready; a generation number keeps a report that overtakes that from being lost. That there
+//! is something to read is in doubt from the start, and after a read that got all it asked for: then who
+//! promises it (poll(2)) has to look.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
@@ -20,15 +22,13 @@ use crate::kernel::Kernel;
 use crate::signal;
 use crate::wait::WaitQueue;
 
-/// The number of the report that a token of [`Watched::readiness`] follows.
-pub fn generation(token: u64) -> u64 {
-    token >> 8
-}
+/// Beside the readiness in a state: that there is something to read was never found or is no longer known.
+const DOUBT: u64 = 1 << 7;
 
 /// A handle's readiness as last heard of.
 pub struct Watched {
     pub handle: Handle,
-    /// Generation of the last report in the upper bits, readiness in the lowest eight.
+    /// Generation of the last report in the upper bits; in the lowest eight readiness, and [`DOUBT`].
     state: AtomicU64,
     pub queue: WaitQueue,
 }
@@ -40,14 +40,27 @@ impl Watched {
         (Readiness::from_bits_truncate(state as u8), state)
     }
 
+    /// Whether it is not known that there is something to read, though the readiness says so.
+    pub fn is_doubtful(token: u64) -> bool {
+        token & DOUBT != 0
+    }
+
+    /// A read got all it asked for: there may be more, or nothing.
+    pub fn doubt(&self) {
+        if self.state.load(Ordering::SeqCst) & DOUBT == 0 {
+            self.state.fetch_or(DOUBT, Ordering::SeqCst);
+        }
+    }
+
     /// An operation begun under `token` found nothing: forgets `which`, unless news came meanwhile.
     pub fn exhausted(&self, token: u64, which: Readiness) {
-        let _ = self.state.compare_exchange(
-            token,
-            token & !u64::from(which.bits()),
-            Ordering::SeqCst,
-            Ordering::SeqCst,
-        );
+        let reading = which.contains(Readiness::READ);
+        let forgotten = u64::from(which.bits()) | if reading { DOUBT } else { 0 };
+        let forget = |state: u64| (state >> 8 == token >> 8).then_some(state & !forgotten);
+        // What the news was of is not known here.
+        if self.state.fetch_update(Ordering::SeqCst, Ordering::SeqCst, forget).is_err() && reading {
+            self.doubt();
+        }
     }
 
     fn report(&self, readiness: Readiness) {
@@ -79,9 +92,8 @@ impl Devices {
 
     /// Begins to watch a handle. It is taken to be ready until an operation finds otherwise.
     pub fn watch(&self, handle: Handle) -> Result<Arc<Watched>> {
-        let ready = (Readiness::READ | Readiness::WRITE).bits();
-        let watched =
-            Arc::new(Watched { handle, state: AtomicU64::new(u64::from(ready)), queue: WaitQueue::new() });
+        let ready = u64::from((Readiness::READ | Readiness::WRITE).bits()) | DOUBT;
+        let watched = Arc::new(Watched { handle, state: AtomicU64::new(ready), queue: WaitQueue::new() });
         self.watched.lock().insert(handle, Arc::downgrade(&watched));
         if let Err(code) = self.machine.watch(handle) {
             self.watched.lock().remove(&handle);

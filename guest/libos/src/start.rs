@@ -16,7 +16,7 @@ use crate::kernel::Kernel;
 use crate::loader::LoadError;
 use crate::process::Process;
 use crate::signal::ThreadSignals;
-use crate::syscall::Finish;
+use crate::syscall::{Finish, may_enter};
 use crate::thread::Thread;
 
 /// Makes the first process, with one thread whose first act is to load the program.
@@ -61,7 +61,7 @@ async fn start(thread: &Arc<Thread>) -> Result<Box<Context>, (NotStarted, String
         .await
         .map_err(|errno| (NotStarted::CannotRun, format!("a granted tree cannot be attached: {errno:?}")))?;
     let root = kernel.file_systems.root();
-    let directory = walk(thread, &root, &boot.directory, Follow::Yes).await.map_err(|errno| {
+    let unsuitable = |errno| {
         let why = match errno {
             Errno::ENOENT => "it does not exist on this island",
             Errno::ENOTDIR => "it is no directory",
@@ -71,7 +71,9 @@ async fn start(thread: &Arc<Thread>) -> Result<Box<Context>, (NotStarted, String
         };
         let message = format!("{}: cannot be the working directory: {why}", shown(&boot.directory));
         (NotStarted::CannotRun, message)
-    })?;
+    };
+    let directory = walk(thread, &root, &boot.directory, Follow::Yes).await;
+    let directory = directory.and_then(|entry| may_enter(thread, &entry).map(|()| entry)).map_err(unsuitable)?;
     *thread.process.directory.lock() = directory;
     let path = find_program(thread, &boot.program, &boot.environment).await?;
     let loaded = crate::loader::load(thread, &path, boot.arguments.clone(), boot.environment.clone()).await;

@@ -28,12 +28,20 @@ const FAILED: u8 = 125;
 pub struct Monitor {
     /// Turns this process into the monitor of an island. Returns only if that fails.
     pub become_monitor: fn(&Spec) -> std::io::Error,
-    /// Runs an island whose output is nobody's, for a time at most: its exit status, or nothing if it was stopped.
-    pub run_for: fn(&Spec, Duration) -> std::io::Result<Option<i32>>,
+    /// Runs an island whose output is nobody's, for a time at most, to find out what it needs.
+    pub try_out: fn(&Spec, Duration) -> std::io::Result<Tried>,
     /// The kernel of virtual machines.
     pub kernel: &'static [u8],
     /// Says what this machine can do.
     pub examine: fn() -> Report,
+}
+
+/// What has come of a trial run.
+pub struct Tried {
+    /// The program's exit status, unless it was stopped.
+    pub status: Option<i32>,
+    /// Names of the root's files that it looked up, each ended by NUL.
+    pub record: Vec<u8>,
 }
 
 /// Reads the process's arguments and does what they say.

@@ -158,7 +158,7 @@ fn wanted(arguments: Arguments) -> Result<Spec> {
             empty if empty.is_empty() => Trace::StandardError,
             file => Trace::File(file),
         }),
-        record: None,
+        trial: None,
         debugger: arguments.gdb,
         user: arguments.user,
         quiet: arguments.quiet,

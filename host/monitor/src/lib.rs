@@ -41,7 +41,7 @@ pub use engine::KERNEL;
 pub use sandbox::filter;
 #[doc(hidden)]
 pub use serve::name;
-pub use start::{become_monitor, called, run_for};
+pub use start::{become_monitor, called, try_out};
 #[doc(hidden)]
 pub use tree::Relative;
 

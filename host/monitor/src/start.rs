@@ -13,11 +13,13 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use api::spec::Spec;
+use api::spec::{Spec, Trial};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, getppid, pidfd_open, pidfd_send_signal, set_parent_process_death_signal,
+};
 
 use crate::Error;
 use crate::verdict::FAILED;
@@ -49,8 +51,27 @@ fn monitor_of(spec: &Spec, file: &File) -> Command {
     command
 }
 
-/// Runs an island whose output is nobody's, for a time at most: its exit status, or nothing if it was stopped.
-pub fn run_for(spec: &Spec, limit: Duration) -> io::Result<Option<i32>> {
+/// Runs an island whose output is nobody's, for a time at most: its exit status, or nothing if it was stopped; and
+/// the names of the root's files that the program looked up, each ended by NUL. The island ends with this process.
+pub fn try_out(spec: &Spec, limit: Duration) -> io::Result<(Option<i32>, Vec<u8>)> {
+    let mut record = File::from(memfd_create("eyot-record", MemfdFlags::CLOEXEC)?);
+    let trial = Trial { process: std::process::id(), record: record.as_raw_fd() as u32 };
+    let status = run_for(&Spec { trial: Some(trial), ..spec.clone() }, limit)?;
+    let mut names = Vec::new();
+    record.read_to_end(&mut names)?;
+    Ok((status, names))
+}
+
+/// Ends this process with the one that wants its island, if that is tied to one.
+fn follow(spec: &Spec) -> Result<(), Error> {
+    let Some(trial) = spec.trial else { return Ok(()) };
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(|_| Error::NotCalled)?;
+    // It may have ended before.
+    let parent = getppid().map_or(0, |parent| parent.as_raw_nonzero().get() as u32);
+    if parent == trial.process { Ok(()) } else { Err(Error::NotCalled) }
+}
+
+fn run_for(spec: &Spec, limit: Duration) -> io::Result<Option<i32>> {
     /// What a stopped island may take to end by itself.
     const GRACE: Duration = Duration::from_secs(2);
     let file = write(spec)?;
@@ -103,7 +124,9 @@ pub(crate) fn read() -> Result<Spec, Error> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(|_| Error::NotCalled)?;
     crate::sandbox::raw::close(number);
-    postcard::from_bytes(&bytes).map_err(|_| Error::NotCalled)
+    let spec = postcard::from_bytes(&bytes).map_err(|_| Error::NotCalled)?;
+    follow(&spec)?;
+    Ok(spec)
 }
 
 /// A sealed, read-only memory file with these contents.

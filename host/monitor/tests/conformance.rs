@@ -153,7 +153,7 @@ fn spec(engine: Engine) -> Spec {
         name: None,
         hostname: None,
         trace: None,
-        record: None,
+        trial: None,
         debugger: None,
         user: None,
         quiet: true,

@@ -49,13 +49,21 @@ pub struct Spec {
     pub name: Option<String>,
     pub hostname: Option<String>,
     pub trace: Option<Trace>,
-    /// A file that gets the names of the root's files which the program looks up, each ended by NUL.
-    pub record: Option<Vec<u8>>,
+    pub trial: Option<Trial>,
     /// Where gdb is waited for.
     pub debugger: Option<SocketAddr>,
     pub user: Option<User>,
     /// Nothing but errors is said.
     pub quiet: bool,
+}
+
+/// A run to find out what the program needs. The island ends with the process that wants to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trial {
+    pub process: u32,
+    /// A descriptor of that process: a file that gets the names of the root's files which the program looks up, each
+    /// ended by NUL.
+    pub record: u32,
 }
 
 /// A file or directory of the machine that appears inside.

@@ -7,7 +7,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 
 use abi::boot::Stream;
 use abi::file::Attributes;
@@ -19,7 +19,7 @@ use spin::Mutex;
 use super::pipe::{FIONREAD, anonymous, broken, put_word};
 use super::ring::{Sink, Source};
 use super::{File, Promise, event, kept};
-use crate::device::{Devices, Watched, generation};
+use crate::device::{Devices, Watched};
 use crate::errno::{Errno, Result};
 use crate::file_system::{OWN_DEVICE, TERMINAL_INODE, TERMINAL_NUMBER};
 use crate::kernel::Kernel;
@@ -46,8 +46,6 @@ pub struct StreamFile {
     kernel: Arc<Kernel>,
     kind: Kind,
     ahead: Mutex<Ahead>,
-    /// Generation of the report under which the last read got all it asked for.
-    doubtful: AtomicU64,
 }
 
 /// Opens the standard streams, in order.
@@ -72,12 +70,7 @@ impl StreamFile {
             Stream::Pipe(handle) => Kind::Pipe(kernel.devices.watch(handle)?),
             Stream::Terminal(handle) => Kind::Terminal(kernel.devices.watch(handle)?),
         };
-        let doubtful = match &kind {
-            Kind::Pipe(watched) | Kind::Terminal(watched) => generation(watched.readiness().1),
-            _ => 0,
-        };
-        let ahead = Mutex::new(Ahead::Nothing);
-        Ok(Arc::new(Self { kernel: kernel.clone(), kind, ahead, doubtful: AtomicU64::new(doubtful) }))
+        Ok(Arc::new(Self { kernel: kernel.clone(), kind, ahead: Mutex::new(Ahead::Nothing) }))
     }
 
     /// Whether the stream is a terminal (isatty(3)).
@@ -117,7 +110,7 @@ impl StreamFile {
         match transfer {
             // A terminal gives one line at a time, however many there are (termios(3)).
             Transfer::Done(count) if count == length || count == 0 || self.is_terminal() => {
-                self.doubtful.store(generation(token), Ordering::SeqCst);
+                watched.doubt();
             }
             Transfer::Done(_) | Transfer::NotReady => watched.exhausted(token, Readiness::READ),
             Transfer::Later(_) => {}
@@ -154,7 +147,7 @@ impl StreamFile {
         if readiness.intersects(Readiness::READ_END | Readiness::HANGUP | Readiness::ERROR) {
             return true;
         }
-        if !readiness.contains(Readiness::READ) || generation(token) != self.doubtful.load(Ordering::SeqCst) {
+        if !readiness.contains(Readiness::READ) || !Watched::is_doubtful(token) {
             return readiness.contains(Readiness::READ);
         }
         let mut byte = [0];

@@ -305,6 +305,7 @@ pub async fn open_entry(thread: &Arc<Thread>, entry: &Location, flags: u32) -> R
         if writes || flags & flag::CREATE != 0 {
             return Err(Errno::EISDIR);
         }
+        may_list(thread, entry, &attributes).await?;
         return Ok(Description::new(Arc::new(DirectoryFile(entry.clone())), flags, Some(entry.clone())));
     }
     match &entry.node.kind {
@@ -332,6 +333,24 @@ pub async fn open_entry(thread: &Arc<Thread>, entry: &Location, flags: u32) -> R
         Kind::Socket => Err(Errno::ENXIO),
         Kind::Directory(_) | Kind::Link(_) => Err(Errno::EIO),
     }
+}
+
+/// An error if the host will not list a directory: what everybody may read needs no question.
+async fn may_list(thread: &Arc<Thread>, entry: &Location, attributes: &Attributes) -> Result<()> {
+    const OTHERS_READ: u32 = 0o4;
+    let Kind::Directory(directory) = &entry.node.kind else { return Ok(()) };
+    let Some(place) = directory.place().filter(|_| attributes.mode & OTHERS_READ == 0) else {
+        return Ok(());
+    };
+    let kernel = thread.kernel();
+    let request = Request::Open { at: place.at(), access: Access::Read };
+    match kernel.devices.request(kernel, request).await {
+        Ok(Reply::Opened { handle, .. }) => kernel.machine.close(handle),
+        Err(errno @ Errno::EACCES) => return Err(errno),
+        // What else there is to say, the listing says.
+        _ => {}
+    }
+    Ok(())
 }
 
 async fn open_leaf(

@@ -9,14 +9,14 @@
 //! end of the cork to send.
 
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use abi::network::{Shutdown, SocketOption};
 use machine::{Handle, Readiness, Transfer};
 
 use super::message::{Received, flag};
 use super::option::Options;
-use crate::device::{Watched, generation};
+use crate::device::Watched;
 use crate::errno::{Errno, Result};
 use crate::file::event;
 use crate::file::pipe::broken;
@@ -30,8 +30,6 @@ pub struct HostSocket {
     pub watched: Arc<Watched>,
     /// Whether bytes flow, rather than datagrams.
     stream: bool,
-    /// Generation of the report under which the last read got all it asked for.
-    doubtful: AtomicU64,
     /// TCP_CORK is set, and whether something is held back.
     corked: AtomicBool,
     held: AtomicBool,
@@ -47,9 +45,8 @@ impl HostSocket {
                 return Err(errno);
             }
         };
-        let doubtful = AtomicU64::new(generation(watched.readiness().1));
         let (corked, held) = (AtomicBool::new(false), AtomicBool::new(false));
-        let socket = Self { kernel: kernel.clone(), watched, stream, doubtful, corked, held };
+        let socket = Self { kernel: kernel.clone(), watched, stream, corked, held };
         for option in options.for_host() {
             // An option the host does not take is no reason to lose the connection.
             let _ = socket.set_option(option);
@@ -126,7 +123,7 @@ impl HostSocket {
         match transfer {
             Transfer::Done(count) => {
                 if !self.stream || peek || count == length || count == 0 {
-                    self.doubtful.store(generation(token), Ordering::SeqCst);
+                    self.watched.doubt();
                 } else {
                     self.watched.exhausted(token, Readiness::READ);
                 }
@@ -146,7 +143,7 @@ impl HostSocket {
         if readiness.intersects(Readiness::READ_END | Readiness::HANGUP | Readiness::ERROR) {
             return true;
         }
-        if !readiness.contains(Readiness::READ) || generation(token) != self.doubtful.load(Ordering::SeqCst) {
+        if !readiness.contains(Readiness::READ) || !Watched::is_doubtful(token) {
             return readiness.contains(Readiness::READ);
         }
         let peeked = self.kernel.machine.receive(self.watched.handle, machine::Sink::Kernel(&mut [0]), true);

@@ -30,7 +30,8 @@ pub fn getcwd(call: &mut Call<'_>) -> Outcome {
     Ok(path.len() as u64).into()
 }
 
-fn may_enter(thread: &Arc<Thread>, entry: &Location) -> Result<()> {
+/// An error if a thread may not have an entry as its working directory.
+pub fn may_enter(thread: &Arc<Thread>, entry: &Location) -> Result<()> {
     if !entry.node.is_directory() {
         return Err(Errno::ENOTDIR);
     }

@@ -42,6 +42,7 @@ use crate::process::Process;
 use crate::thread::{Pending, Thread};
 use crate::trace;
 
+pub use directory::may_enter;
 pub use name::name;
 pub use thread::end_thread;
 

@@ -3,32 +3,29 @@
 //! The island tells every file of the root that it finds by name; those are what the image gets. That
 //! the program fails here need not mean anything, so it is only said.
 
-use std::env;
 use std::ffi::OsStr;
-use std::fs::{self, OpenOptions};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use abi::boot::Boot;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use api::spec::{Engine, Spec, User};
 use image::Files;
 
 use super::Arguments;
-use crate::Monitor;
+use crate::{Monitor, Tried};
 
 /// Runs the program, and adds what it has met; what to say of that.
 pub fn run(arguments: &Arguments, boot: &Boot, monitor: &Monitor, files: &mut Files) -> Result<String> {
-    let record = Record::make().context("the trial run's record of files cannot be made")?;
-    let spec = spec(arguments, boot, &record.0);
-    match (monitor.run_for)(&spec, Duration::from_secs(arguments.trial)) {
-        Ok(None | Some(0)) => {}
-        Ok(Some(status)) => warn(&format!("the trial run ended with status {status}")),
-        Err(error) => warn(&format!("the trial run could not begin: {error}")),
+    let tried = (monitor.try_out)(&spec(arguments, boot), Duration::from_secs(arguments.trial));
+    let Tried { status, record: names } = tried.unwrap_or_else(|error| {
+        warn(&format!("the trial run could not begin: {error}"));
+        Tried { status: None, record: Vec::new() }
+    });
+    if let Some(status) = status.filter(|status| *status != 0) {
+        warn(&format!("the trial run ended with status {status}"));
     }
-    let names = fs::read(&record.0).context("the trial run's record of files cannot be read")?;
     let (before, _) = files.size();
     // What follows the last name was cut off.
     let whole = names.iter().rposition(|byte| *byte == 0).unwrap_or(0);
@@ -45,7 +42,7 @@ fn warn(what: &str) {
 }
 
 /// The island: the root and nothing else, and what the image will be told.
-fn spec(arguments: &Arguments, boot: &Boot, record: &Path) -> Spec {
+fn spec(arguments: &Arguments, boot: &Boot) -> Spec {
     Spec {
         engine: Engine::Pico,
         program: boot.program.clone(),
@@ -64,26 +61,8 @@ fn spec(arguments: &Arguments, boot: &Boot, record: &Path) -> Spec {
         hostname: Some(arguments.hostname.clone()),
         trace: None,
         debugger: None,
-        record: Some(record.as_os_str().as_bytes().to_vec()),
+        trial: None,
         user: Some(User { user: boot.user.to_string(), group: Some(boot.group.to_string()) }),
         quiet: arguments.quiet,
-    }
-}
-
-/// A file that is there as long as this.
-struct Record(PathBuf);
-
-impl Record {
-    fn make() -> std::io::Result<Self> {
-        let path = env::temp_dir().join(format!("eyot-build-{}", std::process::id()));
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Record {
-    fn drop(&mut self) {
-        // Nobody else has its name.
-        let _ = fs::remove_file(&self.0);
     }
 }

@@ -42,8 +42,8 @@ pub enum PlanError {
     NoGroup { name: String },
     #[error("the trace file {path} cannot be written: {error}; choose a place where you may create files")]
     Trace { path: String, error: Errno },
-    #[error("the record of files {path} cannot be written: {error}")]
-    Record { path: String, error: Errno },
+    #[error("the trial run's record of files cannot be written: {0}")]
+    Record(Errno),
     #[error("the standard streams cannot be passed on: {0}")]
     Streams(#[from] crate::stream::StreamError),
     #[error("no random bytes from /dev/urandom: {0}")]

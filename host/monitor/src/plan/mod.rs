@@ -13,7 +13,7 @@ mod user;
 use std::os::fd::OwnedFd;
 
 use abi::boot::{Boot, Debugger, Stream};
-use api::spec::{Spec, Trace};
+use api::spec::{Spec, Trace, Trial};
 use rustix::fs::{Mode, OFlags};
 
 use crate::caller::Caller;
@@ -83,7 +83,7 @@ impl Plan {
         let streams = Streams::connect(spec.interactive, spec.terminal, &mut granted)?;
         let trace =
             spec.trace.as_ref().map(|trace| trace_to(trace, &streams, &mut granted)).transpose()?.flatten();
-        let record = spec.record.as_ref().map(|path| record_to(path, &mut granted)).transpose()?;
+        let record = spec.trial.map(|trial| record_of(trial, &mut granted)).transpose()?;
         let machine = rustix::system::sysinfo();
         let memory = machine.totalram as u64 * u64::from(machine.mem_unit);
         let memory = spec.memory.map_or(memory, |limit| limit.min(memory));
@@ -168,8 +168,9 @@ fn trace_to(
 }
 
 /// Where names of files are recorded.
-fn record_to(path: &[u8], granted: &mut Granted) -> Result<abi::Handle, PlanError> {
-    new_file(path, granted).map_err(|error| PlanError::Record { path: shown(path), error })
+fn record_of(trial: Trial, granted: &mut Granted) -> Result<abi::Handle, PlanError> {
+    let path = format!("/proc/{}/fd/{}", trial.process, trial.record);
+    new_file(path.as_bytes(), granted).map_err(PlanError::Record)
 }
 
 /// Grants a file to be written from its beginning.
