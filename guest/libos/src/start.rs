@@ -73,7 +73,8 @@ async fn start(thread: &Arc<Thread>) -> Result<Box<Context>, (NotStarted, String
         (NotStarted::CannotRun, message)
     };
     let directory = walk(thread, &root, &boot.directory, Follow::Yes).await;
-    let directory = directory.and_then(|entry| may_enter(thread, &entry).map(|()| entry)).map_err(unsuitable)?;
+    let directory =
+        directory.and_then(|entry| may_enter(thread, &entry).map(|()| entry)).map_err(unsuitable)?;
     *thread.process.directory.lock() = directory;
     let path = find_program(thread, &boot.program, &boot.environment).await?;
     let loaded = crate::loader::load(thread, &path, boot.arguments.clone(), boot.environment.clone()).await;

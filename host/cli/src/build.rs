@@ -40,8 +40,8 @@ pub struct Arguments {
     #[arg(long)]
     whole: bool,
     /// How long the trial run may last; a program that ends earlier is not waited for.
-    #[arg(long, value_name = "SECONDS", default_value = "5",
-          value_parser = clap::value_parser!(u64).range(1..=3600))]
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = parse::seconds,
+          allow_hyphen_values = true)]
     trial: u64,
     /// Do not run the program.
     #[arg(long, conflicts_with = "trial")]

@@ -46,7 +46,7 @@ impl Verb {
             Self::Do(arguments) => perform::perform(*arguments, monitor),
             Self::Build(arguments) => build::build(arguments, monitor),
             Self::Doctor(arguments) => doctor::doctor(&arguments, monitor),
-            Self::Completions(arguments) => Ok(completions::print(&arguments)),
+            Self::Completions(arguments) => completions::print(&arguments),
         }
     }
 }

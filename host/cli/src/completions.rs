@@ -2,10 +2,12 @@
 
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
 use crate::command::Eyot;
+use crate::output;
 
 /// Prints a completion script.
 #[derive(Debug, Args)]
@@ -15,7 +17,9 @@ pub struct Arguments {
 }
 
 /// Prints the script on standard output.
-pub fn print(arguments: &Arguments) -> ExitCode {
-    clap_complete::generate(arguments.shell, &mut Eyot::command(), "eyot", &mut std::io::stdout());
-    ExitCode::SUCCESS
+pub fn print(arguments: &Arguments) -> Result<ExitCode> {
+    let mut script = Vec::new();
+    clap_complete::generate(arguments.shell, &mut Eyot::command(), "eyot", &mut script);
+    output::print(&String::from_utf8(script)?)?;
+    Ok(ExitCode::SUCCESS)
 }

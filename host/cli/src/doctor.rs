@@ -6,7 +6,7 @@ use anyhow::Result;
 use api::report::{Check, State};
 use clap::{Args, ValueEnum};
 
-use crate::Monitor;
+use crate::{Monitor, output};
 
 /// Says what this machine can do, what is missing, and what to do about it.
 ///
@@ -29,27 +29,23 @@ enum Format {
 pub fn doctor(arguments: &Arguments, monitor: &Monitor) -> Result<ExitCode> {
     let report = (monitor.examine)();
     match arguments.format {
-        Format::Json => println!("{}", serde_json::to_string_pretty(&report)?),
+        Format::Json => output::print(&format!("{}\n", serde_json::to_string_pretty(&report)?))?,
         Format::Text => {
-            for check in &report.checks {
-                print_check(check);
-            }
+            let checks: String = report.checks.iter().map(line).collect();
             let verdict = if report.able { "`eyot do` works here" } else { "`eyot do` cannot work here yet" };
-            println!("\n{verdict}");
+            output::print(&format!("{checks}\n{verdict}\n"))?;
         }
     }
     Ok(if report.able { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn print_check(check: &Check) {
+fn line(check: &Check) -> String {
     let mark = match check.state {
         State::Good => "ok",
         State::Limited => "limited",
         State::Missing => "MISSING",
         State::Noted => "-",
     };
-    println!("{mark:>8}  {:<18} {}", check.subject, check.found);
-    if let Some(remedy) = &check.remedy {
-        println!("{:>8}  {:<18} → {remedy}", "", "");
-    }
+    let remedy = check.remedy.as_ref().map(|remedy| format!("{:>8}  {:<18} → {remedy}\n", "", ""));
+    format!("{mark:>8}  {:<18} {}\n{}", check.subject, check.found, remedy.unwrap_or_default())
 }

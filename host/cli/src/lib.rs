@@ -8,6 +8,7 @@ mod build;
 mod command;
 mod completions;
 mod doctor;
+mod output;
 // For fuzzing.
 #[doc(hidden)]
 pub mod parse;
@@ -50,19 +51,24 @@ pub fn main(monitor: &Monitor) -> ExitCode {
         Ok(eyot) => eyot.verb.carry_out(monitor),
         Err(error) => return refused(&error),
     };
-    outcome.unwrap_or_else(|error| {
-        eprintln!("eyot: {error:#}");
-        ExitCode::from(FAILED)
-    })
+    outcome.unwrap_or_else(|error| failed(&error))
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    if error.is::<output::ReaderGone>() {
+        return ExitCode::from(output::BY_PIPE);
+    }
+    eprintln!("eyot: {error:#}");
+    ExitCode::from(FAILED)
 }
 
 /// Prints what clap has to say: help and version as asked for, everything else as our error.
 fn refused(error: &clap::Error) -> ExitCode {
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            let _ = error.print();
-            ExitCode::SUCCESS
-        }
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => match output::checked(error.print()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(&error),
+        },
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             let _ = error.print();
             ExitCode::from(FAILED)

@@ -51,10 +51,10 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR")]
     root: Option<OsString>,
     /// Memory limit: bytes, or with a unit as in 512k, 64m, 1g.
-    #[arg(short = 'm', long, value_name = "SIZE", value_parser = parse::size)]
+    #[arg(short = 'm', long, value_name = "SIZE", value_parser = parse::size, allow_hyphen_values = true)]
     memory: Option<u64>,
     /// Number of virtual CPUs; all of the machine's by default.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    #[arg(long, value_name = "N", value_parser = parse::cpus, allow_hyphen_values = true)]
     cpus: Option<u16>,
     /// Pass standard input on.
     #[arg(short = 'i', long)]

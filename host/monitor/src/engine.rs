@@ -57,6 +57,17 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// Bytes of memory without which not even a small program runs.
+    pub fn least_memory(&self) -> u64 {
+        match self {
+            Self::Pico(_) | Self::Kvm { .. } => 6 << 20,
+            // The kernel's image takes its part there.
+            Self::Qemu { .. } => 12 << 20,
+        }
+    }
+}
+
 /// Where QEMU is. Its process sees no programs but those below /usr.
 pub fn qemu() -> Option<&'static CStr> {
     [c"/usr/bin/qemu-system-x86_64", c"/usr/local/bin/qemu-system-x86_64"]

@@ -81,7 +81,9 @@ pub fn judge(evidence: Evidence) -> Verdict {
             format!("the island ended by signal {signal} without a last word: its library OS was broken"),
         ),
         (None, None) if !evidence.words.is_empty() => {
-            Verdict::with(FAILED, format!("the library OS could not start: {}", harmless(&evidence.words)))
+            // A kernel says who speaks; so do we.
+            let words = evidence.words.trim_start_matches("eyot: ");
+            Verdict::with(FAILED, format!("the library OS could not start: {}", harmless(words)))
         }
         (None, None) => {
             let status = evidence.status.filter(|status| *status != 0);

@@ -17,6 +17,7 @@ use eyot_tests::package::{
     BUSYBOX, CURL, GRUB, GRUB_BIOS, GRUB_UEFI, IP, OVMF, PYTHON, QEMU, REDIS_BENCHMARK, REDIS_SERVER, TUN,
     UNSHARE,
 };
+use eyot_tests::process::{self, Process};
 use eyot_tests::service::{Service, free_port};
 use rustix::process::Signal;
 
@@ -38,8 +39,10 @@ const fn booted(name: &'static str, body: fn(&Stage) -> Result<()>) -> Case {
 
 pub const CASES: &[Case] = &[
     booted("bootable/machines", machines).needs(&[BUSYBOX, QEMU]),
+    booted("bootable/typing", typing).needs(&[BUSYBOX, QEMU]),
     booted("bootable/trial", trial).needs(&[PYTHON, QEMU]).callers(ISLANDERS),
     booted("bootable/trial-that-fails", trial_that_fails).needs(&[BUSYBOX]),
+    booted("bootable/interrupted", interrupted).needs(&[BUSYBOX]).callers(ISLANDERS),
     booted("bootable/web", web).needs(&[PYTHON, CURL, QEMU]).limit_s(150),
     booted("bootable/addresses", addresses).needs(&[PYTHON, CURL, QEMU]).limit_s(100),
     booted("bootable/version-6", version_6).needs(&[PYTHON, QEMU]),
@@ -126,6 +129,21 @@ fn machines(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
+/// What is typed on the line arrives, at once, in pieces and after a pause.
+fn typing(stage: &Stage) -> Result<()> {
+    let script = "while read line && [ \"$line\" != end ]; do echo \"got $line\"; done";
+    let (file, _) = build(stage, &format!("busybox sh -c '{script}'"), &["--no-trial"], "typing.elf")?;
+    for kind in ["microvm", "q35"] {
+        let machine = with(machine(kind, "128"), &["-kernel", &file]).join(" ");
+        let typist =
+            "sleep 1; echo first; sleep 1; echo second; echo third; sleep 2; printf fou; sleep 1; echo rth";
+        let words = ["sh", "-c", &format!("({typist}; echo end; sleep 2) | {machine}")];
+        let said = stage.outside(words)?.success()?;
+        said.says("got first\r\ngot second\r\ngot third\r\ngot fourth\r\n")?;
+    }
+    Ok(())
+}
+
 fn trial(stage: &Stage) -> Result<()> {
     // Python looks its modules up before it opens them; the loader opens a module's libraries at once.
     let entry = "python3 -c 'import json, hashlib; hashlib.sha256(); print(json.dumps([6 * 7]))'";
@@ -140,6 +158,32 @@ fn trial_that_fails(stage: &Stage) -> Result<()> {
     built.complains("warning: the trial run ended with status 3")?;
     let (_, built) = build(stage, "busybox sleep 1000", &["--trial", "1"], "sleep.elf")?;
     ensure!(!built.error_text().contains("warning"), "a program that goes on is none that fails");
+    Ok(())
+}
+
+/// However a build ends in the middle of its trial run, the island ends with it, and nothing stays behind.
+fn interrupted(stage: &Stage) -> Result<()> {
+    for signal in [Signal::INT, Signal::TERM, Signal::KILL] {
+        let file = stage.work().join("never.elf");
+        let words = ["build", "--entry", "busybox sleep 1000", "--trial", "600", "-o", &text(&file)];
+        let mut build = Service::start(stage.eyot_command(&words), &stage.directory)?;
+        let until = Instant::now() + Duration::from_secs(20);
+        // The monitor, and the island's process at last.
+        let mut processes = Vec::new();
+        while processes.len() < 2 {
+            ensure!(Instant::now() < until, "there is no trial run");
+            std::thread::sleep(Duration::from_millis(50));
+            processes = process::descendants(build.id());
+        }
+        build.signal(signal);
+        build.wait(Duration::from_secs(10))?;
+        let lives = |each: &Process| process::read(each.id).is_some_and(|process| process.state != 'Z');
+        while processes.iter().any(lives) {
+            ensure!(Instant::now() < until, "{signal:?}: something lives on");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        ensure!(!file.exists(), "{signal:?}: there is an image");
+    }
     Ok(())
 }
 

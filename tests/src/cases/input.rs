@@ -1,12 +1,14 @@
 //! Bad input: each gets one sentence that names the thing and the remedy, and the right exit status.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use eyot_tests::engine::Engine;
 use eyot_tests::island::Run;
 use eyot_tests::outcome::Outcome;
 use eyot_tests::package::{BUSYBOX, DASH, PYTHON};
@@ -28,6 +30,10 @@ pub const CASES: &[Case] = &[
     bad("input/ports", ports),
     bad("input/volumes", volumes),
     bad("input/options", options),
+    bad("input/little-memory", little_memory),
+    bad("input/output", output),
+    case("input/unreadable-directory", unreadable_directory).needs(&[PYTHON]),
+    case("input/polled", polled).needs(&[PYTHON]),
     case("input/full-disk", full_disk).needs(&[PYTHON]).callers(&[Caller::Root]),
 ];
 
@@ -154,11 +160,15 @@ fn options(stage: &Stage) -> Result<()> {
     for word in ["12x", "-5m", "1.5g", "99999999999t", "1k", ""] {
         run(&[&format!("--memory={word}")])?.exits(125)?.complains("--memory")?;
     }
-    run(&["--cpus", "0"])?.exits(125)?.complains("--cpus")?;
+    for word in ["0", "-1", "0.5", "65"] {
+        run(&["--cpus", word])?.exits(125)?.complains(&format!("`{word}` is no number of virtual CPUs"))?;
+    }
+    run(&["-m", "-1m"])?.exits(125)?.complains("`-1m` is no size")?;
     run(&["--allow", "nowhere"])?.exits(125)?.complains("nowhere")?;
     run(&["-u", "nobody-of-that-name"])?.exits(125)?.one_sentence()?.complains("nobody-of-that-name")?;
     run(&["-w", "relative"])?.exits(125)?.one_sentence()?.complains("relative")?;
     run(&["-w", "/no/such/directory"])?.one_sentence()?.complains("/no/such/directory")?;
+    run(&["-w", "/etc/passwd"])?.exits(126)?.one_sentence()?.complains("it is no directory")?;
     run(&["--root", "/no/such/root"])?.exits(125)?.one_sentence()?.complains("/no/such/root")?;
     run(&["--env-file", "/no/such/file"])?.exits(125)?.one_sentence()?.complains("/no/such/file")?;
     run(&["--trace=/no/such/directory/trace"])?
@@ -168,6 +178,80 @@ fn options(stage: &Stage) -> Result<()> {
     run(&["--no-such-option"])?.exits(125)?.complains("--no-such-option")?;
     stage.eyot(&["do"])?.exits(125)?.complains("PROGRAM")?;
     stage.eyot(&["no-such-verb"])?.exits(125)?.complains("no-such-verb")?;
+    Ok(())
+}
+
+/// What an engine needs at least is said before anything runs, and is enough.
+fn little_memory(stage: &Stage) -> Result<()> {
+    let least = if stage.setting.engine == Engine::Qemu { 12 } else { 6 };
+    let run = |size| stage.run(&Run::new(["busybox", "echo", "fine"]).option(&["-m", &format!("{size}m")]));
+    run(least)?.success()?.prints("fine\n")?;
+    run(least - 1)?.exits(125)?.complains(&format!("{least}m or more"))?;
+    Ok(())
+}
+
+/// Data that cannot be written is an error; a reader that has enough is none.
+fn output(stage: &Stage) -> Result<()> {
+    for words in
+        [&["doctor"][..], &["doctor", "--format", "json"], &["do", "--help"], &["completions", "bash"]]
+    {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full")?;
+        let ended = stage.eyot_command(words).stdout(full).output()?;
+        let said = String::from_utf8_lossy(&ended.stderr);
+        ensure!(ended.status.code() == Some(125), "{words:?}: {}", ended.status);
+        ensure!(said.starts_with("eyot: standard output cannot be written"), "{words:?}: {said}");
+        let (reader, writer) = std::io::pipe()?;
+        drop(reader);
+        let ended = stage.eyot_command(words).stdout(writer).output()?;
+        ensure!(ended.status.code() == Some(128 + 13) && ended.stderr.is_empty(), "{words:?}: {ended:?}");
+    }
+    Ok(())
+}
+
+/// A directory that may not be listed cannot be opened either, by whomever.
+fn unreadable_directory(stage: &Stage) -> Result<()> {
+    let own = stage.make_directory("closed")?;
+    fs::set_permissions(&own, fs::Permissions::from_mode(0o300))?;
+    let script = "import errno, os, sys\n\
+        try: print(len(os.listdir(os.open(sys.argv[1], os.O_RDONLY | os.O_DIRECTORY))))\n\
+        except OSError as error: print(errno.errorcode[error.errno], error.filename == sys.argv[1])\n\
+        print(os.stat(os.open(sys.argv[1], os.O_PATH)).st_mode & 0o777)\n";
+    let run = |path: &str| Run::new(["/usr/bin/python3", "-c", script, path]);
+    stage.compare(&run(&text(&own)).volume(&own))?.success()?;
+    if stage.setting.caller != Caller::Native {
+        // Root on an island sees of the system what everybody sees.
+        stage.run(&run("/var/cache/ldconfig"))?.success()?.prints("EACCES True\n448\n")?;
+    }
+    Ok(())
+}
+
+/// Whoever waits for input by poll(2) is told of it when it is there, and of nothing before.
+fn polled(stage: &Stage) -> Result<()> {
+    let script = "import array, fcntl, os, select, termios\n\
+        def unread(): count = array.array('i', [0]); fcntl.ioctl(0, termios.FIONREAD, count); return count[0] > 0\n\
+        there = lambda time: select.select([0], [], [], time)[0]\n\
+        epoll = select.epoll(); epoll.register(0, select.EPOLLIN)\n\
+        print(there(0.2), epoll.poll(0.2), unread(), flush=True)\n\
+        print(there(20), epoll.poll(0), unread(), os.read(0, 100), flush=True)\n\
+        print(there(0.1), epoll.poll(0.1), unread(), flush=True)\n\
+        print(there(20), os.read(0, 100), flush=True)\n";
+    let run = Run::new(["/usr/bin/python3", "-c", script]).option(&["-i"]);
+    let mut command = run.command(&stage.place(), &stage.directory);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let (mut input, mut output) =
+        (child.stdin.take().context("input")?, BufReader::new(child.stdout.take().context("output")?));
+    let mut line = || -> Result<String> {
+        let mut line = String::new();
+        output.read_line(&mut line)?;
+        Ok(line)
+    };
+    ensure!(line()? == "[] [] False\n", "before anything is there");
+    input.write_all(b"word\n")?;
+    ensure!(line()? == "[0] [(0, 1)] True b'word\\n'\n", "when it is there");
+    ensure!(line()? == "[] [] False\n", "when it was read");
+    drop(input);
+    ensure!(line()? == "[0] b''\n", "at the end");
+    ensure!(child.wait()?.success());
     Ok(())
 }
 

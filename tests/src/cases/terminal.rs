@@ -1,5 +1,7 @@
 //! A terminal of the island's own (-t): keys, signals, windows, raw mode, and what is left of it.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use eyot_tests::island::{Run, bare};
 use eyot_tests::package::{BASH, BUSYBOX, PYTHON, SETSID};
@@ -14,6 +16,8 @@ pub const CASES: &[Case] = &[
     case("terminal/lines", lines).needs(&[BUSYBOX, SETSID]),
     case("terminal/keys", keys).needs(&[BUSYBOX, SETSID]),
     case("terminal/stop-key", stop_key).needs(&[BUSYBOX, SETSID]).callers(ISLANDERS),
+    case("terminal/polled", polled).needs(&[PYTHON, SETSID]),
+    case("terminal/prompt", prompt).needs(&[PYTHON, SETSID]),
     case("terminal/shell", shell).needs(&[BASH, SETSID]),
     case("terminal/window", window).needs(&[PYTHON, SETSID]),
     case("terminal/raw", raw).needs(&[PYTHON, SETSID]),
@@ -68,6 +72,38 @@ fn keys(stage: &Stage) -> Result<()> {
         cat.is_restored()?;
     }
     Ok(())
+}
+
+/// Whoever waits for input by poll(2) is told of it when it is there, and of nothing before.
+fn polled(stage: &Stage) -> Result<()> {
+    let script = "import os, select\n\
+        there = lambda time: select.select([0], [], [], time)[0]\n\
+        print('first', there(0.3), flush=True)\n\
+        print('then', there(20), os.read(0, 100), flush=True)\n\
+        print('last', there(0.3), flush=True)\n";
+    let mut python = at_terminal(stage, python(script))?;
+    python.shows("first []\r\n")?;
+    python.types("word\n")?;
+    python.shows("then [0] b'word\\n'\r\n")?;
+    python.shows("last []\r\n")?;
+    python.wait()?.success()?;
+    Ok(())
+}
+
+/// A prompt hears of the key at once, not with the next line.
+fn prompt(stage: &Stage) -> Result<()> {
+    let mut python = at_terminal(stage, ["/usr/bin/python3", "-q"])?;
+    python.shows(">>> ")?;
+    // Between the prompt and the wait Python itself hears of no key before the next.
+    std::thread::sleep(Duration::from_millis(300));
+    python.types("\x03")?;
+    python.shows("KeyboardInterrupt")?;
+    python.shows(">>> ")?;
+    python.types("6 * 7\n")?;
+    python.shows("42\r\n>>> ")?;
+    python.types("\x04")?;
+    python.wait()?.success()?;
+    python.is_restored()
 }
 
 /// Nobody could continue the only process of an island, so it is not stopped, as Linux does it for the

@@ -1,5 +1,7 @@
 //! The serial line of every PC (16550), for what has no better way out.
 
+use core::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
 use spin::Mutex;
 
 use crate::cpu::port;
@@ -16,6 +18,8 @@ pub const LINE: u32 = 4;
 const PATIENCE: u32 = 100_000;
 
 static WRITING: Mutex<()> = Mutex::new(());
+/// It has interrupted since it was looked at, or was never looked at.
+static INTERRUPTED: AtomicBool = AtomicBool::new(true);
 
 /// Lets received bytes interrupt.
 pub fn begin() {
@@ -26,8 +30,19 @@ pub fn begin() {
     }
 }
 
+/// The line has interrupted.
+pub fn interrupted() {
+    INTERRUPTED.store(true, SeqCst);
+}
+
+/// Whether something has been received since this was asked last, or all of what came before was read. To look costs
+/// two ways through ring 0, and an emulator's lock: so only after an interrupt.
+pub fn has_news() -> bool {
+    INTERRUPTED.load(SeqCst) && INTERRUPTED.swap(false, SeqCst) && is_ready()
+}
+
 /// Whether a byte has been received. Where there is no line, all bits read as set.
-pub fn is_ready() -> bool {
+fn is_ready() -> bool {
     // SAFETY: the serial line's registers.
     let status = unsafe { port::read_byte(STATUS) };
     status != 0xff && status & RECEIVED != 0

@@ -18,6 +18,7 @@ use machine::{Cpu, Event, Patience, Slice};
 use super::block::Block;
 use super::sleep::{self, Attention};
 use super::{clock, controller, start, stub::vector};
+use crate::boot::serial;
 use crate::device;
 
 const RUNNING: u32 = 0;
@@ -105,9 +106,12 @@ pub fn heed(block: &Block) {
     if vector == 0 && !missed {
         return;
     }
+    if vector == vector::SERIAL || missed {
+        serial::interrupted();
+    }
     device::interrupted();
     controller::acknowledge(block);
-    if vector == vector::DEVICE || missed {
+    if matches!(vector, vector::DEVICE | vector::SERIAL) || missed {
         pass_on(block);
     }
 }

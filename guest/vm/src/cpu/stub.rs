@@ -24,6 +24,7 @@ pub mod vector {
     pub const TIMER: u8 = 0x50;
     pub const KICK: u8 = 0x51;
     pub const DEVICE: u8 = 0x52;
+    pub const SERIAL: u8 = 0x53;
     pub const LAST: u8 = 0x5f;
     pub const FLUSH: u8 = 0x60;
     pub const SPURIOUS: u8 = 0xff;

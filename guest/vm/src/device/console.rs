@@ -90,7 +90,7 @@ pub fn collect(events: &mut Vec<Event>) {
     let mut state = console.state.lock();
     let Some(handle) = state.watched else { return };
     // Asked in any case: the line wants an interrupt for what comes next by it.
-    if (line::is_ready() || serial::is_ready()) && !core::mem::replace(&mut state.told, true) {
+    if (line::is_ready() || serial::has_news()) && !core::mem::replace(&mut state.told, true) {
         events.push(Event::Ready { handle, readiness: Readiness::READ });
     }
 }

@@ -4,10 +4,8 @@
 //! the command line (`ip=ADDRESS/PREFIX[,GATEWAY[,NAMESERVER]]`, a word for each version of IP) or from the wire:
 //! by DHCP and from routers.
 //!
-//! To ring the card's bell costs more than to answer a request, so frames that a program sends are told of
-//! together: when somebody looks for events, which a server does after a round of answers, when there are
-//! [`BURST`] of them, or [`PATIENCE_NS`] later. Each of its pairs of queues has a bell: those with something untold
-//! ring together.
+//! Frames that a program sends leave when the card's bell rings (`bell.rs`). Each of its pairs of queues has one:
+//! those with something untold ring together.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -21,9 +19,10 @@ use abi::network::{
 use abi::request::{Reply, Request};
 use abi::{Code, Handle};
 use machine::{Event, Sink, Source, Started, Ticket, Transfer};
-use network::{Configuration, Link, Query, Socket, Stack, Version4, Version6, Work};
+use network::{Configuration, Query, Socket, Stack, Version4, Version6};
 use spin::{Mutex, Once};
 
+use super::bell::{Bell, Counted};
 use super::card::Card;
 use super::table::{self, Granted};
 use super::{errand, user};
@@ -37,17 +36,11 @@ const DATAGRAM_MOST: usize = DATAGRAM_HEADER + 65_535;
 /// The part of memory that buffers of connections may take.
 const SHARE: u64 = 8;
 const MTU: u16 = 1500;
-/// Frames of which the card is told at last; a long one counts as many.
-const BURST: usize = 64;
-const LONG: usize = 4096;
-/// How long a program may compute before what it has sent leaves.
-const PATIENCE_NS: u64 = 1_000_000;
 
 struct Network {
     stack: Stack,
     card: Card,
-    /// Frames that the card has not been told of, as [`BURST`] counts them.
-    untold: usize,
+    bell: Bell,
     /// Handles of sockets that are watched.
     watched: BTreeMap<u64, Handle>,
     /// Connections and questions that have no answer yet.
@@ -97,7 +90,7 @@ pub fn begin(device: Device, seed: [u8; 32]) -> Result<(), Unusable> {
     let network = Network {
         stack,
         card,
-        untold: 0,
+        bell: Bell::default(),
         watched: BTreeMap::new(),
         connecting: BTreeMap::new(),
         asking: BTreeMap::new(),
@@ -162,12 +155,13 @@ impl Network {
     }
 
     fn send(&mut self, now_ns: u64) {
-        let Self { stack, card, untold, .. } = self;
-        self.due_ns = stack.poll(now_ns, &mut Counted { card, untold });
-        if self.untold >= BURST || self.untold > 0 && idle::is_watched() {
+        let Self { stack, card, bell, .. } = self;
+        self.due_ns = stack.poll(now_ns, &mut Counted { card, bell, now_ns });
+        // Who sleeps until something happens rings no more.
+        if self.bell.is_due(now_ns) || idle::is_watched() {
             self.tell();
-        } else if self.untold > 0 {
-            idle::set_alarm(cpu::current(), now_ns, now_ns + PATIENCE_NS);
+        } else if self.bell.is_wanted() {
+            idle::set_alarm(cpu::current(), now_ns, self.bell.end_ns());
         }
         while let Some(event) = self.stack.next_event() {
             self.event(event);
@@ -176,9 +170,7 @@ impl Network {
 
     /// Tells the card of what there is to be sent.
     fn tell(&mut self) {
-        if core::mem::take(&mut self.untold) > 0 {
-            self.card.tell();
-        }
+        self.bell.ring(&mut self.card);
     }
 
     fn event(&mut self, event: network::Event) {
@@ -198,23 +190,6 @@ impl Network {
                 self.events.push(Event::Completed { ticket, result: result.map(Reply::Bytes) });
             }
         }
-    }
-}
-
-/// The card, while frames are counted.
-struct Counted<'a> {
-    card: &'a mut Card,
-    untold: &'a mut usize,
-}
-
-impl Link for Counted<'_> {
-    fn has_room(&mut self) -> bool {
-        self.card.has_room()
-    }
-
-    fn transmit(&mut self, length: usize, fill: &mut dyn FnMut(&mut [u8]) -> Work) {
-        *self.untold += 1 + length / LONG;
-        self.card.transmit(length, fill);
     }
 }
 
@@ -415,8 +390,11 @@ impl Internet {
 pub fn collect(events: &mut Vec<Event>) {
     let Some(network) = NETWORK.get() else { return };
     let mut network = network.lock();
-    network.tell();
-    let due = network.due_ns.is_some_and(|due_ns| due_ns <= clock::monotonic());
+    let now_ns = clock::monotonic();
+    if network.bell.is_due(now_ns) {
+        network.tell();
+    }
+    let due = network.due_ns.is_some_and(|due_ns| due_ns <= now_ns);
     if due || network.card.is_ready() {
         network.go_on();
     }

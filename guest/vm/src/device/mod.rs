@@ -4,6 +4,7 @@
 //! waits, except transfers between files and the library OS's own memory.
 
 mod balloon;
+mod bell;
 mod card;
 mod console;
 mod disk;

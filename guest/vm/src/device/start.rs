@@ -75,7 +75,7 @@ fn complete(boot: &mut Boot) {
     }
     boot.disks = disk::granted();
     serial::begin();
-    controller::route(serial::LINE, vector::DEVICE, &FIRST, false);
+    controller::route(serial::LINE, vector::SERIAL, &FIRST, false);
 }
 
 /// A device that was found: its type, its registers, and its line if it has one of its own.

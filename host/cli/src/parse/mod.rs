@@ -34,6 +34,20 @@ pub fn size(text: &str) -> Result<u64, String> {
     Ok(bytes)
 }
 
+/// A number of virtual CPUs.
+pub fn cpus(text: &str) -> Result<u16, String> {
+    let number = text.parse().ok().filter(|number| (1..=64).contains(number));
+    number.ok_or_else(|| {
+        format!("`{text}` is no number of virtual CPUs; write a whole one from 1 to 64 (there are no shares of one)")
+    })
+}
+
+/// A time of at most an hour.
+pub fn seconds(text: &str) -> Result<u64, String> {
+    let number = text.parse().ok().filter(|number| (1..=3600).contains(number));
+    number.ok_or_else(|| format!("`{text}` is no time; write whole seconds, from 1 to 3600"))
+}
+
 /// A name of an island or a host: letters, digits, `_`, `.` and `-`, as docker has them.
 pub fn name(text: &str) -> Result<String, String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
@@ -67,6 +81,18 @@ mod tests {
         assert_eq!(size("10mb"), Ok(10 << 20));
         for bad in ["", "m", "12x", "-5m", "1.5g", "99999999999t", "1k"] {
             assert!(size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn counts_are_whole() {
+        assert_eq!(cpus("2"), Ok(2));
+        assert_eq!(seconds("3600"), Ok(3600));
+        for bad in ["0", "-1", "0.5", "65", "two", ""] {
+            assert!(cpus(bad).is_err(), "{bad}");
+        }
+        for bad in ["0", "-1", "1.5", "3601", "5s"] {
+            assert!(seconds(bad).is_err(), "{bad}");
         }
     }
 

@@ -7,6 +7,8 @@ use rustix::io::Errno;
 pub enum PlanError {
     #[error(transparent)]
     Engine(#[from] crate::engine::EngineError),
+    #[error("{} MiB of memory are too few for this engine; write -m {}m or more", .given >> 20, .least >> 20)]
+    Memory { given: u64, least: u64 },
     #[error("the program's name is empty; write eyot do PROGRAM")]
     NoProgram,
     #[error("the root {path} cannot be used: {error}; --root takes a directory with a system in it")]

@@ -62,6 +62,10 @@ impl Plan {
             return Err(PlanError::NoProgram);
         }
         let engine = Engine::resolve(spec.engine, image)?;
+        let least = engine.least_memory();
+        if let Some(given) = spec.memory.filter(|given| *given < least) {
+            return Err(PlanError::Memory { given, least });
+        }
         crate::sandbox::raise_descriptors();
         let root = tree::root(&spec)?;
         let user = user::resolve(spec.user.as_ref(), caller, &root)?;
