@@ -125,6 +125,12 @@ pub fn build(arguments: Arguments, monitor: &Monitor) -> Result<ExitCode> {
         );
         files.add(&file)?;
     }
+    let directory = Path::new(&arguments.directory);
+    ensure!(directory.is_absolute(), "the working directory {} is not absolute", directory.display());
+    // What the island has of its own need not be in the root.
+    if !OWN.iter().any(|own| directory == Path::new(own)) {
+        files.add_directory(directory).with_context(|| "--workdir")?;
+    }
     let start = Start { boot: boot(&arguments, words)?, kilohertz: None, realtime_ns: 0 };
     let met = if arguments.whole || arguments.no_trial {
         String::new()

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
+use std::io::ErrorKind;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
@@ -49,6 +50,9 @@ pub struct Files {
 impl Files {
     /// Nothing yet, of this root.
     pub fn new(root: &Path) -> Result<Self, Error> {
+        if !fs::metadata(root).map_err(about(root))?.is_dir() {
+            return Err(about(root)(ErrorKind::NotADirectory.into()));
+        }
         let mut files = Self {
             root: root.to_owned(),
             chosen: BTreeMap::new(),
@@ -94,6 +98,15 @@ impl Files {
             Some(metadata) if metadata.is_file() => self.add_needs(&place),
             _ => Ok(()),
         }
+    }
+
+    /// Adds a directory without what is in it.
+    pub fn add_directory(&mut self, path: &Path) -> Result<(), Error> {
+        let (_, metadata) = self.resolve(path)?;
+        if !metadata.is_dir() {
+            return Err(about(path)(ErrorKind::NotADirectory.into()));
+        }
+        self.choose(path).map(drop)
     }
 
     /// Adds a file or an empty directory, if it exists.
