@@ -19,6 +19,10 @@ pub struct Deadline {
 
 impl Deadline {
     pub const NONE: Self = Self { at_ns: NEVER, entered_ns: NEVER };
+
+    pub fn is_set(&self) -> bool {
+        self.at_ns != NEVER
+    }
 }
 
 #[derive(Default)]

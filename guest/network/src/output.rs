@@ -119,6 +119,16 @@ impl Output {
         }
     }
 
+    /// Whether neighbours were found, or not, since connections and packets that wait for them were looked at.
+    pub fn has_outcomes(&self) -> bool {
+        !(self.reached.is_empty() && self.unreached.is_empty() && self.lost.is_empty())
+    }
+
+    /// Whether no frame waits for the link.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
     /// Whether one more frame can be queued.
     pub fn has_room(&self) -> bool {
         self.queue.len() < QUEUE

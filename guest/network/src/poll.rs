@@ -26,8 +26,7 @@ impl Stack {
         while let Some(frame) = self.control.sent.pop_front() {
             self.core.output.frame(frame);
         }
-        self.core.output.expire(now_ns);
-        self.unstick(now_ns);
+        self.look_for_neighbours(now_ns);
         while let Some((entry_ns, index)) = self.core.deadlines.due(now_ns) {
             let Some(connection) = self.slab.connection(index) else { continue };
             if self.core.deadlines.confirm(&mut connection.deadline, entry_ns, now_ns, index) {
@@ -50,8 +49,7 @@ impl Stack {
             self.reap(index);
         }
         // What came up on the way.
-        self.core.output.expire(now_ns);
-        self.unstick(now_ns);
+        self.look_for_neighbours(now_ns);
         let room = room && self.core.output.drain(link);
         self.relieve();
         self.next_ns(now_ns, room)
@@ -68,6 +66,18 @@ impl Stack {
             pending.then_some(now_ns),
         ];
         times.into_iter().flatten().min()
+    }
+
+    fn look_for_neighbours(&mut self, now_ns: u64) {
+        self.core.output.expire(now_ns);
+        if self.core.output.has_outcomes() {
+            self.unstick(now_ns);
+        }
+    }
+
+    /// Whether [`Stack::poll`] may have anything to do, time aside.
+    pub fn is_busy(&self) -> bool {
+        !self.core.dirty.is_empty() || !self.core.output.is_empty() || !self.core.notices.is_empty()
     }
 
     /// Connections whose neighbour has answered go on; those that have none end, if they just begin.

@@ -38,6 +38,8 @@ pub struct Record {
     pub unacknowledged: u32,
     /// The next sequence number to receive, as it was last acknowledged.
     pub expected: u32,
+    /// Bytes that have come in order since, at most.
+    pub since: usize,
     /// The window announced last, as it stood in the segment.
     pub window: u16,
     pub round_trip_ns: u64,
@@ -191,6 +193,7 @@ impl Connection {
             next: sequence,
             unacknowledged: sequence,
             expected: 0,
+            since: 0,
             window: 0,
             round_trip_ns: 0,
         };

@@ -148,6 +148,7 @@ impl Translation {
             record.window = (room >> record.scale()).min(usize::from(u16::MAX)) as u16;
             put_word(transport, segment::WINDOW, record.window);
             record.expected = double(transport, segment::ACKNOWLEDGED);
+            record.since = 0;
         }
     }
 }

@@ -68,7 +68,9 @@ pub fn flush(
     let translation = awake.translation;
     let record = &mut connection.record;
     let mut room = link.has_room();
-    while room {
+    let mut next_ns = core.engine.next_ns(awake, now_ns);
+    // To ask first costs less than to let it find out that it has nothing to say.
+    while room && next_ns.is_some_and(|next_ns| next_ns <= now_ns) {
         let sent = core.engine.send(awake, now_ns, |length, write| {
             link.transmit(ETHERNET + length, &mut |buffer| {
                 frame::write_ethernet(buffer, hardware, own, kind);
@@ -81,9 +83,14 @@ pub fn flush(
             break;
         }
         room = link.has_room();
+        next_ns = core.engine.next_ns(awake, now_ns);
     }
     settle(core, connection, index, None, now_ns);
-    rest::grow(core, connection, index, now_ns);
-    rest::schedule(core, connection, index, now_ns);
+    if connection.grow_send || connection.grow_receive {
+        rest::grow(core, connection, index, now_ns);
+        rest::schedule(core, connection, index, now_ns);
+    } else {
+        rest::schedule_after(core, connection, index, next_ns, now_ns);
+    }
     room
 }

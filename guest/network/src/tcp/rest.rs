@@ -48,11 +48,8 @@ fn wake_with(core: &mut Core, connection: &mut Connection, sizes: (usize, usize)
     connection.used_ns = now_ns;
 }
 
-/// Gives a connection larger buffers, if it wants them and can have them now.
+/// Gives a connection the larger buffers that it wants, if it can have them now.
 pub fn grow(core: &mut Core, connection: &mut Connection, index: u32, now_ns: u64) {
-    if !connection.grow_send && !connection.grow_receive {
-        return;
-    }
     let wanted = (connection.grow_receive, connection.grow_send);
     let Phase::Awake(awake) = &mut connection.phase else { return };
     let sizes = grown(core.memory.saturating_sub(core.awake), awake, &connection.settings, wanted);
@@ -98,13 +95,27 @@ fn grown(memory: usize, awake: &Awake, settings: &Settings, (receive, send): (bo
 
 /// Sets when time has to look at a connection next.
 pub fn schedule(core: &mut Core, connection: &mut Connection, index: u32, now_ns: u64) {
+    let next_ns = match &connection.phase {
+        Phase::Awake(awake) => core.engine.next_ns(awake, now_ns),
+        _ => None,
+    };
+    schedule_after(core, connection, index, next_ns, now_ns);
+}
+
+/// The same where it is known when the socket has something to do of itself.
+pub fn schedule_after(
+    core: &mut Core,
+    connection: &mut Connection,
+    index: u32,
+    next_ns: Option<u64>,
+    now_ns: u64,
+) {
     let settings = connection.settings;
     let mut at_ns = NEVER;
     match &connection.phase {
         Phase::Opening | Phase::Answering | Phase::Lingering | Phase::Closed => return,
         Phase::Asleep => {}
-        Phase::Awake(awake) => {
-            let next_ns = core.engine.next_ns(awake, now_ns);
+        Phase::Awake(_) => {
             if let Some(next_ns) = next_ns {
                 // What is due now and was not done waits for something else.
                 at_ns = if next_ns <= now_ns { now_ns + 2 * MILLISECOND_NS } else { next_ns };

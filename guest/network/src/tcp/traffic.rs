@@ -171,6 +171,7 @@ fn process(
     }
     let arrived = awake.view().recv_queue().saturating_sub(unread);
     if arrived > 0 {
+        record.since += arrived;
         awake.disordered = false;
         // A window's worth within two round trips: the window is what limits it.
         if now_ns.saturating_sub(awake.counted_ns) > (2 * record.round_trip_ns).max(COUNT_NS) {

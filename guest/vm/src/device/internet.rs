@@ -302,8 +302,8 @@ impl Internet {
                 }
             }
         };
-        if !peek {
-            // What was read makes room that the peer should know of.
+        // What was read makes room, which the peer may have to hear of.
+        if network.stack.is_busy() {
             network.send(now_ns);
         }
         Ok(received.map_or(Transfer::NotReady, Transfer::Done))
