@@ -1,9 +1,9 @@
 //! `eyot build`: one bootable file from a program and what it needs.
 
+mod output;
 mod trial;
 
 use std::ffi::OsString;
-use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,7 +13,7 @@ use abi::boot::{Boot, Mount, MountKind, Stream, Tree};
 use abi::vm::Start;
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
-use image::{Files, Loader, disk, service};
+use image::{Disk, Files, Loader, service};
 
 use crate::Monitor;
 use crate::parse;
@@ -112,7 +112,7 @@ pub fn build(arguments: Arguments, monitor: &Monitor) -> Result<ExitCode> {
     }
     // What is missing is better said before anything runs.
     let loader = (arguments.format == Format::Raw).then(Loader::make).transpose()?;
-    let mut files = Files::new(&arguments.root)?;
+    let mut files = Files::new(&arguments.root, &arguments.output)?;
     if arguments.whole {
         files.add_whole()?;
     }
@@ -138,18 +138,22 @@ pub fn build(arguments: Arguments, monitor: &Monitor) -> Result<ExitCode> {
         trial::run(&arguments, &start.boot, monitor, &mut files)?
     };
     let kernel = service::join(monitor.kernel, &start, &files)?;
-    let made = match &loader {
-        Some(loader) => disk::make(&kernel, loader, &arguments.append)?,
-        None => kernel,
-    };
-    fs::write(&arguments.output, &made).with_context(|| format!("{}", arguments.output.display()))?;
+    let disk = loader.map(|loader| Disk::new(kernel.length(), &loader, &arguments.append)).transpose()?;
+    let length = disk.as_ref().map_or(kernel.length(), Disk::length);
+    output::write(&arguments.output, length, !arguments.quiet, |to| match disk {
+        Some(disk) => {
+            let mut kernel = Some(kernel);
+            disk.write(to, &mut |to| kernel.take().map_or(Ok(()), |kernel| kernel.write(to)))
+        }
+        None => kernel.write(to),
+    })?;
     if !arguments.quiet {
         let (count, bytes) = files.size();
         eprintln!(
             "eyot: {}: {count} files of {} KiB{met}, {} KiB in all",
             arguments.output.display(),
             bytes / 1024,
-            made.len() / 1024
+            length / 1024
         );
     }
     Ok(ExitCode::SUCCESS)

@@ -4,7 +4,9 @@
 //! 2.10, 5.2). GRUB's first stage is the first sector and expects the rest right behind, which the gap before
 //! the partition holds; so nothing has to be installed into place, and no part of this needs root.
 
-use crate::fat::{self, Item, SECTOR};
+use std::io::Write;
+
+use crate::fat::{Content, Item, SECTOR, Volume};
 use crate::{Error, Loader};
 
 /// The kernel's name on the partition.
@@ -21,39 +23,61 @@ const REST: usize = SECTOR - 12;
 /// The type of a partition that is UEFI's.
 const SYSTEM: u8 = 0xef;
 
-/// Makes a disk with a kernel that gets `words` as its command line.
-pub fn make(kernel: &[u8], loader: &Loader, words: &str) -> Result<Vec<u8>, Error> {
-    if u32::try_from(kernel.len()).is_err() {
-        return Err(Error::TooLong);
+/// A disk before it is written.
+pub struct Disk {
+    /// All before the partition.
+    head: Vec<u8>,
+    partition: Volume,
+}
+
+impl Disk {
+    /// Lays out a disk with a kernel of this length that gets `words` as its command line.
+    pub fn new(kernel: u64, loader: &Loader, words: &str) -> Result<Self, Error> {
+        let kernel = u32::try_from(kernel).map_err(|_| Error::TooLong)?;
+        let configuration = Loader::configuration(words);
+        let application = Item::File("BOOTX64.EFI", Content::Bytes(&loader.application));
+        let configuration = Item::File("GRUB.CFG", Content::Bytes(configuration.as_bytes()));
+        let content = [
+            Item::File(KERNEL, Content::Later(kernel)),
+            Item::Directory("GRUB", vec![configuration]),
+            Item::Directory("EFI", vec![Item::Directory("BOOT", vec![application])]),
+        ];
+        let partition = Volume::new(&content);
+        let mut head = first_sector(&loader.first, partition.sectors()).ok_or(Error::LoaderForm)?;
+        let expects =
+            |file: &[u8], at: usize, sector: u8| file.get(at..at + 8) == Some(&[sector, 0, 0, 0, 0, 0, 0, 0]);
+        if !expects(&head, NEXT, 1) || !expects(&loader.core, REST, 2) || loader.core.len() > START - SECTOR {
+            return Err(Error::LoaderForm);
+        }
+        head.extend_from_slice(&loader.core);
+        head.resize(START, 0);
+        Ok(Self { head, partition })
     }
-    let configuration = Loader::configuration(words);
-    let application = Item::File("BOOTX64.EFI", &loader.application);
-    let content = [
-        Item::File(KERNEL, kernel),
-        Item::Directory("GRUB", vec![Item::File("GRUB.CFG", configuration.as_bytes())]),
-        Item::Directory("EFI", vec![Item::Directory("BOOT", vec![application])]),
-    ];
-    let partition = fat::make(&content, (START / SECTOR) as u32);
-    let mut disk = first_sector(&loader.first, partition.len()).ok_or(Error::LoaderForm)?;
-    let expects =
-        |file: &[u8], at: usize, sector: u8| file.get(at..at + 8) == Some(&[sector, 0, 0, 0, 0, 0, 0, 0]);
-    if !expects(&disk, NEXT, 1) || !expects(&loader.core, REST, 2) || loader.core.len() > START - SECTOR {
-        return Err(Error::LoaderForm);
+
+    /// Bytes of the disk.
+    pub fn length(&self) -> u64 {
+        (START + self.partition.sectors() * SECTOR) as u64
     }
-    disk.extend_from_slice(&loader.core);
-    disk.resize(START, 0);
-    disk.extend_from_slice(&partition);
-    Ok(disk)
+
+    /// Writes the disk; `kernel` writes the kernel.
+    pub fn write(
+        self,
+        to: &mut dyn Write,
+        kernel: &mut dyn FnMut(&mut dyn Write) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        to.write_all(&self.head).map_err(Error::Write)?;
+        self.partition.write((START / SECTOR) as u32, to, kernel)
+    }
 }
 
 /// The loader's first sector with a table of one partition.
-fn first_sector(loader: &[u8], length: usize) -> Option<Vec<u8>> {
+fn first_sector(loader: &[u8], sectors: usize) -> Option<Vec<u8>> {
     /// No cylinder, head and sector; the numbers that follow count.
     const NOWHERE: [u8; 3] = [0xfe, 0xff, 0xff];
     const ACTIVE: u8 = 0x80;
     let mut sector = loader.get(..SECTOR)?.to_vec();
     let start = (START / SECTOR) as u32;
-    let count = u32::try_from(length / SECTOR).ok()?;
+    let count = u32::try_from(sectors).ok()?;
     let entry: Vec<u8> =
         [&[ACTIVE][..], &NOWHERE, &[SYSTEM], &NOWHERE, &start.to_le_bytes(), &count.to_le_bytes()].concat();
     sector[TABLE..MARK].fill(0);
@@ -76,6 +100,14 @@ mod tests {
         let mut core = vec![0xcd; 4 * SECTOR];
         core[REST..][..8].copy_from_slice(&2u64.to_le_bytes());
         Loader { first, core, application: b"application".to_vec() }
+    }
+
+    fn make(kernel: &[u8], loader: &Loader, words: &str) -> Result<Vec<u8>, Error> {
+        let disk = Disk::new(kernel.len() as u64, loader, words)?;
+        let (mut made, length) = (Vec::new(), disk.length());
+        disk.write(&mut made, &mut |to| to.write_all(kernel).map_err(Error::Write))?;
+        assert_eq!(made.len() as u64, length);
+        Ok(made)
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub enum Error {
     Circle { path: PathBuf },
     #[error("the files cannot be written as an image: {0}")]
     Tree(#[from] erofs::write::Problem),
+    #[error("{0}")]
+    Write(std::io::Error),
     #[error("this eyot was built without a kernel for virtual machines")]
     NoKernel,
     #[error("a raw image takes GRUB's programs of this machine: apt-get install {}", packages.join(" "))]

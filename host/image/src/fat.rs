@@ -4,6 +4,10 @@
 //! is, so that the same files make the same bytes. The crate for it (fatfs 0.3) writes entries that fsck.fat objects
 //! to; it reads what is made here, in the tests.
 
+use std::io::Write;
+
+use crate::Error;
+
 pub const SECTOR: usize = 512;
 /// Sectors before the tables.
 const RESERVED: usize = 32;
@@ -33,53 +37,87 @@ const NUMBER: u32 = u32::from_le_bytes(*b"EYOT");
 
 /// What a directory has.
 pub enum Item<'a> {
-    File(&'a str, &'a [u8]),
+    File(&'a str, Content<'a>),
     Directory(&'a str, Vec<Item<'a>>),
+}
+
+/// What a file has.
+#[derive(Clone, Copy)]
+pub enum Content<'a> {
+    Bytes(&'a [u8]),
+    /// So many, which come when the file system is written. One file may have such.
+    Later(u32),
+}
+
+impl Content<'_> {
+    fn length(self) -> u32 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u32,
+            Self::Later(length) => length,
+        }
+    }
 }
 
 impl Item<'_> {
     fn bytes(&self) -> usize {
         match self {
-            Self::File(_, content) => content.len(),
+            Self::File(_, content) => content.length() as usize,
             Self::Directory(_, items) => items.iter().map(Self::bytes).sum(),
         }
     }
 }
 
-/// Makes a file system; `before` sectors lie before it on its disk.
-pub fn make(items: &[Item<'_>], before: u32) -> Vec<u8> {
-    let bytes: usize = items.iter().map(Item::bytes).sum();
-    // As long as can be with enough of them, for what reads them one by one.
-    let most = (bytes / SECTOR / CLUSTERS_LEAST).clamp(1, CLUSTER_MOST);
-    let cluster = SECTOR << most.ilog2();
-    let mut volume = Volume { cluster, table: TABLE_HEAD.to_vec(), data: Vec::new() };
-    volume.directory(items, None);
-    volume.finish(before)
+/// What lies in a run of clusters.
+enum Run {
+    Bytes(Vec<u8>),
+    Later(usize),
 }
 
-struct Volume {
+/// A file system before it is written.
+pub struct Volume {
     /// Bytes of a cluster.
     cluster: usize,
     /// What follows each cluster.
     table: Vec<u32>,
-    data: Vec<u8>,
+    /// What is in them, in their order.
+    runs: Vec<Run>,
 }
 
 impl Volume {
-    /// Puts bytes into the next clusters; the first of them, zero if there are no bytes.
-    fn put(&mut self, bytes: &[u8]) -> u32 {
+    /// Lays a file system out.
+    pub fn new(items: &[Item<'_>]) -> Self {
+        let bytes: usize = items.iter().map(Item::bytes).sum();
+        // As long as can be with enough of them, for what reads them one by one.
+        let most = (bytes / SECTOR / CLUSTERS_LEAST).clamp(1, CLUSTER_MOST);
+        let cluster = SECTOR << most.ilog2();
+        let mut volume = Self { cluster, table: TABLE_HEAD.to_vec(), runs: Vec::new() };
+        volume.directory(items, None);
+        volume
+    }
+
+    /// Puts something into the next clusters; the first of them, zero if it has no bytes.
+    fn put(&mut self, run: Run, length: usize) -> u32 {
         let first = self.table.len() as u32;
-        let count = bytes.len().div_ceil(self.cluster) as u32;
+        let count = length.div_ceil(self.cluster) as u32;
         self.table.extend((1..count).map(|next| first + next));
         self.table.extend((count > 0).then_some(LAST));
-        self.data.extend_from_slice(bytes);
-        self.data.resize(self.data.len().next_multiple_of(self.cluster), 0);
+        self.runs.push(run);
         if count > 0 { first } else { 0 }
+    }
+
+    fn file(&mut self, content: Content<'_>) -> u32 {
+        let length = content.length() as usize;
+        let run = match content {
+            Content::Bytes(bytes) => Run::Bytes(bytes.to_vec()),
+            Content::Later(_) => Run::Later(length),
+        };
+        self.put(run, length)
     }
 
     /// Puts a directory below another, or the root; its cluster.
     fn directory(&mut self, items: &[Item<'_>], above: Option<u32>) -> u32 {
-        let own = self.put(&vec![0; self.cluster]);
+        let place = self.runs.len();
+        let own = self.put(Run::Bytes(Vec::new()), self.cluster);
         let mut entries = match above {
             // The root is called zero from below.
             Some(above) => [
@@ -92,29 +130,72 @@ impl Volume {
         for item in items {
             entries.extend(match item {
                 Item::File(called, content) => {
-                    entry(name(called), ARCHIVE, self.put(content), content.len() as u32)
+                    entry(name(called), ARCHIVE, self.file(*content), content.length())
                 }
                 Item::Directory(called, items) => {
                     entry(name(called), DIRECTORY, self.directory(items, Some(own)), 0)
                 }
             });
         }
-        let at = (own - ROOT) as usize * self.cluster;
-        self.data[at..][..entries.len()].copy_from_slice(&entries);
+        entries.resize(self.cluster, 0);
+        self.runs[place] = Run::Bytes(entries);
         own
     }
 
-    /// Head, tables and data in their order.
-    fn finish(mut self, before: u32) -> Vec<u8> {
-        let used = self.table.len() - TABLE_HEAD.len();
-        let clusters = (used + FREE).max(CLUSTERS_LEAST);
-        self.table.resize(clusters + TABLE_HEAD.len(), 0);
-        self.data.resize(clusters * self.cluster, 0);
-        let table: Vec<u8> = self.table.iter().flat_map(|entry| entry.to_le_bytes()).collect();
-        let sectors = table.len().div_ceil(SECTOR);
-        let per_cluster = self.cluster / SECTOR;
-        let all = RESERVED + TABLES * sectors + clusters * per_cluster;
+    fn used(&self) -> usize {
+        self.table.len() - TABLE_HEAD.len()
+    }
 
+    fn clusters(&self) -> usize {
+        (self.used() + FREE).max(CLUSTERS_LEAST)
+    }
+
+    /// Sectors of one table.
+    fn table_sectors(&self) -> usize {
+        ((self.clusters() + TABLE_HEAD.len()) * size_of::<u32>()).div_ceil(SECTOR)
+    }
+
+    /// Sectors of the file system.
+    pub fn sectors(&self) -> usize {
+        RESERVED + TABLES * self.table_sectors() + self.clusters() * (self.cluster / SECTOR)
+    }
+
+    /// Writes head, tables and data in their order; `before` sectors lie before it on its disk, `later` writes what
+    /// comes now.
+    pub fn write(
+        self,
+        before: u32,
+        to: &mut dyn Write,
+        later: &mut dyn FnMut(&mut dyn Write) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        to.write_all(&self.head(before)).map_err(Error::Write)?;
+        let mut table: Vec<u8> = self.table.iter().flat_map(|entry| entry.to_le_bytes()).collect();
+        table.resize(self.table_sectors() * SECTOR, 0);
+        for _ in 0..TABLES {
+            to.write_all(&table).map_err(Error::Write)?;
+        }
+        let rest = vec![0; self.cluster];
+        let mut free = self.clusters();
+        for run in &self.runs {
+            let length = match run {
+                Run::Bytes(bytes) => {
+                    to.write_all(bytes).map_err(Error::Write)?;
+                    bytes.len()
+                }
+                Run::Later(length) => {
+                    later(to)?;
+                    *length
+                }
+            };
+            free -= length.div_ceil(self.cluster);
+            to.write_all(&rest[..length.next_multiple_of(self.cluster) - length]).map_err(Error::Write)?;
+        }
+        (0..free).try_for_each(|_| to.write_all(&rest)).map_err(Error::Write)
+    }
+
+    /// The sectors before the tables.
+    fn head(&self, before: u32) -> Vec<u8> {
+        let per_cluster = self.cluster / SECTOR;
         let mut first = vec![0; SECTOR];
         let mut set = |at: usize, bytes: &[u8]| first[at..][..bytes.len()].copy_from_slice(bytes);
         // A jump beyond the parameters, which nobody makes.
@@ -129,8 +210,8 @@ impl Volume {
         set(24, &63u16.to_le_bytes());
         set(26, &255u16.to_le_bytes());
         set(28, &before.to_le_bytes());
-        set(32, &(all as u32).to_le_bytes());
-        set(36, &(sectors as u32).to_le_bytes());
+        set(32, &(self.sectors() as u32).to_le_bytes());
+        set(36, &(self.table_sectors() as u32).to_le_bytes());
         set(44, &ROOT.to_le_bytes());
         // Where what is free is told, and where all this is once more.
         set(48, &1u16.to_le_bytes());
@@ -145,21 +226,16 @@ impl Volume {
         let mut set = |at: usize, bytes: &[u8]| free[at..][..bytes.len()].copy_from_slice(bytes);
         set(0, b"RRaA");
         set(484, b"rrAa");
-        set(488, &((clusters - used) as u32).to_le_bytes());
-        set(492, &((used + TABLE_HEAD.len()) as u32).to_le_bytes());
+        set(488, &((self.clusters() - self.used()) as u32).to_le_bytes());
+        set(492, &((self.used() + TABLE_HEAD.len()) as u32).to_le_bytes());
         set(510, &[0x55, 0xaa]);
 
-        let mut volume = vec![0; RESERVED * SECTOR];
+        let mut head = vec![0; RESERVED * SECTOR];
         for copy in [0, 6] {
-            volume[copy * SECTOR..][..SECTOR].copy_from_slice(&first);
-            volume[(copy + 1) * SECTOR..][..SECTOR].copy_from_slice(&free);
+            head[copy * SECTOR..][..SECTOR].copy_from_slice(&first);
+            head[(copy + 1) * SECTOR..][..SECTOR].copy_from_slice(&free);
         }
-        for _ in 0..TABLES {
-            volume.extend_from_slice(&table);
-            volume.resize(volume.len().next_multiple_of(SECTOR), 0);
-        }
-        volume.extend_from_slice(&self.data);
-        volume
+        head
     }
 }
 

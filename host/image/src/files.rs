@@ -45,11 +45,13 @@ pub struct Files {
     /// What was looked through for libraries.
     searched: BTreeSet<PathBuf>,
     places: Vec<PathBuf>,
+    /// A file that is none of them, by device and inode: what they are written to.
+    output: Option<(u64, u64)>,
 }
 
 impl Files {
-    /// Nothing yet, of this root.
-    pub fn new(root: &Path) -> Result<Self, Error> {
+    /// Nothing yet, of this root, to be written to a file.
+    pub fn new(root: &Path, output: &Path) -> Result<Self, Error> {
         if !fs::metadata(root).map_err(about(root))?.is_dir() {
             return Err(about(root)(ErrorKind::NotADirectory.into()));
         }
@@ -58,6 +60,7 @@ impl Files {
             chosen: BTreeMap::new(),
             searched: BTreeSet::new(),
             places: library::places(root),
+            output: fs::metadata(output).ok().map(|metadata| (metadata.dev(), metadata.ino())),
         };
         files.choose(Path::new("/"))?;
         for path in ALWAYS.iter().chain(&DIRECTORIES) {
@@ -140,6 +143,9 @@ impl Files {
             let machine = directory == Path::new("/") && MACHINE.iter().any(|own| name == **own);
             let path = directory.join(&name);
             let metadata = fs::symlink_metadata(entry.path()).map_err(about(&path))?;
+            if self.output == Some((metadata.dev(), metadata.ino())) {
+                continue;
+            }
             let is_directory = metadata.is_dir();
             self.chosen.insert(path.clone(), metadata);
             if is_directory && !machine {

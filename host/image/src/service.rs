@@ -3,7 +3,10 @@
 //! The service is one more segment of the kernel's ELF file, loaded behind it; the kernel finds it by two
 //! words in its first page (`abi::vm::SERVICE_MARK`).
 
+use std::io::Write;
+
 use abi::vm::{SERVICE_HEADER, SERVICE_MARK, Start};
+use erofs::write::Tree;
 
 use crate::{Error, Files};
 
@@ -17,16 +20,40 @@ const HEADERS_END: usize = 0x1000;
 const LOAD: u32 = 1;
 const READABLE: u32 = 4;
 
-/// Makes the joined file.
-pub fn join(kernel: &[u8], start: &Start, files: &Files) -> Result<Vec<u8>, Error> {
-    let mut service = Vec::new();
+/// Kernel and service, before they are written: files are read when they are.
+pub struct Joined<'a> {
+    /// All before the files.
+    head: Vec<u8>,
+    tree: Tree<'a>,
+    length: u64,
+}
+
+/// Joins a kernel with a service.
+pub fn join<'a>(kernel: &[u8], start: &Start, files: &'a Files) -> Result<Joined<'a>, Error> {
+    let tree = files.tree()?;
     let start = abi::message::encode(start).map_err(|_| Error::Start)?;
-    service.extend_from_slice(&(start.len() as u64).to_le_bytes());
-    service.extend_from_slice(&start);
-    service.resize((SERVICE_HEADER + start.len()).next_multiple_of(PAGE), 0);
-    files.tree()?.write(&mut service)?;
-    service.resize(service.len().next_multiple_of(PAGE), 0);
-    append(kernel, &service).ok_or(Error::NoKernel)
+    let mut begin = (start.len() as u64).to_le_bytes().to_vec();
+    begin.extend_from_slice(&start);
+    begin.resize((SERVICE_HEADER + start.len()).next_multiple_of(PAGE), 0);
+    let service = begin.len() as u64 + tree.length()?;
+    let mut head = announce(kernel, service).ok_or(Error::NoKernel)?;
+    let length = head.len() as u64 + service;
+    head.extend_from_slice(&begin);
+    Ok(Joined { head, tree, length })
+}
+
+impl Joined<'_> {
+    /// Bytes of the file.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Writes the file.
+    pub fn write(self, to: &mut dyn Write) -> Result<(), Error> {
+        to.write_all(&self.head).map_err(Error::Write)?;
+        self.tree.write(to)?;
+        Ok(())
+    }
 }
 
 fn number(file: &[u8], at: usize, length: usize) -> Option<u64> {
@@ -34,8 +61,8 @@ fn number(file: &[u8], at: usize, length: usize) -> Option<u64> {
     Some(bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)))
 }
 
-/// The kernel with one more segment.
-fn append(kernel: &[u8], service: &[u8]) -> Option<Vec<u8>> {
+/// The kernel, up to where one more segment of this length is to follow.
+fn announce(kernel: &[u8], length: u64) -> Option<Vec<u8>> {
     let table = number(kernel, HEADERS_AT, 8)? as usize;
     let count = number(kernel, COUNT_AT, 2)? as usize;
     // The kernel ends in memory where its last segment does.
@@ -52,8 +79,6 @@ fn append(kernel: &[u8], service: &[u8]) -> Option<Vec<u8>> {
     let mut file = kernel.to_vec();
     file.resize(file.len().next_multiple_of(PAGE), 0);
     let offset = file.len() as u64;
-    let length = service.len() as u64;
-    file.extend_from_slice(service);
     let words =
         [u64::from(LOAD) | u64::from(READABLE) << 32, offset, address, address, length, length, PAGE as u64];
     for (index, word) in words.iter().enumerate() {
@@ -72,7 +97,7 @@ mod tests {
 
     #[test]
     fn what_is_no_kernel_is_not_joined() {
-        assert!(append(b"", b"x").is_none());
-        assert!(append(&[0; 4096], b"x").is_none());
+        assert!(announce(b"", 1).is_none());
+        assert!(announce(&[0; 4096], 1).is_none());
     }
 }

@@ -25,6 +25,14 @@ struct Output<'w> {
 }
 
 impl Tree<'_> {
+    /// Bytes of the image that [`Tree::write`] writes, a multiple of 4096.
+    ///
+    /// # Errors
+    /// [`Problem::TooLarge`].
+    pub fn length(&self) -> Result<u64, Problem> {
+        Ok(u64::from(Plan::new(self)?.blocks) * PAGE)
+    }
+
     /// Writes the image; answers its length in bytes, a multiple of 4096. Contents are opened and read
     /// one at a time.
     ///
