@@ -11,17 +11,19 @@ mod lent;
 mod tests;
 
 use std::fs::File;
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 
 use rustix::event::epoll::EventFlags;
-use rustix::net::{RecvFlags, recv};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
 use vhost::VhostUserMemoryRegionBase;
 use vhost::vhost_user::message::{
-    VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags, VhostUserInflight,
-    VhostUserLog, VhostUserMemoryRegion, VhostUserProtocolFeatures, VhostUserShMemConfig, VhostUserSharedMsg,
-    VhostUserSingleMemoryRegion, VhostUserVringAddrFlags, VhostUserVringState,
+    MAX_ATTACHED_FD_ENTRIES, VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags,
+    VhostUserInflight, VhostUserLog, VhostUserMemoryRegion, VhostUserProtocolFeatures, VhostUserShMemConfig,
+    VhostUserSharedMsg, VhostUserSingleMemoryRegion, VhostUserVringAddrFlags, VhostUserVringState,
 };
 use vhost::vhost_user::{BackendReqHandler, Error, GpuBackend, Result, VhostUserBackendReqHandlerMut};
 
@@ -83,8 +85,12 @@ impl Front {
     pub fn hear(&mut self, ready: EventFlags) -> Heard {
         let ended = ready.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
         // A socket has room as long as three quarters of it are free, which is more than any answer is long.
-        if !ready.contains(EventFlags::OUT) || !ended && !self.is_whole() {
+        if !ready.contains(EventFlags::OUT) {
             return Heard::Part;
+        }
+        // Behind an end nothing is waited for.
+        if !ended && let Some(heard) = self.look() {
+            return heard;
         }
         match self.handler.handle_request() {
             // What a device refuses, the front end has been told.
@@ -96,14 +102,36 @@ impl Front {
         }
     }
 
-    /// Whether the next message has arrived, or as much of it as shows that it is none.
-    fn is_whole(&self) -> bool {
+    /// Looks at the next message without taking it: why it is not taken now. None: it has arrived, or as much of it as
+    /// shows that it is none.
+    ///
+    /// With more descriptors than any message has, or than this process has room for, its first bytes would be lost,
+    /// and others waited for in their stead. What carries descriptors is not looked beyond: a message that goes on
+    /// behind them is never whole.
+    fn look(&self) -> Option<Heard> {
         let mut message = [0; HEADER + LONGEST];
-        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        let Ok((arrived, _)) = recv(&self.socket, &mut message[..], flags) else { return false };
-        let [.., a, b, c, d] = message[..HEADER] else { return false };
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_ATTACHED_FD_ENTRIES))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+        let peeked = recvmsg(&self.socket, &mut [IoSliceMut::new(&mut message)], &mut control, flags);
+        let Ok(peeked) = peeked else { return Some(Heard::Part) };
+        // These are copies, which are closed here. The space may be larger than it has to be.
+        let count: usize = control.drain().map(descriptors).sum();
+        if peeked.flags.contains(ReturnFlags::CTRUNC) || count > MAX_ATTACHED_FD_ENTRIES {
+            return Some(Heard::Nonsense("more descriptors than there is room for".to_owned()));
+        }
+        let [.., a, b, c, d] = message[..HEADER] else { return Some(Heard::Part) };
         let length = u32::from_le_bytes([a, b, c, d]) as usize;
-        arrived >= HEADER && (length > LONGEST || arrived >= HEADER + length)
+        let whole = peeked.bytes >= HEADER && (length > LONGEST || peeked.bytes >= HEADER + length);
+        (!whole).then_some(Heard::Part)
+    }
+}
+
+/// How many descriptors came.
+fn descriptors(message: RecvAncillaryMessage<'_>) -> usize {
+    match message {
+        RecvAncillaryMessage::ScmRights(files) => files.count(),
+        _ => 0,
     }
 }
 
