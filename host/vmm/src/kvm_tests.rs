@@ -1,6 +1,7 @@
 //! A machine of KVM's, with a kernel of a few instructions: they find a device or use memory, ring, and fall.
 
 mod hostile;
+mod registers;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,8 @@ const STACK: u64 = BASE + 0x6000;
 const EMPTY: u64 = BASE + 0x6000;
 const LENGTH: usize = 0x8000;
 const DEVICES: u64 = 0xd000_0000;
+/// The local interrupt controller's registers.
+const CONTROLLER: u64 = 0xfee0_0000;
 
 /// mov rax, DEVICES; cmp dword [rax], "virt"; jne 1f; mov dword [rax + 0x50], 0; 1: ud2
 const INSTRUCTIONS: &[u8] = &[
@@ -63,7 +66,9 @@ fn kernel(instructions: &[u8]) -> Vec<u8> {
     put(BASE + 0x1000 + 3 * 8, (BASE + 0x3000) | USABLE);
     (0..16).for_each(|page| put(BASE + 0x2000 + page * 8, (page << 21) | LARGE));
     put(BASE + 0x2000 + (FAR >> 21) * 8, FAR | LARGE);
-    put(BASE + 0x3000 + (((DEVICES >> 21) & 511) * 8), DEVICES | LARGE | 0x10);
+    for registers in [DEVICES, abi::vm::register::PAGE, CONTROLLER] {
+        put(BASE + 0x3000 + ((registers >> 21) & 511) * 8, registers & !0x1f_ffff | LARGE | 0x10);
+    }
     let code = (CODE - BASE) as usize;
     image[code..code + instructions.len()].copy_from_slice(instructions);
     let mut note = [5u32, 64, abi::vm::NOTE].map(u32::to_le_bytes).concat();

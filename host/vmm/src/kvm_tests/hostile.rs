@@ -192,44 +192,72 @@ fn last_word() -> Vec<u8> {
     words.chain(exit).collect()
 }
 
-#[test]
-fn a_guest_that_writes_anything_anywhere_ends_as_any_other() {
-    let Ok(device) = File::options().read(true).write(true).open("/dev/kvm") else {
-        eprintln!("SKIPPED: a_guest_that_writes_anything_anywhere_ends_as_any_other needs /dev/kvm");
-        return;
-    };
-    if std::env::var_os(INSIDE).is_none() {
-        let name = "kvm_tests::hostile::a_guest_that_writes_anything_anywhere_ends_as_any_other";
-        let mut inside = Command::new(std::env::current_exe().unwrap());
-        let output = inside.args(["--exact", name, "--nocapture"]).env(INSIDE, "1").output().unwrap();
-        let words = String::from_utf8_lossy(&output.stdout);
-        assert!(words.contains("ended and confined"), "{words} {}", String::from_utf8_lossy(&output.stderr));
-        return;
-    }
-    let (monitor, control) = pair(SocketType::SEQPACKET);
-    let number = |file: OwnedFd| file.into_raw_fd() as u32;
-    let (kernel, start) = (kernel(&[INSTRUCTIONS, &last_word()].concat()), number(file(&start())));
-    let granted = number(file(&[1; 5000]));
-    let status = crate::run(&Settings {
-        control: number(control),
-        engine: Engine::Kvm { kernel: &kernel, start, device: number(device.into()) },
-        granted: granted..granted + 1,
-    });
-    assert_eq!(status, 0, "it did not fall at its own end");
-    // What it has stammered before it spoke, if anything, is messages as well.
+/// What the monitor does once the guest has spoken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Monitor {
+    Waits,
+    Goes,
+}
+
+/// Reads what the guest has said; its last word, if it came to it.
+fn hear(monitor: &OwnedFd, flags: RecvFlags) -> Option<Exit> {
     let mut buffer = vec![0; abi::MESSAGE_MAX];
-    let last = std::iter::from_fn(|| {
-        let (length, _) = recv(&monitor, &mut buffer[..], RecvFlags::DONTWAIT).ok()?;
+    let mut words = std::iter::from_fn(|| {
+        let (length, _) = recv(monitor, &mut buffer[..], flags).ok()?;
+        // What it has stammered before it spoke, if anything, is messages as well.
         (length > 0).then(|| match decode(&buffer[..length]) {
             Ok(ToMonitor::Exit(exit)) => Some(exit),
             Ok(_) => None,
             Err(_) => panic!("the monitor was sent {length} bytes that are no message"),
         })
     });
-    assert!(matches!(last.last(), Some(Some(Exit::Status(42)))), "it did not come to its last word");
+    words.find_map(|word| word)
+}
+
+/// Runs these instructions, behind which the request with the last word is put, in a process as confined as any, and
+/// sees that it ends in order. The process is this test, of that name, run again.
+pub fn ends_as_any_other(test: &str, instructions: &[u8], does: Monitor) {
+    let Ok(device) = File::options().read(true).write(true).open("/dev/kvm") else {
+        eprintln!("SKIPPED: {test} needs /dev/kvm");
+        return;
+    };
+    if std::env::var_os(INSIDE).is_none() {
+        let mut inside = Command::new(std::env::current_exe().unwrap());
+        let output = inside.args(["--exact", test, "--nocapture"]).env(INSIDE, "1").output().unwrap();
+        let words = String::from_utf8_lossy(&output.stdout);
+        assert!(words.contains("ended and confined"), "{words} {}", String::from_utf8_lossy(&output.stderr));
+        return;
+    }
+    let (monitor, control) = pair(SocketType::SEQPACKET);
+    let number = |file: OwnedFd| file.into_raw_fd() as u32;
+    let (kernel, start) = (kernel(&[instructions, &last_word()].concat()), number(file(&start())));
+    let granted = number(file(&[1; 5000]));
+    let run = || {
+        crate::run(&Settings {
+            control: number(control),
+            engine: Engine::Kvm { kernel: &kernel, start, device: number(device.into()) },
+            granted: granted..granted + 1,
+        })
+    };
+    let (status, word) = if does == Monitor::Goes {
+        // A thread may be begun before the process is confined, not later.
+        rustix::io::ioctl_fionbio(&monitor, false).unwrap();
+        let listens = std::thread::spawn(move || hear(&monitor, RecvFlags::empty()));
+        (run(), listens.join().unwrap())
+    } else {
+        (run(), hear(&monitor, RecvFlags::DONTWAIT))
+    };
+    assert_eq!(status, 0, "it did not come to its own end");
+    assert!(matches!(word, Some(Exit::Status(42))), "it did not come to its last word");
     let refused = File::open("/proc/self/exe").err().and_then(|error| error.raw_os_error());
     assert_eq!(refused, Some(libc::EPERM));
     println!("ended and confined");
     // The test's own end needs more than the list has.
     std::process::exit(0);
+}
+
+#[test]
+fn a_guest_that_writes_anything_anywhere_ends_as_any_other() {
+    let name = "kvm_tests::hostile::a_guest_that_writes_anything_anywhere_ends_as_any_other";
+    ends_as_any_other(name, INSTRUCTIONS, Monitor::Waits);
 }
