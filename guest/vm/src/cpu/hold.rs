@@ -2,8 +2,9 @@
 //!
 //! The holder raises `HOLD`, kicks every CPU that does not idle, and waits until each kick has arrived, or its CPU idles.
 //! From then on such a CPU is in the library OS and carries the kick's mark, so it cannot enter an
-//! application before it has looked at `HOLD`. An idle CPU looks at it when it wakes. One CPU holds at a
-//! time (`entry::patch` has the lock).
+//! application before it has looked at `HOLD`. A CPU that idled when it would have been kicked looks at it when it
+//! wakes, and leaves itself the mark: it may have slept in a page fault, which returns to an application unless
+//! there is a mark. One CPU holds at a time (`entry::patch` has the lock).
 
 use core::sync::atomic::{AtomicBool, Ordering::*};
 
@@ -20,6 +21,14 @@ pub struct Held(());
 pub fn pass() {
     while HOLD.load(SeqCst) {
         core::hint::spin_loop();
+    }
+}
+
+/// A CPU has idled, which spared it a kick: it has the mark now. It does not wait here, where it may have what the
+/// holder waits for.
+pub fn wake(block: &Block) {
+    if HOLD.load(SeqCst) {
+        idle::mark(block);
     }
 }
 

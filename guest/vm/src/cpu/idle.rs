@@ -17,14 +17,14 @@ use machine::{Cpu, Event, Patience, Slice};
 
 use super::block::Block;
 use super::sleep::{self, Attention};
-use super::{clock, controller, start, stub::vector};
+use super::{clock, controller, hold, start, stub::vector};
 use crate::boot::serial;
 use crate::device;
 
 const RUNNING: u32 = 0;
 const IDLE: u32 = 1;
 /// How long somebody else waits for a CPU.
-const TICK_NS: u64 = 5_000_000;
+pub const TICK_NS: u64 = 5_000_000;
 
 /// The CPU that sleeps until a device interrupts.
 static COLLECTING: AtomicU32 = AtomicU32::new(NOBODY);
@@ -99,6 +99,11 @@ pub fn settle(block: &Block) -> bool {
     kicked
 }
 
+/// Leaves a CPU the mark of a kick that it has taken note of and could not heed.
+pub fn mark(own: &Block) {
+    own.head.kicked.store(1, SeqCst);
+}
+
 /// Takes note of an interrupt that has come; a device's is for whoever waits for devices.
 pub fn heed(block: &Block) {
     let vector = block.interrupted.load(Relaxed);
@@ -131,13 +136,15 @@ fn linger(block: &Block) -> bool {
     true
 }
 
-/// Sleeps, unless there was a kick. Meanwhile nobody waits for this CPU to forget translations.
+/// Sleeps, unless there was a kick. Meanwhile nobody waits for this CPU, neither to forget translations nor to leave
+/// an application.
 pub fn rest(block: &Block, until_ns: Option<u64>, attention: Attention) {
     block.idle.store(IDLE, SeqCst);
     if block.head.kicked.load(SeqCst) == 0 {
         sleep::sleep(block, until_ns, attention);
     }
     block.idle.store(RUNNING, SeqCst);
+    hold::wake(block);
     crate::memory::flush::wake();
 }
 

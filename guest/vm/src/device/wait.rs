@@ -63,22 +63,32 @@ pub fn until_told<T: Send + 'static>(
     until(end_ns, || answer.lock().take()).ok_or(EIO)
 }
 
-/// Serves devices until there is something, or until a time.
+/// Serves devices until there is something, or until a time. Another CPU that brings it about has to tell this one
+/// ([`idle::tell`]).
 pub fn until<T>(end_ns: u64, there: impl Fn() -> Option<T>) -> Option<T> {
+    let mut found;
     loop {
-        let (found, now_ns) = (there(), clock::monotonic());
-        if found.is_some() || now_ns >= end_ns {
-            hand_back();
-            return found;
+        found = there();
+        if found.is_some() || clock::monotonic() >= end_ns {
+            break;
         }
         let mut events = Vec::new();
         // Both, whether the first finds anything or not.
         let any = errand::collect(&mut events) | disk::collect(&mut events);
         leave(events);
-        if !any {
-            pause(end_ns, await_next);
+        if any {
+            continue;
+        }
+        pause(end_ns, || {
+            found = there();
+            found.is_none() && await_next()
+        });
+        if found.is_some() {
+            break;
         }
     }
+    hand_back();
+    found
 }
 
 /// Wants an interrupt for the next transfer that ends; false if one has.
@@ -94,18 +104,29 @@ fn hand_back() {
     }
 }
 
-/// Waits for a device, or until a time, on behalf of who cannot go on without it; `quiet` wants an interrupt, and
-/// tells whether it will come.
+/// Waits for a device, or until a time, on behalf of who cannot go on without it; `quiet` looks whether there is
+/// something already, wants an interrupt, and tells whether it will come. It may be over earlier.
+///
+/// The mark of a kick is for who can heed it, and stays for that; but as long as it stood this CPU could not sleep. So
+/// it is taken off meanwhile: who kicks from then on ends the sleep, and what anybody has kicked for before, `quiet`
+/// finds.
 pub fn pause(end_ns: u64, quiet: impl FnOnce() -> bool) {
-    let until_ns = clock::monotonic() + LOOK_NS;
-    if !quiet() {
-        return;
+    let (block, now_ns) = (cpu::current(), clock::monotonic());
+    let kicked = idle::settle(block);
+    if quiet() {
+        let mut until_ns = end_ns;
+        if sleep::is_slow() {
+            while clock::monotonic() < now_ns + LOOK_NS && block.interrupted.load(Relaxed) == 0 {
+                core::hint::spin_loop();
+            }
+            // Devices interrupt one CPU alone, which may be waiting for what this one has: nothing but time is sure
+            // to end a halt.
+            until_ns = end_ns.min(now_ns + idle::TICK_NS);
+        }
+        idle::rest(block, Some(until_ns).filter(|until_ns| *until_ns != FOR_EVER), Attention::Curious);
+        idle::heed(block);
     }
-    let block = cpu::current();
-    while sleep::is_slow() && clock::monotonic() < until_ns && block.interrupted.load(Relaxed) == 0 {
-        core::hint::spin_loop();
+    if kicked {
+        idle::mark(block);
     }
-    idle::rest(block, Some(end_ns).filter(|end_ns| *end_ns != FOR_EVER), Attention::Curious);
-    // The mark of a kick stays for who can heed it.
-    idle::heed(block);
 }

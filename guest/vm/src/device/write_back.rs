@@ -11,11 +11,12 @@ use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use abi::Code;
 use machine::Event;
-use spin::Mutex;
+use spin::{Mutex, Once};
 
 use super::file::MOST;
 use super::wait;
-use crate::cpu::clock;
+use crate::cpu::block::Block;
+use crate::cpu::{self, clock, idle};
 use crate::memory::dirty;
 use crate::memory::object::{Object, Stored};
 
@@ -39,6 +40,16 @@ pub struct Hold {
 
 static HOLDS: AtomicUsize = AtomicUsize::new(0);
 
+/// The CPU that waits for all of this at the guest's end.
+static ENDING: Once<&'static Block> = Once::new();
+
+/// Something is over that the end may wait for.
+fn tell() {
+    if let Some(block) = ENDING.get() {
+        idle::tell(block);
+    }
+}
+
 impl Hold {
     pub fn new(object: Arc<Object>, length: u64) -> Self {
         HOLDS.fetch_add(1, SeqCst);
@@ -51,6 +62,7 @@ impl Drop for Hold {
     fn drop(&mut self) {
         self.object.release(self.length);
         HOLDS.fetch_sub(1, SeqCst);
+        tell();
     }
 }
 
@@ -102,11 +114,9 @@ fn finished(object: &Arc<Object>, result: Result<(), Code>, events: &mut Vec<Eve
         let mut all = BUSY.lock();
         let Some(at) = all.iter().position(|busy| Arc::ptr_eq(&busy.object, object)) else { return };
         all[at].runs -= 1;
-        if all[at].runs > 0 {
-            return;
-        }
-        all.swap_remove(at).waiting
+        if all[at].runs > 0 { Vec::new() } else { all.swap_remove(at).waiting }
     };
+    tell();
     if waiting.is_empty() {
         return;
     }
@@ -136,6 +146,7 @@ pub fn collect(events: &mut Vec<Event>) {
 
 /// Stores everything, and waits for it as long as some of it arrives now and then.
 pub fn finish() {
+    ENDING.call_once(cpu::current);
     // Pages that wait for the host to agree to a truncation are not stored before it has answered.
     let _ = wait::until(wait::end_ns(), || (HOLDS.load(SeqCst) == 0).then_some(()));
     let mut events = Vec::new();
