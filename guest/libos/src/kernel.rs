@@ -116,6 +116,7 @@ impl Kernel {
         self.scheduler.wake_up(cpu, false);
         loop {
             let mut now_ns = self.machine.now().monotonic_ns;
+            let mut ran = None;
             while let Some(thread) = self.scheduler.next(cpu) {
                 thread.begin_metering(now_ns);
                 let since_ns = now_ns;
@@ -123,8 +124,12 @@ impl Kernel {
                 self.scheduler.release(cpu);
                 now_ns = self.machine.now().monotonic_ns;
                 thread.meter(now_ns.saturating_sub(since_ns));
+                ran = Some(thread);
             }
-            self.idle(cpu);
+            let caught_up = self.scheduler.calls_in_vain() && ran.is_some_and(|ran| self.catch_up(cpu, &ran));
+            if !caught_up {
+                self.idle(cpu);
+            }
         }
     }
 
@@ -189,7 +194,10 @@ impl Kernel {
                     continue;
                 }
                 Trap::Interrupt => {
-                    self.collect_briefly(cpu);
+                    if self.collect_briefly(cpu) {
+                        self.scheduler.rate_delay(thread);
+                    }
+                    self.scheduler.end_tick();
                     if self.scheduler.contended() {
                         self.machine.leave(cpu, &mut body.context);
                         thread.give_way(cpu, body);
@@ -278,15 +286,27 @@ impl Kernel {
         }
     }
 
-    /// Hands out what has happened, without waiting.
-    fn collect_briefly(&self, cpu: Cpu) {
+    /// Hands out what has happened, without waiting; whether there was anything.
+    fn collect_briefly(&self, cpu: Cpu) -> bool {
+        let mut events = Vec::new();
         if self.scheduler.try_collect() {
-            let mut events = Vec::new();
             self.machine.wait(cpu, Patience::None, true, &mut events);
             self.scheduler.end_collect();
-            self.hand_out(events);
         }
+        let any = !events.is_empty();
+        self.hand_out(events);
         self.timers.expire(self.machine.now().monotonic_ns);
+        any
+    }
+
+    /// Hands out what has come while this CPU ran a thread and nobody was called to collect it; false: nothing.
+    fn catch_up(&self, cpu: Cpu, ran: &Arc<Thread>) -> bool {
+        let mut any = false;
+        self.scheduler.serve(|| any = self.collect_briefly(cpu));
+        if any {
+            self.scheduler.rate_delay(ran);
+        }
+        any
     }
 
     fn hand_out(&self, events: Vec<machine::Event>) {
@@ -310,12 +330,16 @@ impl Kernel {
             self.scheduler.end_keeping(time_ns);
         }
         self.scheduler.wake_up(cpu, collects);
+        let any = !events.is_empty();
         self.scheduler.serve(|| {
             self.hand_out(events);
             if self.timers.earliest_ns().is_some() {
                 self.timers.expire(self.machine.now().monotonic_ns);
             }
         });
+        if any {
+            self.scheduler.rate_call();
+        }
     }
 
     /// Collects events that may have come meanwhile, for calls that look at readiness (poll, epoll).

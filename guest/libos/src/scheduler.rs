@@ -4,6 +4,11 @@
 //! a thread off the queue while more are waiting kicks the next idle one, so wake-ups spread like a
 //! chain and a single wake-up that the collector can serve itself costs no kick. A thread that may not
 //! run everywhere (sched_setaffinity(2)) has one of its CPUs kicked when it is queued, idle or not.
+//!
+//! While a thread runs and others wait for something outside, an idle CPU is called to collect. Where the
+//! threads take turns that is in vain: the thread waits itself before anything comes, the called CPU takes
+//! it over, and calls the first one. So calls that brought nothing are counted, and after some in a row the
+//! next one waits for a tick, until something is found that should have been collected earlier.
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -34,7 +39,12 @@ pub struct Scheduler {
     asleep_until_ns: AtomicU64,
     /// Number of CPUs that hand out events now and will look at the queue right after.
     serving: AtomicUsize,
+    /// How many calls to collect in a row were in vain.
+    vain: AtomicUsize,
 }
+
+/// So many calls in vain are enough.
+const VAIN_MOST: usize = 8;
 
 impl Scheduler {
     pub fn new(machine: Arc<dyn Machine>, cpus: u16) -> Self {
@@ -48,6 +58,7 @@ impl Scheduler {
             running: (0..cpus).map(|_| Mutex::new(None)).collect(),
             outside: AtomicUsize::new(0),
             serving: AtomicUsize::new(0),
+            vain: AtomicUsize::new(0),
             asleep_until_ns: AtomicU64::new(u64::MAX),
         }
     }
@@ -107,11 +118,44 @@ impl Scheduler {
     }
 
     /// A CPU is about to run application code: if threads wait for something outside, and nobody collects
-    /// what comes, an idle CPU has to. Not sooner: the thread that runs now waited itself until a moment
-    /// ago, and where it is the only one, waking a second CPU for each of its waits costs more than a tick.
+    /// what comes, an idle CPU has to, unless that was in vain lately. Not sooner: the thread that runs now
+    /// waited itself until a moment ago, and where it is the only one, waking a second CPU for each of its
+    /// waits costs more than a tick.
     pub(crate) fn leave_collecting(&self) {
-        if self.outside.load(Ordering::SeqCst) > 0 && self.collecting.load(Ordering::SeqCst) == 0 {
+        if self.lacks_collector() && !self.calls_in_vain() && self.kick_idle() {
+            self.vain.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Application code has run for a tick: whatever was in vain lately, an idle CPU has to collect.
+    pub(crate) fn end_tick(&self) {
+        if self.lacks_collector() {
             self.kick_idle();
+        }
+    }
+
+    fn lacks_collector(&self) -> bool {
+        self.outside.load(Ordering::SeqCst) > 0 && self.collecting.load(Ordering::SeqCst) == 0
+    }
+
+    pub(crate) fn calls_in_vain(&self) -> bool {
+        self.vain.load(Ordering::Relaxed) >= VAIN_MOST
+    }
+
+    /// A CPU that idles has handed out what it was woken for: where a thread can run now while another one
+    /// runs elsewhere, it was good to have somebody collect.
+    pub(crate) fn rate_call(&self) {
+        if self.contended() && self.running.iter().any(|running| running.lock().is_some()) {
+            self.vain.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// What came while a thread ran has been handed out: if another one can run now, it should not have
+    /// waited for that.
+    pub(crate) fn rate_delay(&self, ran: &Arc<Thread>) {
+        let is_other = |thread: &Arc<Thread>| !Arc::ptr_eq(ran, thread);
+        if self.contended() && self.queue.lock().iter().any(is_other) {
+            self.vain.store(0, Ordering::Relaxed);
         }
     }
 
@@ -120,11 +164,11 @@ impl Scheduler {
         *self.running[cpu.0 as usize].lock() = None;
     }
 
-    /// Kicks one sleeping CPU, if there is one, and nobody collects or somebody has to be woken.
-    fn kick_idle(&self) {
+    /// Kicks one sleeping CPU; whether there was one.
+    fn kick_idle(&self) -> bool {
         let collecting = self.collecting.load(Ordering::SeqCst);
         let bit = match self.asleep.load(Ordering::SeqCst) | collecting {
-            0 => return,
+            0 => return false,
             sleepers => {
                 let preferred = sleepers & !collecting;
                 let candidates = if preferred != 0 { preferred } else { sleepers };
@@ -136,6 +180,7 @@ impl Scheduler {
         if was_asleep || was_collecting {
             self.machine.kick(Cpu(bit.trailing_zeros() as u16));
         }
+        was_asleep || was_collecting
     }
 
     /// Makes one of these CPUs look at the queue: one that sleeps, or else one that gives way.
@@ -229,3 +274,6 @@ impl Drop for Outside<'_> {
         self.0.outside.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests;

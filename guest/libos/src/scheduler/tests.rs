@@ -1,0 +1,113 @@
+//! When an idle CPU is called to collect.
+
+use alloc::boxed::Box;
+use alloc::vec;
+
+use abi::boot::{Boot, Stream};
+use machine::Context;
+use machine::fake::{Fake, Faults, Program};
+
+use super::*;
+use crate::HostClock;
+use crate::kernel::Kernel;
+use crate::process::Process;
+use crate::signal::ThreadSignals;
+
+const RUNS: Cpu = Cpu(0);
+const IDLES: Cpu = Cpu(1);
+
+/// An island with two CPUs on which nothing runs, and two threads of one process.
+fn island() -> (Arc<Kernel>, [Arc<Thread>; 2]) {
+    let boot = Boot {
+        program: vec![],
+        arguments: vec![],
+        environment: vec![],
+        directory: b"/".to_vec(),
+        hostname: vec![],
+        user: 0,
+        group: 0,
+        groups: vec![],
+        cpus: 2,
+        memory: 1 << 30,
+        scratch: 1 << 28,
+        mounts: vec![],
+        disks: vec![],
+        streams: [Stream::Null, Stream::Null, Stream::Null],
+        published: vec![],
+        outgoing: false,
+        trace: None,
+        record: None,
+        debugger: None,
+        seed: [7; 32],
+    };
+    let kernel = Kernel::new(Fake::new(0, Faults::default(), Program::new()), boot, HostClock::default());
+    let process = Process::first(&kernel);
+    let threads = [1, 2].map(|number| {
+        let context = Box::new(Context::new(0, 0));
+        Thread::new(number, process.clone(), context, ThreadSignals::default())
+    });
+    (kernel, threads)
+}
+
+/// Whether the CPU that idles is called when another one is about to run a thread.
+fn calls(scheduler: &Scheduler) -> bool {
+    scheduler.begin(IDLES);
+    scheduler.leave_collecting();
+    scheduler.asleep.load(Ordering::SeqCst) == 0
+}
+
+fn call_in_vain(scheduler: &Scheduler) {
+    assert!((0..VAIN_MOST).all(|_| calls(scheduler)));
+    assert!(!calls(scheduler));
+}
+
+#[test]
+fn nobody_is_called_where_nobody_waits_outside() {
+    let (kernel, _) = island();
+    assert!(!calls(&kernel.scheduler));
+}
+
+#[test]
+fn calls_that_bring_nothing_give_way_to_ticks() {
+    let (kernel, _) = island();
+    let scheduler = &kernel.scheduler;
+    let _outside = scheduler.wait_outside();
+    call_in_vain(scheduler);
+    // A thread that has run for a tick may run for ever.
+    scheduler.end_tick();
+    assert_eq!(scheduler.asleep.load(Ordering::SeqCst), 0);
+    assert!(!calls(scheduler));
+}
+
+#[test]
+fn a_call_is_worth_it_if_a_thread_can_run_beside_another() {
+    let (kernel, [first, second]) = island();
+    let scheduler = &kernel.scheduler;
+    let _outside = scheduler.wait_outside();
+    call_in_vain(scheduler);
+    // Threads that take turns: nothing runs when something comes.
+    scheduler.serve(|| scheduler.enqueue(first));
+    scheduler.rate_call();
+    assert!(!calls(scheduler));
+    assert!(scheduler.next(RUNS).is_some());
+    scheduler.rate_call();
+    assert!(!calls(scheduler));
+    scheduler.serve(|| scheduler.enqueue(second));
+    scheduler.rate_call();
+    assert!(calls(scheduler));
+}
+
+#[test]
+fn who_has_waited_while_another_ran_is_called_for() {
+    let (kernel, [first, second]) = island();
+    let scheduler = &kernel.scheduler;
+    let _outside = scheduler.wait_outside();
+    call_in_vain(scheduler);
+    // What came was for the thread that ran.
+    scheduler.serve(|| scheduler.enqueue(first.clone()));
+    scheduler.rate_delay(&first);
+    assert!(!calls(scheduler));
+    scheduler.serve(|| scheduler.enqueue(second));
+    scheduler.rate_delay(&first);
+    assert!(calls(scheduler));
+}
