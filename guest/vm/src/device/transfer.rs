@@ -17,7 +17,7 @@ use super::file::{File, MOST, blank, zero_from};
 use super::{errand, write_back};
 use crate::code::{EFAULT, ENOMEM};
 use crate::memory::frame::Page;
-use crate::memory::object::{AROUND, Object};
+use crate::memory::object::Object;
 
 /// A transfer under way.
 pub struct Work {
@@ -183,16 +183,17 @@ impl Work {
             super::wait::leave(events);
             return Ok(());
         }
-        // What is read is read in whole pages, and some around.
-        let most = MOST as u64 * PAGE;
-        let lonely = self.write || self.alone;
-        let (around, rest) = if lonely { (1, 1) } else { (AROUND, (self.length - self.done).min(most)) };
-        let start = at & !(PAGE * around - 1);
-        let end = object.length().next_multiple_of(PAGE);
-        let last = (at + rest).next_multiple_of(PAGE * around).min(end);
-        let length = (last - start).min(most);
-        let pages = blank((length / PAGE) as usize).ok_or(ENOMEM)?;
-        let coming = object.expect(start / PAGE..(start + length) / PAGE);
+        // What is read is read in whole pages.
+        let first = at / PAGE;
+        let wanted = if self.write || self.alone {
+            first..first + 1
+        } else {
+            object.ahead(first..(at + self.length - self.done).div_ceil(PAGE))
+        };
+        let (start, count) = (wanted.start * PAGE, wanted.end - wanted.start);
+        let pages = blank(count as usize).ok_or(ENOMEM)?;
+        let length = count * PAGE;
+        let coming = object.expect(wanted);
         let outside = self.file.outside.clone();
         let then = move |result: Result<usize, Code>, pages: Vec<Page>, events: &mut Vec<Event>| match result
         {

@@ -20,7 +20,7 @@ use super::dirty;
 use super::frame::{self, Page};
 
 /// How many pages are fetched together: a power of two.
-pub const AROUND: u64 = 16;
+const AROUND: u64 = 16;
 /// How often that is doubled, once for each fetch before: of a file that is asked for again and again, more is
 /// wanted each time, and each time costs a way out of the guest.
 const DOUBLINGS: u32 = 2;
@@ -83,6 +83,9 @@ struct State {
     coming: Vec<Range<u64>>,
     /// How often pages were fetched because of a fault.
     fetches: u32,
+    /// Behind the last pages that were fetched for a read, and how often reads have gone on from there.
+    read_to: u64,
+    follows: u32,
     /// When it was last used, by [`FETCHED`].
     used: u64,
 }
@@ -101,6 +104,8 @@ impl State {
             failure: None,
             coming: Vec::new(),
             fetches: 0,
+            read_to: u64::MAX,
+            follows: 0,
             used: 0,
         }
     }
@@ -281,6 +286,18 @@ impl Object {
         let coming = self.expect(pages);
         coming.insert(content.pages(first, count)?);
         Ok(())
+    }
+
+    /// Which pages to fetch for a read of these, the first of which is not there: some around, and more behind them
+    /// each time that reads have gone on where the last ones ended.
+    pub fn ahead(&self, pages: Range<u64>) -> Range<u64> {
+        let mut state = self.state.lock();
+        state.follows = if pages.start == state.read_to { (state.follows + 1).min(DOUBLINGS) } else { 0 };
+        let (around, most) = (AROUND << state.follows, AROUND << DOUBLINGS);
+        let first = pages.start & !(AROUND - 1);
+        let last = pages.end.next_multiple_of(AROUND).max(first + around).min(first + most);
+        state.read_to = last.min(state.length.div_ceil(PAGE)).max(pages.start + 1);
+        first..state.read_to
     }
 
     /// Notes that pages are about to be fetched.
