@@ -145,7 +145,8 @@ impl Scheduler {
     /// A CPU that idles has handed out what it was woken for: where a thread can run now while another one
     /// runs elsewhere, it was good to have somebody collect.
     pub(crate) fn rate_call(&self) {
-        if self.contended() && self.running.iter().any(|running| running.lock().is_some()) {
+        let vain = self.vain.load(Ordering::Relaxed) > 0;
+        if vain && self.contended() && self.running.iter().any(|running| running.lock().is_some()) {
             self.vain.store(0, Ordering::Relaxed);
         }
     }

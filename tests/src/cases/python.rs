@@ -17,6 +17,7 @@ pub const CASES: &[Case] = &[
     case("python/asyncio", asyncio).needs(&[PYTHON]),
     case("python/signals", signals).needs(&[PYTHON]),
     case("python/sockets", sockets).needs(&[PYTHON]),
+    case("python/read-on", read_on).needs(&[PYTHON]),
     case("python/copied-up", copied_up).needs(&[PYTHON]).callers(&[Caller::Root]),
     case("python/http-server", http_server).needs(&[PYTHON, CURL]),
 ];
@@ -58,6 +59,30 @@ fn copied_up(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
+/// A file for each length of a read is read on and on, then from its end on, between holes, and past its end.
+fn read_on(stage: &Stage) -> Result<()> {
+    const LENGTHS: [u32; 6] = [700, 4096, 5000, 65_536, 300_000, 2_000_000];
+    let script = "import os, sys\n\
+        whole = b''.join(number.to_bytes(4, 'little') for number in range(800000))[:-3]\n\
+        for name in sorted(os.listdir(sys.argv[1])):\n\
+        \x20   file = os.open(os.path.join(sys.argv[1], name), os.O_RDONLY)\n\
+        \x20   size, length = os.fstat(file).st_size, int(name)\n\
+        \x20   half = size // 2\n\
+        \x20   places = [*range(0, half, length), *range(size - 1, half, -length * 3), size - 5, size, size + 9]\n\
+        \x20   for at in places:\n\
+        \x20       assert os.pread(file, length, at) == whole[at:at + length], (name, at)\n\
+        \x20   assert b''.join(iter(lambda: os.read(file, length), b'')) == whole, name\n\
+        print('done')\n";
+    let files = stage.make_directory("files")?;
+    let content: Vec<u8> = (0..800_000_u32).flat_map(u32::to_le_bytes).collect();
+    for length in LENGTHS {
+        std::fs::write(files.join(length.to_string()), &content[..content.len() - 3])?;
+    }
+    let run = Run::new(["/usr/bin/python3", "-c", script, &text(&files)]).readable(&files);
+    stage.compare(&run)?.prints("done\n")?;
+    Ok(())
+}
+
 fn threads(stage: &Stage) -> Result<()> {
     compare(stage, include_str!("../../programs/python/threads.py"), &[])
 }
@@ -87,12 +112,17 @@ fn sockets(stage: &Stage) -> Result<()> {
 fn http_server(stage: &Stage) -> Result<()> {
     let content = "served from an island\n".repeat(1000);
     stage.write("page.txt", &content)?;
+    let large = text(&stage.write("large.txt", content.repeat(1000))?);
     let port = free_port()?;
     let words = ["/usr/bin/python3", "-m", "http.server", &port.to_string()];
     let mut server = stage.serve(&Run::new(words).publish(port), port)?;
     let page = format!("http://127.0.0.1:{port}/page.txt");
     for _ in 0..20 {
         stage.outside(["curl", "-sSf", &page])?.success()?.prints(&content)?;
+    }
+    let fetch = format!("curl -sSf http://127.0.0.1:{port}/large.txt | cmp - {large}");
+    for _ in 0..2 {
+        stage.outside(["sh", "-c", &fetch])?.success()?;
     }
     stage.outside(["curl", "-sS", &format!("http://127.0.0.1:{port}/nothing")])?.says("404")?;
     stage.outside(["curl", "-sSf", &format!("http://127.0.0.1:{port}/")])?.success()?.says("page.txt")?;
