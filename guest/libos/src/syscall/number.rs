@@ -4,8 +4,9 @@
 //! keyrings, and 32-bit leftovers.
 
 use super::{
-    Call, Outcome, changing, copying, descriptor, directory, file, futex, identity, inotify, locking, memory,
-    misc, opening, path, poll, process, signal, socket, splicing, status, thread, time,
+    Call, Outcome, changing, copying, descriptor, directory, epoll, file, futex, identity, inotify, locking,
+    memory, misc, opening, path, poll, process, select, signal, socket, splicing, status, thread, time,
+    unnamed,
 };
 
 type Function = fn(&mut Call<'_>) -> Outcome;
@@ -40,8 +41,8 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[19] = Some(file::readv);
     table[20] = Some(file::writev);
     table[21] = Some(path::access);
-    table[22] = Some(poll::pipe);
-    table[23] = Some(poll::select);
+    table[22] = Some(unnamed::pipe);
+    table[23] = Some(select::select);
     table[24] = Some(process::sched_yield);
     table[25] = Some(memory::mremap);
     table[26] = Some(memory::msync);
@@ -196,7 +197,7 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[202] = Some(futex::futex);
     table[203] = Some(process::sched_setaffinity);
     table[204] = Some(process::sched_getaffinity);
-    table[213] = Some(poll::epoll_create);
+    table[213] = Some(epoll::epoll_create);
     table[217] = Some(directory::getdents64);
     table[218] = Some(thread::set_tid_address);
     table[221] = Some(file::fadvise64);
@@ -210,8 +211,8 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[229] = Some(time::clock_getres);
     table[230] = Some(time::clock_nanosleep);
     table[231] = Some(thread::exit_group);
-    table[232] = Some(poll::epoll_wait);
-    table[233] = Some(poll::epoll_ctl);
+    table[232] = Some(epoll::epoll_wait);
+    table[233] = Some(epoll::epoll_ctl);
     table[234] = Some(signal::tgkill);
     table[235] = Some(changing::utimes);
     table[238] = Some(misc::nothing);
@@ -235,7 +236,7 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[267] = Some(path::readlinkat);
     table[268] = Some(changing::fchmodat);
     table[269] = Some(path::faccessat);
-    table[270] = Some(poll::pselect6);
+    table[270] = Some(select::pselect6);
     table[271] = Some(poll::ppoll);
     table[272] = Some(misc::refuse);
     table[273] = Some(futex::set_robust_list);
@@ -245,19 +246,19 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[276] = Some(splicing::tee);
     table[278] = Some(splicing::vmsplice);
     table[280] = Some(changing::utimensat);
-    table[281] = Some(poll::epoll_pwait);
-    table[282] = Some(poll::signalfd);
-    table[283] = Some(poll::timerfd_create);
-    table[284] = Some(poll::eventfd);
+    table[281] = Some(epoll::epoll_pwait);
+    table[282] = Some(unnamed::signalfd);
+    table[283] = Some(unnamed::timerfd_create);
+    table[284] = Some(unnamed::eventfd);
     table[285] = Some(file::fallocate);
-    table[286] = Some(poll::timerfd_settime);
-    table[287] = Some(poll::timerfd_gettime);
+    table[286] = Some(unnamed::timerfd_settime);
+    table[287] = Some(unnamed::timerfd_gettime);
     table[288] = Some(socket::accept4);
-    table[289] = Some(poll::signalfd4);
-    table[290] = Some(poll::eventfd2);
-    table[291] = Some(poll::epoll_create1);
+    table[289] = Some(unnamed::signalfd4);
+    table[290] = Some(unnamed::eventfd2);
+    table[291] = Some(epoll::epoll_create1);
     table[292] = Some(descriptor::dup3);
-    table[293] = Some(poll::pipe2);
+    table[293] = Some(unnamed::pipe2);
     table[294] = Some(inotify::init1);
     table[295] = Some(file::preadv);
     table[296] = Some(file::pwritev);
@@ -290,7 +291,7 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[436] = Some(descriptor::close_range);
     table[437] = Some(opening::openat2);
     table[439] = Some(path::faccessat2);
-    table[441] = Some(poll::epoll_pwait2);
+    table[441] = Some(epoll::epoll_pwait2);
     table[452] = Some(changing::fchmodat2);
     table
 }
