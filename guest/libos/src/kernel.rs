@@ -101,6 +101,11 @@ impl Kernel {
         *self.memory_use.lock()
     }
 
+    /// Bytes of the island's memory that it did not hold then.
+    pub fn free_memory(&self) -> u64 {
+        self.boot.memory.saturating_sub(self.memory_use().resident)
+    }
+
     /// Says one line to the user.
     pub fn say(&self, text: &str) {
         let _ = self.machine.request(Request::Say { text });

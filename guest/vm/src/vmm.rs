@@ -14,6 +14,11 @@ pub fn found() -> bool {
     REGISTERS.try_call_once(|| map::device(register::PAGE, PAGE)).is_ok()
 }
 
+/// Whether the VMM is ours.
+pub fn is_there() -> bool {
+    REGISTERS.get().is_some()
+}
+
 /// A register of the VMM's, if it is ours.
 pub fn register(register: u64) -> Option<u64> {
     REGISTERS.get().map(|page| page + register)

@@ -23,6 +23,7 @@ pub const CASES: &[Case] = &[
         .needs(&[PYTHON])
         .callers(ISLANDERS)
         .not_on(&[Engine::Pico], "the cache of a picoprocess is the host's"),
+    case("memory/told", told).needs(&[PYTHON]).callers(ISLANDERS),
     case("memory/too-much", too_much).needs(&[PYTHON]).callers(ISLANDERS),
 ];
 
@@ -50,6 +51,22 @@ time.sleep(300)";
         }
         std::thread::sleep(Duration::from_millis(100));
     }
+}
+
+/// What a program takes is missing from what it is told is free, by /proc/meminfo and sysinfo(2).
+fn told(stage: &Stage) -> Result<()> {
+    let script = "import os
+def free():
+    lines = dict(line.split(':') for line in open('/proc/meminfo'))
+    return [int(lines['MemFree'].split()[0]) << 10, os.sysconf('SC_AVPHYS_PAGES') << 12]
+before = free()
+block = bytearray(64 << 20)
+block[::4096] = bytes([1]) * len(block[::4096])
+taken = [(earlier - now) >> 20 for earlier, now in zip(before, free())]
+print([60 <= number <= 80 for number in taken], taken if min(taken) < 60 or max(taken) > 80 else '')";
+    let run = Run::new(["/usr/bin/python3", "-c", script]).option(&["-m", "256m"]);
+    stage.run(&run)?.success()?.says("[True, True]")?;
+    Ok(())
 }
 
 /// A file is read that is larger than the island's memory.

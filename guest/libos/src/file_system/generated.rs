@@ -114,7 +114,10 @@ impl Generator {
 
     /// Whether the content tells of resident memory, which has to be measured before.
     pub fn tells_memory(&self) -> bool {
-        matches!(self, Self::Process(place) if place.tells_memory())
+        match self {
+            Self::System(place) => place.path.ends_with("meminfo"),
+            Self::Process(place) => place.tells_memory(),
+        }
     }
 
     /// The file's content as of now.

@@ -37,16 +37,19 @@ pub fn sethostname(call: &mut Call<'_>) -> Outcome {
 }
 
 pub fn sysinfo(call: &mut Call<'_>) -> Outcome {
-    let kernel = call.kernel();
-    let uptime = (kernel.machine.now().monotonic_ns - kernel.started_ns) / 1_000_000_000;
-    let total = kernel.boot.memory;
-    let mut words = [0; 14];
-    words[0] = uptime;
-    words[4] = total;
-    words[5] = total / 2;
-    words[10] = 1;
-    words[13] = 1;
-    user::write_words(call.thread, call.arguments[0], &words).into()
+    let (thread, address) = (call.thread.clone(), call.arguments[0]);
+    call.wait(async move {
+        let kernel = thread.kernel();
+        kernel.measure_memory().await;
+        let uptime = (kernel.machine.now().monotonic_ns - kernel.started_ns) / 1_000_000_000;
+        let mut words = [0; 14];
+        words[0] = uptime;
+        words[4] = kernel.boot.memory;
+        words[5] = kernel.free_memory();
+        words[10] = 1;
+        words[13] = 1;
+        user::write_words(&thread, address, &words).map(|()| 0)
+    })
 }
 
 pub fn getrandom(call: &mut Call<'_>) -> Outcome {

@@ -5,10 +5,12 @@ use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt::Write as _;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use abi::Handle;
 use abi::boot::{Boot, EVERY_PORT, Mount, Published, Stream};
 use abi::network::Protocol;
+use abi::request::Reply;
 use abi::vm::Start;
 use spin::Once;
 
@@ -26,6 +28,14 @@ use crate::virtio::{Device, Registers, Transport, Unusable, kind, pci};
 use crate::vm::Vm;
 
 static MOUNTS: Once<Vec<Mount>> = Once::new();
+static MEMORY: Once<u64> = Once::new();
+
+/// What is used of the memory that was free at the start, and the most of it that was ever asked about.
+pub fn memory_use() -> Reply {
+    static PEAK: AtomicU64 = AtomicU64::new(0);
+    let resident = MEMORY.get().map_or(0, |free| free.saturating_sub(frame::free_bytes()));
+    Reply::MemoryUse { resident, peak: PEAK.fetch_max(resident, Relaxed).max(resident) }
+}
 
 /// What is mounted.
 pub fn mounts() -> &'static [Mount] {
@@ -41,6 +51,7 @@ pub fn run(start: Option<Start>) -> ! {
     {
         boot::fatal("the service's files are damaged");
     }
+    MEMORY.call_once(frame::free_bytes);
     find();
     if boot::service().is_some() {
         complete(&mut boot);

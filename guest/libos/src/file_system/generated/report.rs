@@ -58,10 +58,10 @@ pub fn processors(kernel: &Kernel) -> String {
 
 /// Lines of meminfo, all but the first three zero.
 fn memory_lines(kernel: &Kernel, prefix: &str) -> String {
-    let total = kernel.boot.memory / 1024;
+    let (total, free) = (kernel.boot.memory / 1024, kernel.free_memory() / 1024);
     let mut text = String::new();
-    for name in ["MemTotal", "MemFree", "MemAvailable"] {
-        let _ = writeln!(text, "{prefix}{:<15} {total:>8} kB", format!("{name}:"));
+    for (name, value) in [("MemTotal", total), ("MemFree", free), ("MemAvailable", free)] {
+        let _ = writeln!(text, "{prefix}{:<15} {value:>8} kB", format!("{name}:"));
     }
     let names = "Buffers Cached SwapCached Active Inactive Active(anon) Inactive(anon) Active(file) Inactive(file) \
                  Unevictable Mlocked SwapTotal SwapFree Dirty Writeback AnonPages Mapped Shmem KReclaimable Slab \
@@ -87,7 +87,7 @@ pub fn node_memory(kernel: &Kernel) -> String {
 }
 
 pub fn pages(kernel: &Kernel) -> String {
-    format!("nr_free_pages {}\npgfault 0\npgmajfault 0\npswpin 0\npswpout 0\n", kernel.boot.memory / 4096)
+    format!("nr_free_pages {}\npgfault 0\npgmajfault 0\npswpin 0\npswpout 0\n", kernel.free_memory() / 4096)
 }
 
 pub fn statistics(kernel: &Kernel) -> String {
