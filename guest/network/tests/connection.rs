@@ -2,6 +2,9 @@
 
 mod world;
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use abi::Code;
 use abi::network::{Shutdown, SocketOption};
 use machine::Readiness;
@@ -314,4 +317,40 @@ fn more_is_held_back_and_comes_along() {
     world.sides[0].stack.send(client, b"alone", true, world.now_ns).unwrap();
     world.run(300 * MILLISECOND_NS);
     assert_eq!(world.receive_all(1, server).0, b"alone");
+}
+
+/// A peer that repeats its FIN with each acknowledgement, as BSD's and QEMU's do, is heard at once.
+#[test]
+fn acknowledgements_in_repeated_segments_count() {
+    let mut world = World::new(11);
+    world.joined = true;
+    let (client, server) = world.pair();
+    let ended = Rc::new(Cell::new(false));
+    let sent = Rc::new(Cell::new(0));
+    let (noted, counted) = (ended.clone(), sent.clone());
+    world.watch = Some(Box::new(move |from, frame| {
+        const TCP: usize = 34;
+        if frame[12..14] != [8, 0] || frame[23] != 6 {
+            return;
+        }
+        let payload = frame.len() - TCP - usize::from(frame[TCP + 12] >> 4) * 4;
+        let flags = &mut frame[TCP + 13];
+        if from == 1 {
+            counted.set(counted.get() + payload);
+        } else if *flags & 1 != 0 {
+            noted.set(true);
+        } else if noted.get() && payload == 0 {
+            *flags |= 1;
+            let sequence = u32::from_be_bytes(frame[TCP + 4..TCP + 8].try_into().unwrap());
+            frame[TCP + 4..TCP + 8].copy_from_slice(&sequence.wrapping_sub(1).to_be_bytes());
+        }
+    }));
+    world.sides[0].stack.shutdown(client, Shutdown::Write, world.now_ns).unwrap();
+    world.run(SECOND_NS);
+    assert!(ended.get());
+    let bytes = pattern(500_000);
+    let begun_ns = world.now_ns;
+    world.transfer(1, server, client, &bytes, 10 * SECOND_NS);
+    assert_eq!(sent.get(), bytes.len(), "nothing is sent twice");
+    assert!(world.now_ns - begun_ns < SECOND_NS / 2, "{} ns", world.now_ns - begun_ns);
 }

@@ -37,7 +37,7 @@ pub struct Arguments {
     #[arg(long = "file", value_name = "PATH")]
     files: Vec<PathBuf>,
     /// Take all of the root.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["files", "trial"])]
     whole: bool,
     /// How long the trial run may last; a program that ends earlier is not waited for.
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = parse::seconds,
@@ -86,7 +86,7 @@ Examples:
   qemu-system-x86_64 -M microvm -cpu max -m 256 -nographic -no-reboot -kernel redis.elf \\
     -netdev user,id=n,hostfwd=tcp:127.0.0.1:6379-:6379 -device virtio-net-device,netdev=n
 
-  eyot build --format raw --entry 'python3 -m http.server 80' -w /usr/share/doc -o web.raw
+  eyot build --format raw --entry 'python3 -m http.server 80' -w /usr/share/doc --file /usr/share/doc -o web.raw
   qemu-system-x86_64 -M q35 -cpu max -m 512 -nographic -drive file=web.raw,format=raw \\
     -netdev user,id=n,hostfwd=tcp:127.0.0.1:8080-:80 -device virtio-net-pci,netdev=n
 
@@ -110,26 +110,32 @@ pub fn build(arguments: Arguments, monitor: &Monitor) -> Result<ExitCode> {
     if let Some(letter) = arguments.append.chars().find(|letter| is_grubs(*letter)) {
         bail!("--append: {letter:?} means something to GRUB, which hands the words on");
     }
+    ensure!(
+        program.starts_with('/') || !program.contains('/'),
+        "--entry: {program} is relative; name it from / on, as the root has it, or without a / to have it looked for \
+         in {PATH}"
+    );
     // What is missing is better said before anything runs.
     let loader = (arguments.format == Format::Raw).then(Loader::make).transpose()?;
-    let mut files = Files::new(&arguments.root, &arguments.output)?;
+    let mut files = Files::new(&arguments.root, &arguments.output).context("--root")?;
     if arguments.whole {
         files.add_whole()?;
     }
-    let program = files.find(program, PATH)?;
-    for file in [program].into_iter().chain(arguments.files.iter().map(|file| Path::new("/").join(file))) {
+    let program = files.find(program, PATH).context("--entry")?;
+    let more = arguments.files.iter().map(|file| ("--file", Path::new("/").join(file)));
+    for (option, file) in [("--entry", program)].into_iter().chain(more) {
         ensure!(
             !OWN.iter().any(|own| file.starts_with(own)),
-            "{}: islands have /home, /root, /run and /tmp of their own; put it elsewhere in the root",
+            "{option}: {}: islands have /home, /root, /run and /tmp of their own; put it elsewhere in the root",
             file.display()
         );
-        files.add(&file)?;
+        files.add(&file).context(option)?;
     }
     let directory = Path::new(&arguments.directory);
     ensure!(directory.is_absolute(), "the working directory {} is not absolute", directory.display());
     // What the island has of its own need not be in the root.
     if !OWN.iter().any(|own| directory == Path::new(own)) {
-        files.add_directory(directory).with_context(|| "--workdir")?;
+        files.add_directory(directory).context("--workdir")?;
     }
     let start = Start { boot: boot(&arguments, words)?, kilohertz: None, realtime_ns: 0 };
     let met = if arguments.whole || arguments.no_trial {

@@ -13,7 +13,7 @@ use crate::{Monitor, build, completions, doctor, perform};
 /// files read-only with a private overlay for writes, and no network, no other process and no other
 /// user's files unless granted. Neither root nor KVM is needed.
 #[derive(Debug, Parser)]
-#[command(name = "eyot", version, propagate_version = true, max_term_width = 100, after_help = EXAMPLES)]
+#[command(name = "eyot", version, max_term_width = 100, after_help = EXAMPLES)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 pub struct Eyot {
     #[command(subcommand)]

@@ -9,12 +9,14 @@ pub enum Error {
     File { path: PathBuf, error: std::io::Error },
     #[error("{program}: not found in {root} (PATH is {path})")]
     NoProgram { program: String, root: PathBuf, path: String },
+    #[error("{path}: not an executable file")]
+    NoProgramFile { path: PathBuf },
     #[error("{path}: needs {library}, which is nowhere in {root}")]
     NoLibrary { path: PathBuf, library: String, root: PathBuf },
     #[error("{path}: its links lead in a circle")]
     Circle { path: PathBuf },
     #[error("the files cannot be written as an image: {0}")]
-    Tree(#[from] erofs::write::Problem),
+    Tree(erofs::write::Problem),
     #[error("{0}")]
     Write(std::io::Error),
     #[error("this eyot was built without a kernel for virtual machines")]
@@ -29,6 +31,13 @@ pub enum Error {
     TooLong,
     #[error("the start information cannot be encoded")]
     Start,
+}
+
+impl From<erofs::write::Problem> for Error {
+    /// It says all itself: it has no further cause to be told of.
+    fn from(problem: erofs::write::Problem) -> Self {
+        Self::Tree(problem)
+    }
 }
 
 /// Names the file that an error is about.

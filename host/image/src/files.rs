@@ -75,13 +75,16 @@ impl Files {
 
     /// Where a program is, as a shell would find it.
     pub fn find(&self, program: &str, path: &str) -> Result<PathBuf, Error> {
+        let runs = |metadata: &Metadata| metadata.is_file() && metadata.mode() & 0o111 != 0;
         if program.contains('/') {
-            return Ok(Path::new("/").join(program));
+            let path = Path::new("/").join(program);
+            let (_, metadata) = self.resolve(&path)?;
+            return if runs(&metadata) { Ok(path) } else { Err(Error::NoProgramFile { path }) };
         }
-        let found = path.split(':').map(|place| Path::new("/").join(place).join(program)).find(|candidate| {
-            self.resolve(candidate)
-                .is_ok_and(|(_, metadata)| metadata.is_file() && metadata.mode() & 0o111 != 0)
-        });
+        let found = path
+            .split(':')
+            .map(|place| Path::new("/").join(place).join(program))
+            .find(|candidate| self.resolve(candidate).is_ok_and(|(_, metadata)| runs(&metadata)));
         found.ok_or_else(|| Error::NoProgram {
             program: program.to_owned(),
             root: self.root.clone(),

@@ -105,7 +105,8 @@ pub trait Device {
 
     fn set_option(&self, handle: Handle, option: SocketOption) -> Result<(), Code>;
 
-    /// Begins to report readiness of a handle.
+    /// Begins to report readiness of a handle. Until more is known it counts as ready to be read and written; what is
+    /// reported at once is that it is over.
     fn watch(&self, handle: Handle) -> Result<(), Code>;
 
     /// Gives a handle back. Mappings of a file stay; those of a memory object may fault from then on,

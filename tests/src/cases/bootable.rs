@@ -21,6 +21,7 @@ use eyot_tests::process::{self, Process};
 use eyot_tests::service::{Service, free_port};
 use rustix::process::Signal;
 
+use crate::cases::network::{EARLY, EARLY_ANSWER, early_answer};
 use crate::suite::caller::Caller;
 use crate::suite::case::{Case, ISLANDERS, case};
 use crate::suite::play::Skip;
@@ -44,6 +45,8 @@ pub const CASES: &[Case] = &[
     booted("bootable/trial-that-fails", trial_that_fails).needs(&[BUSYBOX]),
     booted("bootable/interrupted", interrupted).needs(&[BUSYBOX]).callers(ISLANDERS),
     booted("bootable/web", web).needs(&[PYTHON, CURL, QEMU]).limit_s(150),
+    booted("bootable/early-data", early_data).needs(&[PYTHON, QEMU]).limit_s(100),
+    booted("bootable/kept", kept).needs(&[BUSYBOX]).callers(ISLANDERS),
     booted("bootable/addresses", addresses).needs(&[PYTHON, CURL, QEMU]).limit_s(100),
     booted("bootable/version-6", version_6).needs(&[PYTHON, QEMU]),
     booted("bootable/pairs", pairs).needs(&[PYTHON, CURL, QEMU, IP, UNSHARE, TUN]).limit_s(150),
@@ -184,6 +187,40 @@ fn interrupted(stage: &Stage) -> Result<()> {
         }
         ensure!(!file.exists(), "{signal:?}: there is an image");
     }
+    Ok(())
+}
+
+/// Data that comes before its connection is accepted.
+fn early_data(stage: &Stage) -> Result<()> {
+    let (file, _) = build(stage, &format!("python3 -c '{EARLY}'"), &["--trial", "2"], "early.elf")?;
+    let port = free_port()?;
+    let words = with(machine("microvm", "256"), &["-kernel", &file]);
+    let mut running =
+        Running::start(stage, &[&words[..], &card("virtio-net-device", port, ":8000")].concat())?;
+    running.0.wait_for_output("listens", Duration::from_secs(40))?;
+    for _ in 0..3 {
+        let answer = early_answer(port)?;
+        ensure!(answer == EARLY_ANSWER, "{answer}");
+    }
+    Ok(())
+}
+
+/// What had the name before a build is still there after one that fails, and nothing else.
+fn kept(stage: &Stage) -> Result<()> {
+    let directory = stage.make_directory("kept")?;
+    let file = text(&directory.join("image.elf"));
+    fs::write(&file, "good")?;
+    let [eyot, entry] = [text(&stage.eyot), "busybox true".into()];
+    let build = "exec \"$0\" build --no-trial --entry \"$1\" -o \"$2\"";
+    for limits in ["ulimit -f 100", "trap '' XFSZ; ulimit -f 100"] {
+        let script = format!("{limits}; {build}");
+        let ended = stage.outside(["sh", "-c", &script, &eyot, &entry, &file])?;
+        ensure!(!ended.status.success(), "{limits}: {ended}");
+        ensure!(fs::read(&file)? == b"good", "{limits}: it is another file");
+        ensure!(fs::read_dir(&directory)?.count() == 1, "{limits}: something is left");
+    }
+    stage.outside(["sh", "-c", build, &eyot, &entry, &file])?.success()?;
+    ensure!(fs::read(&file)?.starts_with(b"\x7fELF"));
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! What an island may reach, and by which names; datagrams; IPv6.
 
-use std::net::{IpAddr, TcpListener, ToSocketAddrs, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{IpAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -22,6 +23,7 @@ pub const CASES: &[Case] = &[
     case("network/version-6", version_6).needs(&[PYTHON, CURL]).callers(ISLANDERS),
     case("network/published-datagrams", published_datagrams).needs(&[PYTHON]),
     case("network/granted-datagrams", granted_datagrams).needs(&[PYTHON]).callers(ISLANDERS),
+    case("network/early-data", early_data).needs(&[PYTHON]).callers(ISLANDERS),
     case("network/true-addresses", true_addresses).needs(&[PYTHON]).callers(ISLANDERS),
     case("network/listens-truly", listens_truly).needs(&[PYTHON]).callers(ISLANDERS),
 ];
@@ -30,6 +32,32 @@ const SOON: Duration = Duration::from_secs(15);
 
 fn python(script: &str) -> Run {
     Run::new(["/usr/bin/python3", "-u", "-c", script])
+}
+
+/// A program for port 8000 to which data comes before it accepts.
+pub const EARLY: &str = include_str!("../../programs/python/early.py");
+/// What it answers.
+pub const EARLY_ANSWER: &str = "5 nothing more";
+
+/// Sends something at once, and takes the answer.
+pub fn early_answer(port: u16) -> Result<String> {
+    let mut connection = TcpStream::connect(("127.0.0.1", port))?;
+    connection.set_read_timeout(Some(SOON))?;
+    connection.write_all(b"early")?;
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+fn early_data(stage: &Stage) -> Result<()> {
+    let port = free_port()?;
+    let mut island = stage.start(&python(EARLY).option(&["-p", &format!("127.0.0.1:{port}:8000")]))?;
+    island.wait_for_output("listens", SOON)?;
+    for _ in 0..3 {
+        let answer = early_answer(port)?;
+        ensure!(answer == EARLY_ANSWER, "{answer}");
+    }
+    Ok(())
 }
 
 /// Tries to connect, and prints how that went.

@@ -20,6 +20,8 @@ pub const HEADER: usize = 20;
 /// Where a field is, from the header's start.
 pub const SEQUENCE: usize = 4;
 pub const ACKNOWLEDGED: usize = 8;
+pub const OFFSET: usize = 12;
+pub const FLAGS: usize = 13;
 pub const WINDOW: usize = 14;
 pub const CHECKSUM: usize = 16;
 

@@ -6,10 +6,10 @@ use smoltcp::socket::tcp::State;
 
 use super::connection::{Connection, Owner, Phase, Record};
 use super::engine::Awake;
-use super::segment::{ACK, ACKNOWLEDGED, FIN, KIND, RESET, SYN, Segment, before};
+use super::segment::{ACK, ACKNOWLEDGED, FIN, FLAGS, KIND, OFFSET, RESET, SEQUENCE, SYN, Segment, before};
 use super::{handshake, outgoing, rest};
 use crate::event::code;
-use crate::frame::{ETHERNET, Packet, put_double};
+use crate::frame::{ETHERNET, Packet, header_length, put_double, put_word};
 use crate::link::Offloads;
 use crate::shared::Core;
 
@@ -142,17 +142,21 @@ fn process(
     let record = &mut connection.record;
     let unread = awake.view().recv_queue();
     let at = packet.start + ACKNOWLEDGED;
-    let mut fresh = 0;
+    let (mut fresh, mut end) = (0, packet.end);
     if segment.has(ACK) {
         let acknowledged = segment.acknowledged.wrapping_sub(record.unacknowledged);
         if acknowledged <= record.next.wrapping_sub(record.unacknowledged) {
             fresh = acknowledged;
         }
+        if fresh > 0 && is_repeated(record, segment) {
+            end = acknowledgement_alone(frame, packet, record.expected);
+        }
         split(core, awake, record, (frame, packet, segment), fresh, now_ns);
         put_double(frame, at, awake.translation.inside(segment.acknowledged));
     }
-    core.engine.receive(awake, &frame[ETHERNET..packet.end], now_ns, &mut core.reply);
-    if !core.reply.is_empty() {
+    core.engine.receive(awake, &frame[ETHERNET..end], now_ns, &mut core.reply);
+    let replied = !core.reply.is_empty();
+    if replied {
         let mut reply = core::mem::take(&mut core.reply);
         let peer = connection.flow.peer.ip();
         awake.translation.outward(record, &mut reply[ETHERNET..], peer.is_ipv6());
@@ -171,7 +175,9 @@ fn process(
     }
     let arrived = awake.view().recv_queue().saturating_sub(unread);
     if arrived > 0 {
-        record.since += arrived;
+        if !replied {
+            record.since += arrived;
+        }
         awake.disordered = false;
         // A window's worth within two round trips: the window is what limits it.
         if now_ns.saturating_sub(awake.counted_ns) > (2 * record.round_trip_ns).max(COUNT_NS) {
@@ -193,6 +199,27 @@ fn process(
     }
     settle(core, connection, index, Some(segment), now_ns);
     core.touch(connection, index);
+}
+
+/// Whether all of a segment has come before. smoltcp drops such a one with what it acknowledges, which counts all
+/// the same (RFC 9293, 3.10.7.4, is met by a window that begins where the segment ends): BSD's TCP, and QEMU's, repeats
+/// its FIN with every acknowledgement.
+fn is_repeated(record: &Record, segment: &Segment) -> bool {
+    let end = segment.sequence.wrapping_add(segment.length());
+    record.since == 0 && end == record.expected && segment.length() > 0 && !segment.has(SYN)
+}
+
+/// Leaves of a segment what it acknowledges; where it ends now.
+fn acknowledgement_alone(frame: &mut [u8], packet: &Packet, expected: u32) -> usize {
+    put_double(frame, packet.start + SEQUENCE, expected);
+    frame[packet.start + FLAGS] &= !FIN;
+    let end = packet.start + usize::from(frame[packet.start + OFFSET] >> 4) * 4;
+    if packet.source.is_ipv6() {
+        put_word(frame, ETHERNET + 4, (end - ETHERNET - header_length(true)) as u16);
+    } else {
+        put_word(frame, ETHERNET + 2, (end - ETHERNET) as u16);
+    }
+    end
 }
 
 /// smoltcp opens its congestion window by a segment for each acknowledgement. One that stands for many

@@ -137,8 +137,8 @@ pub struct Side {
     pub frames: u64,
 }
 
-/// Sees the side that sends and the frame.
-pub type Watch = Box<dyn FnMut(usize, &[u8])>;
+/// Sees the side that sends and the frame, and may change it.
+pub type Watch = Box<dyn FnMut(usize, &mut [u8])>;
 
 pub struct World {
     pub now_ns: u64,
@@ -228,7 +228,7 @@ impl World {
 
     fn send(&mut self, from: usize, mut frame: Vec<u8>) {
         if let Some(watch) = &mut self.watch {
-            watch(from, &frame);
+            watch(from, &mut frame);
         }
         self.sides[from].frames += 1;
         if self.cut[from] || self.dice.happens(self.faults.loss) {

@@ -18,7 +18,7 @@ use abi::network::{
 };
 use abi::request::{Reply, Request};
 use abi::{Code, Handle};
-use machine::{Event, Sink, Source, Started, Ticket, Transfer};
+use machine::{Event, Readiness, Sink, Source, Started, Ticket, Transfer};
 use network::{Configuration, Query, Socket, Stack, Version4, Version6};
 use spin::{Mutex, Once};
 
@@ -254,7 +254,8 @@ impl Internet {
     pub fn watch(&self, handle: Handle) -> Result<(), Code> {
         let mut network = network();
         network.watched.insert(self.socket.0, handle);
-        let readiness = network.stack.readiness(self.socket)?;
+        // That there is something to read may have changed by the time that this is heard.
+        let readiness = network.stack.readiness(self.socket)? - (Readiness::READ | Readiness::WRITE);
         if !readiness.is_empty() {
             network.events.push(Event::Ready { handle, readiness });
         }

@@ -1,11 +1,17 @@
 //! Writing the result: all of it, or nothing; and telling how far it is, on a terminal.
+//!
+//! A file gets its name when it is whole: until then it has none, so that nothing is left of a build that ends in the
+//! middle, and what had the name before is still there.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, IsTerminal, Write};
-use std::path::Path;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use rustix::fs::{AtFlags, CWD, OFlags, linkat};
 
 /// Bytes in hand at a time.
 const PART: usize = 1 << 20;
@@ -20,24 +26,68 @@ pub fn write(
     tells: bool,
     write: impl FnOnce(&mut dyn Write) -> Result<(), image::Error>,
 ) -> Result<()> {
-    let named = || format!("{}", path.display());
-    let file = File::create(path).with_context(named)?;
-    let regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
+    let named = || format!("--output {}", path.display());
+    let target = Target::open(path).with_context(named)?;
     let tells = tells && io::stderr().is_terminal();
-    let progress = Progress { file, written: 0, length, told: tells.then(Instant::now), any: false };
+    let progress =
+        Progress { file: &target.file, written: 0, length, told: tells.then(Instant::now), any: false };
     let mut to = BufWriter::with_capacity(PART, progress);
-    let written = write(&mut to).and_then(|()| to.flush().map_err(image::Error::Write)).with_context(named);
+    let written = write(&mut to).and_then(|()| to.flush().map_err(image::Error::Write));
     to.get_mut().end();
-    if written.is_err() && regular {
-        // Half of it is no use, and the error is what is told.
-        let _ = fs::remove_file(path);
+    // What is left in hand after an error goes nowhere.
+    drop(to.into_parts());
+    written.with_context(named)?;
+    target.finish().with_context(named)
+}
+
+/// What is written to.
+struct Target {
+    file: File,
+    /// The name that it gets, unless it has one.
+    name: Option<PathBuf>,
+}
+
+impl Target {
+    fn open(path: &Path) -> io::Result<Self> {
+        let there = fs::metadata(path);
+        // A device, a pipe and what only a link names are written to as they are; and so is everything where files
+        // cannot be without a name.
+        let regular =
+            there.as_ref().map_or_else(|_| fs::symlink_metadata(path).is_err(), fs::Metadata::is_file);
+        let name = if there.is_ok() { path.canonicalize()? } else { path.to_owned() };
+        let directory =
+            name.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let unnamed = regular.then(|| {
+            let flags = OFlags::TMPFILE.bits() as i32;
+            OpenOptions::new().write(true).mode(0o666).custom_flags(flags).open(directory)
+        });
+        match unnamed {
+            Some(Ok(file)) => {
+                if let Ok(there) = there {
+                    file.set_permissions(fs::Permissions::from_mode(there.permissions().mode() & 0o777))?;
+                }
+                Ok(Self { file, name: Some(name) })
+            }
+            _ => Ok(Self { file: File::create(path)?, name: None }),
+        }
     }
-    written
+
+    /// Gives the file its name.
+    fn finish(self) -> io::Result<()> {
+        let Some(name) = self.name else { return Ok(()) };
+        let own = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        // To replace what has the name takes another one for a moment.
+        let other = name.with_file_name(format!(".eyot-{}", std::process::id()));
+        linkat(CWD, own.as_str(), CWD, &other, AtFlags::SYMLINK_FOLLOW)?;
+        fs::rename(&other, &name).inspect_err(|_| {
+            let _ = fs::remove_file(&other);
+        })
+    }
 }
 
 /// A file, and how much of it is there.
-struct Progress {
-    file: File,
+struct Progress<'a> {
+    file: &'a File,
     written: u64,
     length: u64,
     /// When it was told last, if it is.
@@ -45,7 +95,7 @@ struct Progress {
     any: bool,
 }
 
-impl Progress {
+impl Progress<'_> {
     /// Takes back what was told.
     fn end(&mut self) {
         if self.any {
@@ -54,7 +104,7 @@ impl Progress {
     }
 }
 
-impl Write for Progress {
+impl Write for Progress<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.file.write(bytes)?;
         self.written += count as u64;

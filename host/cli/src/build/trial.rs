@@ -38,7 +38,7 @@ pub fn run(arguments: &Arguments, boot: &Boot, monitor: &Monitor, files: &mut Fi
 
 /// Said even where little is.
 fn warn(what: &str) {
-    eprintln!("eyot: warning: {what}; the image may lack files, which --file adds");
+    eprintln!("eyot: warning: {what}; unless that was meant, the image may lack files, which --file adds");
 }
 
 /// The island: the root and nothing else, and what the image will be told.

@@ -168,18 +168,18 @@ impl Connection {
         }
     }
 
-    /// Begins to report readiness under this handle; what is so already is reported at once.
+    /// Begins to report readiness under this handle; what is over already is reported at once. That there is
+    /// something to read may have changed by the time that this is heard.
     pub fn watch(&self, handle: Handle) {
         let mut state = self.state.lock();
         state.handle = Some(handle);
         let mut readiness = Readiness::empty();
-        readiness
-            .set(Readiness::READ, state.unread > 0 || state.no_more_to_read || !state.accepted.is_empty());
         readiness.set(Readiness::READ_END, state.no_more_to_read);
-        readiness.set(Readiness::WRITE, self.flow != Flow::Connections);
         readiness.set(Readiness::HANGUP, state.no_more_to_read && state.no_more_to_send);
         readiness.set(Readiness::ERROR, state.reset);
-        state.report(readiness);
+        if !readiness.is_empty() {
+            state.report(readiness);
+        }
     }
 
     /// Takes a connection that has come.
