@@ -14,7 +14,7 @@ pub fn read(bytes: &[u8]) {
         assert!(!volume.source.is_empty() && volume.destination.starts_with(b"/"));
     }
     if let Ok(size) = parse::size(&text) {
-        assert!(size >= 6 << 20);
+        assert_eq!(parse::size(&size.to_string()), Ok(size));
     }
     if let Ok(name) = parse::name(&text) {
         assert!((1..=63).contains(&name.len()) && !name.contains('/'));

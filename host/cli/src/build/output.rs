@@ -108,10 +108,10 @@ impl Write for Progress<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.file.write(bytes)?;
         self.written += count as u64;
-        if let Some(told) = self.told.filter(|told| told.elapsed() >= PACE) {
+        if self.told.is_some_and(|told| told.elapsed() >= PACE) {
             let (written, length) = (self.written / MIB, self.length.div_ceil(MIB));
             eprint!("\reyot: {written} of {length} MiB");
-            self.told = Some(told + told.elapsed());
+            self.told = Some(Instant::now());
             self.any = true;
         }
         Ok(count)

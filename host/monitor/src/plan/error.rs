@@ -7,7 +7,7 @@ use rustix::io::Errno;
 pub enum PlanError {
     #[error(transparent)]
     Engine(#[from] crate::engine::EngineError),
-    #[error("{} MiB of memory are too few for this engine; write -m {}m or more", .given >> 20, .least >> 20)]
+    #[error("--memory: {given} bytes are too few for this engine; write -m {}m or more", .least >> 20)]
     Memory { given: u64, least: u64 },
     #[error("the program's name is empty; write eyot do PROGRAM")]
     NoProgram,
