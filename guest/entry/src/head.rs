@@ -28,6 +28,8 @@ pub struct Head {
     pub default_mxcsr: AtomicU32,
     /// The address of the current entry's `&mut dyn FnMut(&mut Context) -> bool`.
     pub call: AtomicU64,
+    /// The address of the [`Code`](crate::Code) of the space that is active.
+    pub code: AtomicU64,
     /// What the last exception was; written by whoever the trap interrupts us with, read by this CPU alone.
     pub exception: UnsafeCell<Exception>,
     /// The trapped system call came from a `syscall` instruction that stands right before `rip`.
@@ -56,6 +58,7 @@ impl Head {
             inside: AtomicU32::new(0),
             default_mxcsr: AtomicU32::new(0x1f80),
             call: AtomicU64::new(0),
+            code: AtomicU64::new(0),
             exception: UnsafeCell::new(Exception { vector: 0, error: 0, address: 0, beyond_file: false }),
             patchable: AtomicBool::new(false),
             steps_out: AtomicBool::new(false),

@@ -8,7 +8,7 @@
 
 extern crate alloc;
 
-pub mod code;
+mod code;
 mod head;
 pub mod patch;
 mod place;
@@ -17,6 +17,7 @@ pub mod stub;
 pub mod user_memory;
 mod way;
 
+pub use code::Code;
 pub use head::Head;
 pub use place::{Place, place};
 pub use run::{Ground, run};

@@ -5,21 +5,20 @@
 //! application, so that no instruction is ever seen half-written.
 
 use alloc::vec;
-use core::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use abi::address::USER_END;
 use machine::{Context, Protection};
 use spin::Mutex;
 
-use crate::{code, stub, user_memory};
+use crate::code::Code;
+use crate::user_memory;
 
 /// Traps before a site is patched.
 const PATIENCE: u8 = 3;
 /// How much code around a site is searched for jumps into it.
 const REACH: u64 = 8 * 1024;
 
-/// Traps seen per site, by a hash of its address; a collision only makes patching earlier or later.
-static TRAPS: [AtomicU8; 4096] = [const { AtomicU8::new(0) }; 4096];
 /// Held while a site is patched.
 static PATCHING: Mutex<()> = Mutex::new(());
 
@@ -33,16 +32,16 @@ pub struct Change<'a> {
 /// Patches the site of the system call that has just trapped, if it may be and is worth it; the machine's
 /// `write` does so, or tells that it cannot.
 #[cold]
-pub fn consider(context: &Context, write: impl FnOnce(Change<'_>) -> Option<()>) {
+pub fn consider(code: &Code, context: &Context, write: impl FnOnce(Change<'_>) -> Option<()>) {
     let site = context.registers.rip - 2;
-    let traps = &TRAPS[(site.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 52) as usize];
+    let traps = code.traps(site);
     let seen = traps.load(Relaxed);
     if seen > PATIENCE || REFUSED.load(Relaxed) {
         return;
     }
     traps.store(seen + 1, Relaxed);
     if seen == PATIENCE {
-        patch(site, context.registers.rax as u32, write);
+        patch(code, site, context.registers.rax as u32, write);
     }
 }
 
@@ -52,18 +51,13 @@ pub fn refuse() {
 }
 static REFUSED: AtomicBool = AtomicBool::new(false);
 
-/// Code has gone away: others may come to stand there.
-pub fn forget() {
-    TRAPS.iter().for_each(|traps| traps.store(0, Relaxed));
-}
-
-fn patch(site: u64, number: u32, write: impl FnOnce(Change<'_>) -> Option<()>) -> Option<()> {
+fn patch(code: &Code, site: u64, number: u32, write: impl FnOnce(Change<'_>) -> Option<()>) -> Option<()> {
     let _patching = PATCHING.lock();
-    let (start, end, protection) = code::around(site)?;
+    let (start, end, protection) = code.around(site)?;
     let start = start.max(site.saturating_sub(REACH));
     let mut bytes = vec![0; (end.min(site + REACH) - start) as usize];
     user_memory::copy_in(USER_END, start, &mut bytes).ok()?;
     let plan = gate::plan(gate::Code { start, bytes: &bytes }, site, number).ok()?;
-    let slot = stub::make(&plan)?;
+    let slot = code.patches.make(&plan)?;
     write(Change { at: plan.at, bytes: &plan.jump(slot), protection })
 }

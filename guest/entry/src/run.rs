@@ -4,11 +4,15 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use machine::{Context, Exception, Trap};
 
+use crate::code::Code;
 use crate::head::Head;
-use crate::{stub, way};
+use crate::way;
 
 /// What a machine does on the way.
 pub trait Ground {
+    /// The code of the space that is active while application code runs.
+    fn code(&self) -> &Code;
+
     /// Waits while application code must not run.
     fn pass(&self);
 
@@ -29,10 +33,11 @@ pub unsafe fn run(
     context: &mut Context,
     mut call: &mut dyn FnMut(&mut Context) -> bool,
 ) -> Trap {
-    head.lend(&mut call);
+    let code = ground.code();
+    head.lend(&mut call, code);
     loop {
         ground.pass();
-        stub::resume(context);
+        code.resume(context);
         // SAFETY: the caller's promise; context and `call` are borrowed until this returns.
         match unsafe { way::enter(context) } {
             way::SYSCALL => return Trap::Syscall,

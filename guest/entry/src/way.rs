@@ -22,8 +22,8 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use machine::{Context, Registers};
 
+use crate::code::Code;
 use crate::head::Head;
-use crate::stub;
 
 /// What [`enter`] returns.
 pub(crate) const SYSCALL: u64 = 0;
@@ -89,22 +89,29 @@ pub(crate) fn address() -> u64 {
 /// From the gate: lets the library OS answer the system call in this context; false if it wants it to
 /// be returned from [`enter`].
 extern "C" fn answer(context: &mut Context) -> bool {
-    let call: u64;
+    let (call, code): (u64, u64);
     // SAFETY: GS points to this CPU's `Head`.
     unsafe {
-        asm!("mov {}, gs:[{}]", out(reg) call, const offset_of!(Head, call), options(nostack, preserves_flags, readonly))
+        asm!(
+            "mov {}, gs:[{}]", "mov {}, gs:[{}]",
+            out(reg) call, const offset_of!(Head, call), out(reg) code, const offset_of!(Head, code),
+            options(nostack, preserves_flags, readonly)
+        )
     };
-    // SAFETY: `lend` put it there, and it lives as long as the application's code runs.
-    let call = unsafe { &mut *(call as *mut &mut dyn FnMut(&mut Context) -> bool) };
+    // SAFETY: `lend` put both there, and they live as long as the application's code runs.
+    let (call, code) =
+        unsafe { (&mut *(call as *mut &mut dyn FnMut(&mut Context) -> bool), &*(code as *const Code)) };
     let answered = call(context);
-    stub::resume(context);
+    code.resume(context);
     answered
 }
 
 impl Head {
-    /// Lends [`answer`] what the library OS answers with; the borrow must last while [`enter`] is used.
-    pub fn lend(&self, call: &mut &mut dyn FnMut(&mut Context) -> bool) {
+    /// Lends [`answer`] what the library OS answers with, and the code that runs; both borrows must last while
+    /// [`enter`] is used.
+    pub fn lend(&self, call: &mut &mut dyn FnMut(&mut Context) -> bool, code: &Code) {
         self.call.store(&raw mut *call as u64, Relaxed);
+        self.code.store(&raw const *code as u64, Relaxed);
     }
 }
 

@@ -7,12 +7,14 @@
 use abi::Code;
 use abi::address::{GATE_TABLE, GATE_TABLE_END, USER_END};
 use entry::patch::Change;
-use entry::{code, user_memory};
+use entry::user_memory;
 use linux_raw_sys::{errno, general as linux};
 use machine::{Advice, Backing, PAGE, Protection, Space, UserRange};
 
 use crate::local::Local;
 use crate::{hold, host};
+
+pub static CODE: entry::Code = entry::Code::new();
 
 /// A range of whole pages that belongs to applications.
 fn check(space: Space, range: UserRange) -> Result<(), Code> {
@@ -38,28 +40,28 @@ pub fn map(space: Space, range: UserRange, protection: Protection, backing: Back
         }
     };
     let flags = (flags | linux::MAP_FIXED | linux::MAP_NORESERVE) as u64;
-    code::forget(range);
+    CODE.forget(range);
     // SAFETY: the range is the applications', which no Rust object lies in.
     unsafe {
         host::call(linux::__NR_mmap, [range.address, range.length, bits(protection), flags, file, offset])
     }?;
     let private_file = matches!(backing, Backing::File { shared: false, .. });
     if private_file {
-        code::remember(range, protection);
+        CODE.remember(range, protection);
     }
     Ok(())
 }
 
 pub fn protect(space: Space, range: UserRange, protection: Protection) -> Result<(), Code> {
     check(space, range)?;
-    code::protected(range, protection);
+    CODE.protected(range, protection);
     // SAFETY: as in `map`.
     unsafe { host::call(linux::__NR_mprotect, [range.address, range.length, bits(protection)]) }.map(drop)
 }
 
 pub fn unmap(space: Space, range: UserRange) -> Result<(), Code> {
     check(space, range)?;
-    code::forget(range);
+    CODE.forget(range);
     // SAFETY: as in `map`.
     unsafe { host::call(linux::__NR_munmap, [range.address, range.length]) }.map(drop)
 }
@@ -67,8 +69,8 @@ pub fn unmap(space: Space, range: UserRange) -> Result<(), Code> {
 pub fn relocate(space: Space, from: UserRange, to: UserRange) -> Result<(), Code> {
     check(space, from)?;
     check(space, to)?;
-    code::forget(from);
-    code::forget(to);
+    CODE.forget(from);
+    CODE.forget(to);
     let flags = (linux::MREMAP_MAYMOVE | linux::MREMAP_FIXED) as u64;
     let arguments = if from.address == to.address {
         [from.address, from.length, to.length, 0, 0]

@@ -36,6 +36,10 @@ impl Pico {
 }
 
 impl Ground for Local {
+    fn code(&self) -> &entry::Code {
+        &memory::CODE
+    }
+
     #[inline]
     fn pass(&self) {
         hold::pass();
@@ -43,7 +47,7 @@ impl Ground for Local {
 
     fn trapped(&self, context: &mut Context) -> Result<(), Exception> {
         if self.head.is_patchable() {
-            patch::consider(context, |change| memory::change_code(self, change));
+            patch::consider(&memory::CODE, context, |change| memory::change_code(self, change));
         }
         Ok(())
     }
@@ -86,6 +90,20 @@ impl Machine for Pico {
     fn wait(&self, cpu: Cpu, patience: Patience, collect: bool, events: &mut Vec<Event>) {
         idle::wait(&LOCALS[cpu.0 as usize], patience, collect, events);
     }
+
+    fn activate(&self, _cpu: Cpu, space: Space) {
+        assert!(space == Space::FIRST, "rule: there is one space so far");
+    }
+
+    fn make_space(&self, _cpu: Cpu) -> Result<Space, Code> {
+        Err(Code(11))
+    }
+
+    fn copy_space(&self, _cpu: Cpu) -> Result<Space, Code> {
+        Err(Code(11))
+    }
+
+    fn drop_space(&self, _cpu: Cpu, _space: Space) {}
 
     fn now(&self) -> Now {
         vdso::now()

@@ -69,6 +69,10 @@ fn make_call(context: &mut Context) -> Result<(), Exception> {
 }
 
 impl Ground for Block {
+    fn code(&self) -> &entry::Code {
+        &memory::CODE
+    }
+
     #[inline]
     fn pass(&self) {
         hold::pass();
@@ -76,7 +80,7 @@ impl Ground for Block {
 
     fn trapped(&self, context: &mut Context) -> Result<(), Exception> {
         if self.head.is_patchable() {
-            patch::consider(context, |change| change_code(self, change));
+            patch::consider(&memory::CODE, context, |change| change_code(self, change));
             Ok(())
         } else {
             make_call(context)
@@ -124,6 +128,20 @@ impl Machine for Vm {
     fn wait(&self, cpu: Cpu, patience: Patience, collect: bool, events: &mut Vec<Event>) {
         idle::wait(start::block(cpu), patience, collect, events);
     }
+
+    fn activate(&self, _cpu: Cpu, space: Space) {
+        assert!(space == Space::FIRST, "rule: there is one space so far");
+    }
+
+    fn make_space(&self, _cpu: Cpu) -> Result<Space, Code> {
+        Err(Code(11))
+    }
+
+    fn copy_space(&self, _cpu: Cpu) -> Result<Space, Code> {
+        Err(Code(11))
+    }
+
+    fn drop_space(&self, _cpu: Cpu, _space: Space) {}
 
     fn now(&self) -> Now {
         clock::now()

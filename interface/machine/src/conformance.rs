@@ -1,7 +1,7 @@
 //! What every machine must do, as checks that run on each of them.
 //!
-//! A check uses the calls of [`Machine`] alone, on CPU 0 and in address space 0, whose addresses from
-//! [`BASE`] on it may use. It leaves nothing mapped.
+//! A check uses the calls of [`Machine`] alone, on CPU 0 and in the first address space, whose addresses from
+//! [`BASE`] on it may use, and in others that it makes. It leaves nothing mapped, and the first space active.
 
 macro_rules! ensure {
     ($condition:expr, $($reason:tt)+) => {
@@ -13,6 +13,7 @@ macro_rules! ensure {
 
 mod device;
 mod processor;
+mod space;
 
 use alloc::format;
 use alloc::string::String;
@@ -28,7 +29,7 @@ use crate::{
 
 /// Where checks map pages.
 const BASE: u64 = 0x2000_0000;
-const SPACE: Space = Space(0);
+const SPACE: Space = Space::FIRST;
 const CPU: Cpu = Cpu(0);
 const READ_WRITE: Protection = Protection::READ.union(Protection::WRITE);
 
@@ -70,6 +71,13 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("mappings begin at their offset and obey their protection", device::offsets),
     ("advice on an object's mapping is about the object", device::advice_on_objects),
     ("a relocated mapping is continued by its object", device::relocated_objects),
+    ("a new space is empty, and the first one stays", space::made),
+    ("a copied space begins the same and goes its own way", space::copied),
+    ("what is shared stays shared in a copied space", space::shared),
+    ("a program runs in the space that is active", space::entered),
+    ("copied code runs in both spaces", space::copied_code),
+    ("a space that is dropped is active nowhere", space::dropped),
+    ("many spaces come and go", space::many),
     ("a system call traps and keeps registers", processor::system_call),
     ("an answered call goes on", processor::answered_calls),
     ("exceptions say what and where", processor::exceptions),

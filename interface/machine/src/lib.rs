@@ -69,8 +69,9 @@ pub struct Now {
 
 /// What the library OS runs on, besides its devices.
 ///
-/// User addresses below [`Machine::user_end`] belong to applications. A `Space` names an address space;
-/// the calls on memory act on that one, whichever is active.
+/// User addresses below [`Machine::user_end`] belong to applications. A CPU has one address space active,
+/// [`Space::FIRST`] at its start: application code runs in it, and calls on memory and transfers to and from
+/// the user's act on it. Those that name a space name the active one.
 pub trait Machine: Device + Send + Sync + 'static {
     // Processor
 
@@ -105,6 +106,23 @@ pub trait Machine: Device + Send + Sync + 'static {
     fn wait(&self, cpu: Cpu, patience: Patience, collect: bool, events: &mut Vec<Event>);
 
     fn now(&self) -> Now;
+
+    // Address spaces
+
+    /// Makes a space the CPU's active one. Another CPU may be asked for help in this, so the caller holds no
+    /// lock; and the CPU's context is complete ([`Machine::leave`]) unless the space is active already.
+    fn activate(&self, cpu: Cpu, space: Space);
+
+    /// A new space in which nothing is mapped. The rules of [`Machine::activate`] hold.
+    fn make_space(&self, cpu: Cpu) -> Result<Space, Code>;
+
+    /// A copy of the CPU's active space, which must not change meanwhile: what is shared is shared with the
+    /// copy, everything else is each space's own from now on. The rules of [`Machine::activate`] hold.
+    fn copy_space(&self, cpu: Cpu) -> Result<Space, Code>;
+
+    /// Ends a space with all that is mapped in it. Where it is active the first one is from now on, on other
+    /// CPUs as soon as they idle or activate a space; none of them uses it any more. Not for the first one.
+    fn drop_space(&self, cpu: Cpu, space: Space);
 
     // Memory
 

@@ -10,6 +10,11 @@ pub const PAGE: u64 = 4096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Space(pub u32);
 
+impl Space {
+    /// The one that is there from the start.
+    pub const FIRST: Self = Self(0);
+}
+
 /// A range of user addresses, as an application claims it. It is not known to be mapped, nor to end
 /// below `user_end`, nor even not to wrap around: only the machine's calls resolve it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

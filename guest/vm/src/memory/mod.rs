@@ -23,6 +23,8 @@ use object::Object;
 use space::{Access, Failure, Shown};
 use table::{NoMemory, Tables};
 
+pub static CODE: entry::Code = entry::Code::new();
+
 static SPACE: Mutex<space::Space> = Mutex::new(space::Space::new());
 
 /// The physical address of the tables in use.
@@ -91,24 +93,24 @@ pub fn resolve(address: u64, error: u64) -> Result<bool, bool> {
 
 pub fn map(space: Space, range: UserRange, protection: Protection, shown: Shown) -> Result<(), Code> {
     check(space, range)?;
-    entry::code::forget(range);
+    CODE.forget(range);
     let private = matches!(shown, Shown::Object { shared: false, .. });
     with(|space, tables| space.map(tables, range, protection, shown));
     if private {
-        entry::code::remember(range, protection);
+        CODE.remember(range, protection);
     }
     Ok(())
 }
 
 pub fn protect(space: Space, range: UserRange, protection: Protection) -> Result<(), Code> {
     check(space, range)?;
-    entry::code::protected(range, protection);
+    CODE.protected(range, protection);
     Ok(with(|space, tables| space.protect(tables, range, protection))?)
 }
 
 pub fn unmap(space: Space, range: UserRange) -> Result<(), Code> {
     check(space, range)?;
-    entry::code::forget(range);
+    CODE.forget(range);
     with(|space, tables| space.unmap(tables, range));
     Ok(())
 }
@@ -116,8 +118,8 @@ pub fn unmap(space: Space, range: UserRange) -> Result<(), Code> {
 pub fn relocate(space: Space, from: UserRange, to: UserRange) -> Result<(), Code> {
     check(space, from)?;
     check(space, to)?;
-    entry::code::forget(from);
-    entry::code::forget(to);
+    CODE.forget(from);
+    CODE.forget(to);
     Ok(with(|space, tables| space.relocate(tables, from, to))?)
 }
 

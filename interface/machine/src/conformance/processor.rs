@@ -27,7 +27,7 @@ const XMM: core::ops::Range<usize> = 160..416;
 const TICK_MOST_NS: u64 = 2_000_000_000;
 
 /// A context that starts at `rip` behind mapped code.
-fn prepared(machine: &dyn Machine, rip: u64) -> Result<Context, String> {
+pub fn prepared(machine: &dyn Machine, rip: u64) -> Result<Context, String> {
     map(machine, pages(CODE_PAGE, 1), READ_WRITE)?;
     map(machine, pages(STACK_PAGE, 1), READ_WRITE)?;
     for (at, bytes) in CODE {
@@ -50,7 +50,7 @@ fn enter(machine: &dyn Machine, context: &mut Context, call: &mut dyn FnMut(&mut
 }
 
 /// Enters until the next system call, and leaves.
-fn call_once(machine: &dyn Machine, context: &mut Context) -> Verdict {
+pub fn call_once(machine: &dyn Machine, context: &mut Context) -> Verdict {
     let trap = enter(machine, context, &mut |_| false);
     machine.leave(CPU, context);
     ensure!(trap == Trap::Syscall, "a system call comes as {trap:?}");

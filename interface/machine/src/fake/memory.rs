@@ -37,6 +37,7 @@ impl Origin {
     }
 }
 
+#[derive(Clone)]
 struct Page {
     protection: Protection,
     origin: Origin,
@@ -143,6 +144,18 @@ impl Memory {
         let mut tail = self.0.split_off(&(space, pages.start));
         self.0.append(&mut tail.split_off(&(space, pages.end)));
         Ok(())
+    }
+
+    /// Gives a space all pages of another one.
+    pub fn copy(&mut self, from: Space, to: Space) {
+        let pages: Vec<_> =
+            self.0.range((from, 0)..=(from, u64::MAX)).map(|(key, page)| (key.1, page.clone())).collect();
+        self.0.extend(pages.into_iter().map(|(number, page)| ((to, number), page)));
+    }
+
+    /// Unmaps everything.
+    pub fn clear(&mut self, space: Space) {
+        self.0.retain(|key, _| key.0 != space);
     }
 
     pub fn relocate(&mut self, space: Space, from: UserRange, to: UserRange) -> Result<(), Code> {

@@ -39,6 +39,7 @@ use state::{Coming, EPOCH_NS, State};
 const TURNS_MAX: u64 = 1_000_000;
 /// How long a slice is.
 const TICK_NS: u64 = 4_000_000;
+const ENOMEM: Code = Code(12);
 /// Bytes of the `syscall` instruction.
 const SYSCALL: u64 = 2;
 
@@ -149,6 +150,18 @@ impl Fake {
         locked(&self.state).asked
     }
 
+    /// The active space.
+    fn space(&self) -> Space {
+        locked(&self.state).cpu.space
+    }
+
+    /// The state, for a call on the active space.
+    fn active(&self, space: Space) -> MutexGuard<'_, State> {
+        let state = locked(&self.state);
+        assert_eq!(state.cpu.space, space, "broken rule: a space that is not active");
+        state
+    }
+
     /// Counts a turn, and ends a guest that has had too many.
     fn turn(&self) -> MutexGuard<'_, State> {
         let mut state = locked(&self.state);
@@ -166,7 +179,10 @@ impl Fake {
         let address = context.registers.rip;
         let exception =
             |vector, error| Trap::Exception(Exception { vector, error, address, beyond_file: false });
-        let executable = locked(&self.state).memory.executable(Space(0), address);
+        let executable = {
+            let state = locked(&self.state);
+            state.memory.executable(state.cpu.space, address)
+        };
         match (executable, self.program.find(address)) {
             (None, _) => exception(14, 0x14),
             (Some(false), _) => exception(14, 0x15),
@@ -295,6 +311,39 @@ impl Machine for Fake {
         }
     }
 
+    fn activate(&self, cpu: Cpu, space: Space) {
+        let mut state = locked(&self.state);
+        if state.cpu.space != space {
+            state.may_change_space(cpu);
+            assert!(state.spaces.contains(space), "broken rule: a space that is not there becomes active");
+            state.cpu.space = space;
+        }
+    }
+
+    fn make_space(&self, cpu: Cpu) -> Result<Space, Code> {
+        let mut state = locked(&self.state);
+        state.may_change_space(cpu);
+        let chance = state.faults.error;
+        if state.random.chance(chance) { Err(ENOMEM) } else { Ok(state.spaces.make()) }
+    }
+
+    fn copy_space(&self, cpu: Cpu) -> Result<Space, Code> {
+        let space = self.make_space(cpu)?;
+        let state = &mut *locked(&self.state);
+        state.memory.copy(state.cpu.space, space);
+        Ok(space)
+    }
+
+    fn drop_space(&self, cpu: Cpu, space: Space) {
+        let mut state = locked(&self.state);
+        state.spaces.drop(space);
+        state.memory.clear(space);
+        if state.cpu.space == space {
+            state.may_change_space(cpu);
+            state.cpu.space = Space::FIRST;
+        }
+    }
+
     fn now(&self) -> Now {
         let monotonic_ns = locked(&self.state).clock_ns;
         Now { monotonic_ns, realtime_ns: monotonic_ns + EPOCH_NS }
@@ -311,7 +360,7 @@ impl Machine for Fake {
         protection: Protection,
         backing: Backing,
     ) -> Result<(), Code> {
-        let mut state = locked(&self.state);
+        let mut state = self.active(space);
         let origin = match backing {
             Backing::Anonymous => Origin::Anonymous,
             Backing::File { handle, offset, shared } => match state.objects.get(handle)? {
@@ -326,31 +375,31 @@ impl Machine for Fake {
     }
 
     fn protect(&self, space: Space, range: UserRange, protection: Protection) -> Result<(), Code> {
-        locked(&self.state).memory.protect(space, range, protection)
+        self.active(space).memory.protect(space, range, protection)
     }
 
     fn unmap(&self, space: Space, range: UserRange) -> Result<(), Code> {
-        locked(&self.state).memory.unmap(space, range)
+        self.active(space).memory.unmap(space, range)
     }
 
     fn relocate(&self, space: Space, from: UserRange, to: UserRange) -> Result<(), Code> {
-        locked(&self.state).memory.relocate(space, from, to)
+        self.active(space).memory.relocate(space, from, to)
     }
 
     fn advise(&self, space: Space, range: UserRange, advice: Advice) -> Result<(), Code> {
-        locked(&self.state).memory.advise(space, range, advice)
+        self.active(space).memory.advise(space, range, advice)
     }
 
     fn copy_in(&self, space: Space, from: u64, to: &mut [u8]) -> Result<(), Fault> {
-        locked(&self.state).memory.copy_in(space, from, to)
+        self.active(space).memory.copy_in(space, from, to)
     }
 
     fn copy_out(&self, space: Space, from: &[u8], to: u64) -> Result<(), Fault> {
-        locked(&self.state).memory.copy_out(space, from, to)
+        self.active(space).memory.copy_out(space, from, to)
     }
 
     fn compare_exchange(&self, space: Space, address: u64, old: u32, new: u32) -> Result<u32, Fault> {
-        locked(&self.state).memory.compare_exchange(space, address, old, new)
+        self.active(space).memory.compare_exchange(space, address, old, new)
     }
 
     fn entropy(&self, to: &mut [u8]) {

@@ -9,7 +9,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::Fake;
-use crate::{Context, Fault, Machine, PAGE, Space, Trap};
+use crate::{Context, Fault, Machine, PAGE, Trap};
 
 /// Bytes from one step to the next.
 pub const SPACING: u64 = 16;
@@ -127,17 +127,17 @@ impl Step<'_> {
 
     pub fn read(&self, address: u64, length: usize) -> Result<Vec<u8>, Fault> {
         let mut bytes = alloc::vec![0; length];
-        self.machine.copy_in(Space(0), address, &mut bytes)?;
+        self.machine.copy_in(self.machine.space(), address, &mut bytes)?;
         Ok(bytes)
     }
 
     pub fn write(&self, address: u64, bytes: &[u8]) {
-        self.machine.copy_out(Space(0), bytes, address).expect("the program writes where it may");
+        self.machine.copy_out(self.machine.space(), bytes, address).expect("the program writes where it may");
     }
 
     /// The atomic step of locks: what was at `address`, replaced by `new` if it was `old`.
     pub fn exchange(&self, address: u64, old: u32, new: u32) -> u32 {
-        let found = self.machine.compare_exchange(Space(0), address, old, new);
+        let found = self.machine.compare_exchange(self.machine.space(), address, old, new);
         found.expect("the program locks where it may")
     }
 

@@ -1,6 +1,6 @@
 //! What the fake machine knows, under one lock: clock, chance, memory, objects, and what is to come.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -11,7 +11,7 @@ use super::memory::Memory;
 use super::object::Objects;
 use super::random::Random;
 use super::tree::Trees;
-use crate::{Event, ExtendedState, Ticket};
+use crate::{Cpu, Event, ExtendedState, Space, Ticket};
 
 /// Where the clocks stand at the start: monotonic, and what the real-time clock is ahead.
 pub const START_NS: u64 = 1_000_000_000;
@@ -29,11 +29,35 @@ pub enum Coming {
 }
 
 /// A CPU's own state.
-#[derive(Default)]
 pub struct CpuState {
     pub kicked: bool,
+    pub space: Space,
     /// The context whose vector state and thread pointer this CPU holds: its mark, and those.
     pub live: Option<(u64, ExtendedState, u64)>,
+}
+
+/// The address spaces there are.
+pub struct Spaces {
+    there: BTreeSet<Space>,
+    next: u32,
+}
+
+impl Spaces {
+    pub fn make(&mut self) -> Space {
+        let space = Space(self.next);
+        self.next += 1;
+        self.there.insert(space);
+        space
+    }
+
+    pub fn contains(&self, space: Space) -> bool {
+        self.there.contains(&space)
+    }
+
+    /// Ends a space, whose number is never used again.
+    pub fn drop(&mut self, space: Space) {
+        assert!(space != Space::FIRST && self.there.remove(&space), "broken rule: a space that is not there");
+    }
 }
 
 /// Everything but the program.
@@ -45,6 +69,7 @@ pub struct State {
     pub trees: Trees,
     pub objects: Objects,
     pub cpu: CpuState,
+    pub spaces: Spaces,
     pub said: Vec<String>,
     /// Requests that were to be answered.
     pub asked: u64,
@@ -65,7 +90,8 @@ impl State {
             memory: Memory::default(),
             trees: Trees::default(),
             objects: Objects::default(),
-            cpu: CpuState::default(),
+            cpu: CpuState { kicked: false, space: Space::FIRST, live: None },
+            spaces: Spaces { there: BTreeSet::from([Space::FIRST]), next: 1 },
             said: Vec::new(),
             asked: 0,
             coming: BTreeMap::new(),
@@ -73,6 +99,12 @@ impl State {
             tickets: 0,
             turns: 0,
         }
+    }
+
+    /// Holds the rules for whoever changes a CPU's space.
+    pub fn may_change_space(&self, cpu: Cpu) {
+        assert_eq!(cpu, Cpu(0), "broken rule: a CPU that was not started");
+        assert!(self.cpu.live.is_none(), "broken rule: the space changes before `leave`");
     }
 
     /// Lets a little time pass, as running code does.
