@@ -80,7 +80,7 @@ impl Futexes {
         });
         {
             let mut bucket = self.bucket(key).lock();
-            if machine.compare_exchange(thread.process.space, address, expected, expected)? != expected {
+            if machine.compare_exchange(thread.process.space(), address, expected, expected)? != expected {
                 return Err(Errno::EAGAIN);
             }
             bucket.push_back(waiter.clone());

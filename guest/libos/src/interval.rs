@@ -154,6 +154,12 @@ impl IntervalTimers {
         self.get(timer.number)
     }
 
+    /// Forgets all timers, of a process that ends.
+    pub fn clear(&self) {
+        let removed = core::mem::take(&mut *self.timers.lock());
+        removed.into_values().for_each(|timer| timer.arm(0, 0));
+    }
+
     /// Forgets timer_create's timers, for a new program.
     pub fn clear_posix(&self) {
         let removed = self.timers.lock().split_off(&FIRST_POSIX);

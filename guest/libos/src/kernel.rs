@@ -4,17 +4,17 @@
 //! turns the trap into a call; when the call has to wait, the thread blocks and the CPU takes the next.
 //! Calls that wait are futures; a thread has no stack here. Nothing in this loop blocks but the idle wait.
 
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::ControlFlow;
-use core::sync::atomic::{AtomicU32, Ordering};
 use core::task::{Context as TaskContext, Poll, Waker};
 
 use abi::boot::Boot;
 use abi::exit::Exit;
 use abi::request::{Reply, Request};
 use machine::{Cpu, Machine, Patience, Trap};
-use spin::Mutex;
+use spin::{Mutex, Once};
 
 use crate::HostClock;
 use crate::debugger::Debugger;
@@ -23,10 +23,12 @@ use crate::entropy::Entropy;
 use crate::file_system::FileSystems;
 use crate::futex::Futexes;
 use crate::network::Network;
+use crate::numbers::Numbers;
 use crate::process::Process;
 use crate::scheduler::Scheduler;
 use crate::signal::{self, Halt};
 use crate::syscall::{self, Finish, Outcome};
+use crate::terminal::Control;
 use crate::thread::{Body, Thread};
 use crate::timer::Timers;
 
@@ -36,6 +38,9 @@ pub struct MemoryUse {
     pub resident: u64,
     pub peak: u64,
 }
+
+/// Processes by number.
+pub type Processes = BTreeMap<u32, Arc<Process>>;
 
 /// Everything an island's processes share.
 pub struct Kernel {
@@ -52,11 +57,13 @@ pub struct Kernel {
     pub debugger: Option<Arc<Debugger>>,
     pub hostname: Mutex<Vec<u8>>,
     pub started_ns: u64,
-    numbers: AtomicU32,
+    pub numbers: Numbers,
     /// What the island held when it was last measured.
     memory_use: Mutex<MemoryUse>,
+    /// The terminal that the user sits at, if there is one.
+    pub console: Once<Arc<Control>>,
     /// All processes, by number.
-    pub processes: Mutex<alloc::collections::BTreeMap<u32, Arc<Process>>>,
+    pub processes: Mutex<Processes>,
 }
 
 impl Kernel {
@@ -72,19 +79,15 @@ impl Kernel {
             entropy: Entropy::new(boot.seed),
             debugger: Debugger::granted(&boot).map(Arc::new),
             hostname: Mutex::new(boot.hostname.clone()),
-            numbers: AtomicU32::new(1),
+            numbers: Numbers::default(),
             memory_use: Mutex::default(),
-            processes: Mutex::new(alloc::collections::BTreeMap::new()),
+            console: Once::new(),
+            processes: Mutex::default(),
             started_ns,
             machine,
             boot,
             clock,
         })
-    }
-
-    /// A new process or thread number.
-    pub fn next_number(&self) -> u32 {
-        self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Asks how much memory the island holds. Without an answer what was known before stays true enough.
@@ -140,7 +143,8 @@ impl Kernel {
 
     /// Runs one thread until it blocks, ends or gives way.
     fn run_thread(self: &Arc<Self>, cpu: Cpu, thread: &Arc<Thread>) {
-        let mut body = thread.begin();
+        let mut body = thread.begin(cpu);
+        self.machine.activate(cpu, thread.process.space());
         loop {
             if body.pending.is_some() {
                 match self.resume_call(cpu, thread, body) {

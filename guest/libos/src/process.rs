@@ -1,63 +1,37 @@
 //! A process: what its threads share.
+//!
+//! Its memory may be another process's for a while (vfork(2)), and changes with the program. Who is whose
+//! child and in which group is `family`'s; how it stops, continues and ends is `life`'s.
 
-use alloc::collections::BTreeMap;
+mod family;
+mod identity;
+mod life;
+mod limit;
+
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use abi::exit::Exit;
-use machine::Space;
+use machine::{Cpu, Space};
 use spin::Mutex;
 
+use crate::errno::Result;
 use crate::file::Table;
 use crate::file_system::Location;
+use crate::interval::IntervalTimers;
 use crate::kernel::Kernel;
-use crate::memory::AddressSpace;
-use crate::signal::ProcessSignals;
+use crate::memory::Memory;
+use crate::signal::{ProcessSignals, SIGCHLD};
+use crate::terminal::Control;
 use crate::thread::Thread;
+use crate::wait::WaitQueue;
 
-/// Who a process acts as, as the island sees it (credentials(7)).
-#[derive(Clone, Debug)]
-pub struct Identity {
-    pub real_user: u32,
-    pub user: u32,
-    pub saved_user: u32,
-    pub real_group: u32,
-    pub group: u32,
-    pub saved_group: u32,
-    pub groups: Vec<u32>,
-}
-
-impl Identity {
-    pub fn privileged(&self) -> bool {
-        self.user == 0
-    }
-    pub fn in_group(&self, group: u32) -> bool {
-        self.group == group || self.groups.contains(&group)
-    }
-}
-
-/// Resource limits (getrlimit(2)): soft and hard, by number.
-pub type Limits = [(u64, u64); 16];
-
-/// RLIMIT_FSIZE.
-pub const FILE_SIZE_LIMIT: usize = 1;
-
-/// No limit.
-pub const UNLIMITED: u64 = u64::MAX;
-
-fn default_limits() -> Limits {
-    let mut limits = [(UNLIMITED, UNLIMITED); 16];
-    limits[3] = (8 << 20, UNLIMITED); // RLIMIT_STACK
-    limits[4] = (0, UNLIMITED); // RLIMIT_CORE
-    limits[6] = (32_768, 32_768); // RLIMIT_NPROC
-    limits[7] = (1024, 1 << 20); // RLIMIT_NOFILE
-    limits[8] = (8 << 20, 8 << 20); // RLIMIT_MEMLOCK
-    limits[12] = (800 << 10, 800 << 10); // RLIMIT_MSGQUEUE
-    limits[13] = (0, 0); // RLIMIT_NICE
-    limits[14] = (0, 0); // RLIMIT_RTPRIO
-    limits
-}
+pub use family::{Report, Select, States};
+pub use identity::Identity;
+pub use life::News;
+pub use limit::{FILE_SIZE_LIMIT, Limits, UNLIMITED};
 
 /// What program a process runs, for /proc.
 #[derive(Clone, Default)]
@@ -70,13 +44,26 @@ pub struct Program {
     pub auxiliary: Vec<u8>,
 }
 
+/// What a new process has of its parent's.
+pub struct Child {
+    pub memory: Arc<Memory>,
+    /// Whether descriptors are shared from now on, not copied (CLONE_FILES).
+    pub shares_files: bool,
+    /// The signal that tells the parent of its end; 0 for none.
+    pub exit_signal: u8,
+    /// Whether its parent is the caller's (CLONE_PARENT).
+    pub is_sibling: bool,
+}
+
 /// A process.
 pub struct Process {
     pub kernel: Arc<Kernel>,
     pub number: u32,
-    pub parent: u32,
-    pub space: Space,
-    pub memory: Mutex<AddressSpace>,
+    /// The parent's number; 0 if it has none.
+    pub parent: AtomicU32,
+    memory: Mutex<Arc<Memory>>,
+    /// That memory's space, to be read without a lock.
+    space: AtomicU32,
     pub files: Table,
     pub directory: Mutex<Location>,
     pub root: Mutex<Location>,
@@ -88,12 +75,28 @@ pub struct Process {
     pub program: Mutex<Program>,
     pub group: AtomicU32,
     pub session: AtomicU32,
-    pub timers: crate::interval::IntervalTimers,
+    /// The session's terminal, as far as the process knows it.
+    pub terminal: Mutex<Option<Arc<Control>>>,
+    pub timers: IntervalTimers,
     /// Time of its threads on CPUs, in runs that are over.
     pub cpu_time_ns: AtomicU64,
-    /// nice(2): remembered, for one service has nobody to be nice to.
+    /// The same of its children that were waited for, and of theirs.
+    pub children_time_ns: AtomicU64,
+    pub started_ns: u64,
+    /// nice(2): remembered, for nothing on an island gives way.
     pub nice: AtomicI32,
-    ending: AtomicBool,
+    pub exit_signal: u8,
+    /// Whether it has executed a program since it was made (setpgid(2)).
+    pub executed: AtomicBool,
+    /// Whether it takes in the orphans among its descendants (PR_SET_CHILD_SUBREAPER).
+    pub reaps: AtomicBool,
+    /// The signal it wants when its parent ends (PR_SET_PDEATHSIG); 0 for none.
+    pub parent_death: AtomicU8,
+    /// Its children's numbers; changed only under the lock of `Kernel::processes`.
+    children: Mutex<BTreeSet<u32>>,
+    /// Told when a child has news.
+    pub child_news: WaitQueue,
+    life: life::Life,
     /// The thread that ends the others to run a new program; 0 for none.
     pub sole_survivor: AtomicU32,
 }
@@ -101,47 +104,116 @@ pub struct Process {
 impl Process {
     /// The island's first process, without a thread yet.
     pub fn first(kernel: &Arc<Kernel>) -> Arc<Self> {
-        let boot = &kernel.boot;
-        let number = kernel.next_number();
+        let number = kernel.numbers.take().expect("invariant: none is used yet");
         let root = kernel.file_systems.root();
         let process = Arc::new(Self {
             kernel: kernel.clone(),
             number,
-            parent: 0,
-            space: Space(0),
-            memory: Mutex::new(AddressSpace::new(kernel.machine.user_end())),
+            parent: AtomicU32::new(0),
+            memory: Mutex::new(Memory::first(&*kernel.machine)),
+            space: AtomicU32::new(Space::FIRST.0),
             files: Table::default(),
             directory: Mutex::new(root.clone()),
             root: Mutex::new(root),
             file_mask: AtomicU32::new(0o022),
-            identity: Mutex::new(Identity {
-                real_user: boot.user,
-                user: boot.user,
-                saved_user: boot.user,
-                real_group: boot.group,
-                group: boot.group,
-                saved_group: boot.group,
-                groups: boot.groups.clone(),
-            }),
-            limits: Mutex::new(default_limits()),
+            identity: Mutex::new(Identity::first(&kernel.boot)),
+            limits: Mutex::new(limit::default_limits()),
             signals: ProcessSignals::default(),
             threads: Mutex::new(BTreeMap::new()),
             program: Mutex::new(Program::default()),
             group: AtomicU32::new(number),
             session: AtomicU32::new(number),
-            timers: crate::interval::IntervalTimers::default(),
+            terminal: Mutex::new(None),
+            timers: IntervalTimers::default(),
             cpu_time_ns: AtomicU64::new(0),
+            children_time_ns: AtomicU64::new(0),
+            started_ns: kernel.started_ns,
             nice: AtomicI32::new(0),
-            ending: AtomicBool::new(false),
+            exit_signal: SIGCHLD,
+            executed: AtomicBool::new(false),
+            reaps: AtomicBool::new(false),
+            parent_death: AtomicU8::new(0),
+            children: Mutex::default(),
+            child_news: WaitQueue::new(),
+            life: life::Life::default(),
             sole_survivor: AtomicU32::new(0),
         });
         kernel.processes.lock().insert(number, process.clone());
         process
     }
 
+    /// A new process, as much the same as fork(2) says, without a thread yet.
+    pub fn child(self: &Arc<Self>, number: u32, child: Child) -> Arc<Self> {
+        let copy = |value: &AtomicU32| AtomicU32::new(value.load(Ordering::Relaxed));
+        let process = Arc::new(Self {
+            kernel: self.kernel.clone(),
+            number,
+            parent: AtomicU32::new(self.number),
+            space: AtomicU32::new(child.memory.space.0),
+            memory: Mutex::new(child.memory),
+            files: if child.shares_files { self.files.shared() } else { self.files.copied() },
+            directory: Mutex::new(self.directory.lock().clone()),
+            root: Mutex::new(self.root.lock().clone()),
+            file_mask: copy(&self.file_mask),
+            identity: Mutex::new(self.identity.lock().clone()),
+            limits: Mutex::new(*self.limits.lock()),
+            signals: self.signals.inherited(),
+            threads: Mutex::new(BTreeMap::new()),
+            program: Mutex::new(self.program.lock().clone()),
+            group: copy(&self.group),
+            session: copy(&self.session),
+            terminal: Mutex::new(self.terminal.lock().clone()),
+            timers: IntervalTimers::default(),
+            cpu_time_ns: AtomicU64::new(0),
+            children_time_ns: AtomicU64::new(0),
+            started_ns: self.kernel.machine.now().monotonic_ns,
+            nice: AtomicI32::new(self.nice.load(Ordering::Relaxed)),
+            exit_signal: child.exit_signal,
+            executed: AtomicBool::new(false),
+            reaps: AtomicBool::new(false),
+            parent_death: AtomicU8::new(0),
+            children: Mutex::default(),
+            child_news: WaitQueue::new(),
+            life: life::Life::default(),
+            sole_survivor: AtomicU32::new(0),
+        });
+        family::adopt(self, &process, child.is_sibling);
+        process
+    }
+
+    /// The memory it has now.
+    pub fn memory(&self) -> Arc<Memory> {
+        self.memory.lock().clone()
+    }
+
+    /// The address space it has now.
+    pub fn space(&self) -> Space {
+        Space(self.space.load(Ordering::Relaxed))
+    }
+
+    /// Gives the process empty memory for a new program, active on this CPU, and leaves the old.
+    pub fn renew_memory(&self, cpu: Cpu) -> Result<Arc<Memory>> {
+        let machine = &*self.kernel.machine;
+        let old = self.memory();
+        if old.space == Space::FIRST && !old.is_shared() {
+            old.lock().clear(machine, old.space);
+            return Ok(old);
+        }
+        let new = Memory::new(machine, cpu)?;
+        self.use_memory(new.clone());
+        machine.activate(cpu, new.space);
+        old.leave(machine, cpu);
+        Ok(new)
+    }
+
+    fn use_memory(&self, memory: Arc<Memory>) {
+        self.space.store(memory.space.0, Ordering::Relaxed);
+        *self.memory.lock() = memory;
+    }
+
     /// Whether the process is being ended as a whole.
     pub fn ending(&self) -> bool {
-        self.ending.load(Ordering::SeqCst)
+        self.life.ending()
     }
 
     /// Whether this thread has to end: the process ends, or another thread runs a new program.
@@ -150,13 +222,9 @@ impl Process {
         self.ending() || (survivor != 0 && survivor != thread.number)
     }
 
-    /// Ends the process. The first process's end is the island's.
-    pub fn end(&self, exit: Exit) -> ! {
-        self.ending.store(true, Ordering::SeqCst);
-        if let Some(debugger) = &self.kernel.debugger {
-            debugger.over(&exit);
-        }
-        self.kernel.halt(exit)
+    /// Whether its end is the island's.
+    pub fn is_main(&self) -> bool {
+        self.parent.load(Ordering::Relaxed) == 0
     }
 
     /// Time of all its threads on CPUs (clock_gettime(2), CLOCK_PROCESS_CPUTIME_ID).
@@ -169,5 +237,23 @@ impl Process {
     /// A limit's soft value.
     pub fn limit(&self, resource: usize) -> u64 {
         self.limits.lock()[resource].0
+    }
+
+    /// Ends the process; its threads end as soon as each looks. The main process's end is the island's.
+    pub fn end(&self, exit: Exit) {
+        if self.is_main() {
+            if let Some(debugger) = &self.kernel.debugger {
+                debugger.over(&exit);
+            }
+            self.kernel.halt(exit)
+        }
+        self.life.end(life::status(&exit));
+        self.alert();
+    }
+
+    /// Makes all threads look around.
+    pub(crate) fn alert(&self) {
+        let threads: Vec<Arc<Thread>> = self.threads.lock().values().cloned().collect();
+        threads.iter().for_each(Thread::call_attention);
     }
 }

@@ -24,6 +24,10 @@ pub fn first_process(kernel: &Arc<Kernel>) {
     let process = Process::first(kernel);
     let files = crate::file::stream::standard(kernel)
         .expect("invariant: the monitor grants streams that can be watched");
+    if let Some(control) = files.iter().find_map(|file| file.control()) {
+        kernel.console.call_once(|| control.clone());
+        control.offer(&process);
+    }
     for (number, (file, stream)) in files.into_iter().zip(&kernel.boot.streams).enumerate() {
         let access = if number == 0 { 0 } else { flag::WRONLY };
         let access = if matches!(stream, abi::boot::Stream::Terminal(_)) { flag::RDWR } else { access };
@@ -43,6 +47,7 @@ pub fn first_process(kernel: &Arc<Kernel>) {
             Ok(context) => Finish::Start(context),
             Err((reason, message)) => {
                 starting.process.end(Exit::NotStarted { reason, message });
+                Finish::Keep
             }
         }
     }));

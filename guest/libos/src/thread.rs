@@ -9,7 +9,7 @@ use alloc::sync::Arc;
 use alloc::task::Wake;
 use core::future::Future;
 use core::pin::Pin;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, Ordering};
 
 use machine::{Context, Cpu};
 use spin::{Mutex, MutexGuard};
@@ -55,6 +55,8 @@ pub struct Thread {
     pub name: Mutex<[u8; 16]>,
     /// The CPUs that the thread may run on (sched_setaffinity(2)).
     affinity: AtomicU64,
+    /// The CPU that runs it now, or ran it last.
+    cpu: AtomicU16,
     /// Time on a CPU in runs that are over.
     pub cpu_time_ns: AtomicU64,
     /// When the run under way began.
@@ -81,6 +83,7 @@ impl Thread {
             robust_list: AtomicU64::new(0),
             name: Mutex::new([0; 16]),
             affinity: AtomicU64::new(u64::MAX),
+            cpu: AtomicU16::new(0),
             cpu_time_ns: AtomicU64::new(0),
             running_since_ns: AtomicU64::new(0),
             calls: AtomicU64::new(0),
@@ -89,6 +92,11 @@ impl Thread {
 
     pub fn kernel(&self) -> &Arc<Kernel> {
         &self.process.kernel
+    }
+
+    /// The CPU that runs the thread, for calls of its own.
+    pub fn cpu(&self) -> Cpu {
+        Cpu(self.cpu.load(Ordering::Relaxed))
     }
 
     /// The thread begins a system call. Only its own CPU counts.
@@ -104,7 +112,9 @@ impl Thread {
     /// Whether a wait of this thread has to end: a signal is deliverable, or the process is ending.
     pub fn interrupted(&self) -> bool {
         self.attention.load(Ordering::SeqCst)
-            && (self.process.must_end(self) || self.signals.deliverable(&self.process.signals))
+            && (self.process.must_end(self)
+                || self.process.is_stopped()
+                || self.signals.deliverable(&self.process.signals))
     }
 
     /// Makes the thread look around before it runs application code again.
@@ -137,7 +147,8 @@ impl Thread {
     }
 
     /// Takes the body to run it. Only the CPU that took the thread from the run queue may.
-    pub(crate) fn begin(&self) -> Body {
+    pub(crate) fn begin(&self, cpu: Cpu) -> Body {
+        self.cpu.store(cpu.0, Ordering::Relaxed);
         self.state.store(State::Running as u8, Ordering::SeqCst);
         self.body.lock().take().expect("invariant: a queued thread has its body")
     }

@@ -15,7 +15,7 @@ pub const TRANSFER_MAX: u64 = 0x7fff_f000;
 
 pub fn read<const N: usize>(thread: &Arc<Thread>, address: u64) -> Result<[u8; N]> {
     let mut bytes = [0; N];
-    thread.kernel().machine.copy_in(thread.process.space, address, &mut bytes)?;
+    thread.kernel().machine.copy_in(thread.process.space(), address, &mut bytes)?;
     Ok(bytes)
 }
 
@@ -38,14 +38,14 @@ pub fn read_words<const N: usize>(thread: &Arc<Thread>, address: u64) -> Result<
 
 pub fn read_vec(thread: &Arc<Thread>, address: u64, length: usize) -> Result<Vec<u8>> {
     let mut bytes = alloc::vec![0; length];
-    thread.kernel().machine.copy_in(thread.process.space, address, &mut bytes)?;
+    thread.kernel().machine.copy_in(thread.process.space(), address, &mut bytes)?;
     Ok(bytes)
 }
 
 /// Copies as much of a range as can be reached, and answers how much that was.
 pub fn read_reachable(thread: &Arc<Thread>, address: u64, to: &mut [u8]) -> usize {
     const PAGE: u64 = 4096;
-    let (machine, space) = (&thread.kernel().machine, thread.process.space);
+    let (machine, space) = (&thread.kernel().machine, thread.process.space());
     if machine.copy_in(space, address, to).is_ok() {
         return to.len();
     }
@@ -62,7 +62,7 @@ pub fn read_reachable(thread: &Arc<Thread>, address: u64, to: &mut [u8]) -> usiz
 }
 
 pub fn write(thread: &Arc<Thread>, address: u64, bytes: &[u8]) -> Result<()> {
-    Ok(thread.kernel().machine.copy_out(thread.process.space, bytes, address)?)
+    Ok(thread.kernel().machine.copy_out(thread.process.space(), bytes, address)?)
 }
 
 /// Writes words in a row.
@@ -79,7 +79,7 @@ pub fn read_string(thread: &Arc<Thread>, address: u64, limit: usize) -> Result<V
     loop {
         // Never across a page: the next one may not be mapped.
         let length = ((PAGE - at % PAGE) as usize).min(chunk.len());
-        thread.kernel().machine.copy_in(thread.process.space, at, &mut chunk[..length])?;
+        thread.kernel().machine.copy_in(thread.process.space(), at, &mut chunk[..length])?;
         let end = chunk[..length].iter().position(|byte| *byte == 0);
         string.extend_from_slice(&chunk[..end.unwrap_or(length)]);
         if end.is_some() && string.len() < limit {

@@ -151,6 +151,23 @@ pub async fn until<T>(
     pin!(wait).await
 }
 
+/// Waits until `attempt` has something, whatever signals come, or until the thread has to end.
+pub async fn while_alive<T>(
+    thread: &Arc<Thread>,
+    queue: &WaitQueue,
+    mut attempt: impl FnMut() -> Option<T>,
+) -> Option<T> {
+    let mut place = None;
+    let wait = poll_fn(|cx| {
+        place.get_or_insert_with(|| Place::take(queue, cx.waker()));
+        match attempt() {
+            None if !thread.process.must_end(thread) => Poll::Pending,
+            outcome => Poll::Ready(outcome),
+        }
+    });
+    pin!(wait).await
+}
+
 /// Sleeps until a time on the monotonic clock; a signal ends it with ERESTARTSYS.
 pub async fn sleep(thread: &Arc<Thread>, time_ns: u64) -> Result<()> {
     match until(thread, &[], Patience::Until(time_ns), || None::<()>).await {

@@ -32,12 +32,12 @@ impl Breakpoints {
         if self.contains(address) {
             return Ok(());
         }
-        let shared = process.memory.lock().mappings.containing(address).map(|(_, mapping)| mapping.shared);
+        let shared = process.memory().lock().mappings.containing(address).map(|(_, mapping)| mapping.shared);
         if shared.ok_or(Errno::EFAULT)? {
             return Err(Errno::EIO);
         }
         let mut covered = [0];
-        process.kernel.machine.copy_in(process.space, address, &mut covered)?;
+        process.kernel.machine.copy_in(process.space(), address, &mut covered)?;
         write_over(process, address, &[INT3])?;
         self.0.insert(address, covered[0]);
         Ok(())
@@ -47,7 +47,7 @@ impl Breakpoints {
     pub fn remove(&mut self, process: &Process, address: u64) -> Result<()> {
         let Some(covered) = self.0.remove(&address) else { return Ok(()) };
         let mut found = [0];
-        process.kernel.machine.copy_in(process.space, address, &mut found)?;
+        process.kernel.machine.copy_in(process.space(), address, &mut found)?;
         if found[0] == INT3 { write_over(process, address, &[covered]) } else { Ok(()) }
     }
 
@@ -66,7 +66,7 @@ impl Breakpoints {
         while done < to.len() {
             let Some(at) = address.checked_add(done as u64) else { break };
             let end = to.len().min(done + (PAGE - at % PAGE) as usize);
-            if machine.copy_in(process.space, at, &mut to[done..end]).is_err() {
+            if machine.copy_in(process.space(), at, &mut to[done..end]).is_err() {
                 break;
             }
             done = end;
@@ -106,8 +106,9 @@ fn write_over(process: &Process, address: u64, bytes: &[u8]) -> Result<()> {
 
 /// Writes within one page, which becomes writable for a moment if it is not.
 fn write_page(process: &Process, at: u64, bytes: &[u8]) -> Result<()> {
-    let (machine, space) = (&process.kernel.machine, process.space);
-    let memory = process.memory.lock();
+    let (machine, space) = (&process.kernel.machine, process.space());
+    let memory = process.memory();
+    let memory = memory.lock();
     let (_, mapping) = memory.mappings.containing(at).ok_or(Errno::EFAULT)?;
     let protection = mapping.protection;
     if protection.contains(Protection::WRITE) {

@@ -9,6 +9,7 @@ pub mod epoll;
 pub mod fifo;
 pub mod inotify;
 pub mod pipe;
+mod process;
 mod promise;
 pub mod pseudo_terminal;
 pub(crate) mod ring;
@@ -30,6 +31,7 @@ use crate::file_system::{Location, Watches, happened};
 use crate::thread::Thread;
 use crate::wait::WaitQueue;
 
+pub use process::ProcessFile;
 pub use promise::{Promise, kept};
 pub use table::{Slot, Table};
 

@@ -324,7 +324,7 @@ pub(crate) fn broken(thread: &Arc<Thread>) -> Errno {
 
 /// Answers an ioctl(2) whose argument points to an `int`.
 pub(crate) fn put_word(thread: &Arc<Thread>, address: u64, value: u32) -> Result<u64> {
-    thread.kernel().machine.copy_out(thread.process.space, &value.to_le_bytes(), address)?;
+    thread.kernel().machine.copy_out(thread.process.space(), &value.to_le_bytes(), address)?;
     Ok(0)
 }
 

@@ -12,16 +12,17 @@ use core::any::Any;
 use abi::file::{Attributes, Change};
 use abi::terminal::Settings;
 use machine::{Transfer, UserRange};
-use spin::Mutex;
+use spin::{Mutex, Once};
 
 use super::pipe::{FIONREAD, put_word};
 use super::ring::{Sink, Source};
 use super::stream::terminal;
 use super::{File, Promise, event, kept};
 use crate::errno::{Errno, Result};
-use crate::file_system::{Location, Node};
-use crate::process::Process;
-use crate::signal::{self, Information, Target};
+use crate::file_system::{Location, Node, TERMINAL_NUMBER};
+use crate::kernel::Kernel;
+use crate::signal::SIGWINCH;
+use crate::terminal::{Control, Reopen};
 use crate::thread::Thread;
 use crate::user;
 use crate::wait::WaitQueue;
@@ -29,7 +30,6 @@ use crate::wait::WaitQueue;
 /// Bytes that wait for the leader before writers have to.
 const OUTPUT_MAX: usize = 64 << 10;
 
-const TIOCSCTTY: u32 = 0x540e;
 const TIOCGPTN: u32 = 0x8004_5430;
 const TIOCSPTLCK: u32 = 0x4004_5431;
 
@@ -45,6 +45,7 @@ const ECHO: u32 = 0o10;
 const ECHOE: u32 = 0o20;
 const ECHONL: u32 = 0o100;
 const ECHOCTL: u32 = 0o1000;
+const TOSTOP: u32 = 0o400;
 
 // Special characters by their place.
 const VINTR: usize = 0;
@@ -79,19 +80,22 @@ struct State {
     /// A follower was there once; without one, the leader has nobody to read from then.
     met: bool,
     led: bool,
-    /// Whom the terminal controls.
-    controlled: Weak<Process>,
 }
 
 /// Both sides of a pseudo-terminal.
 pub struct Pair {
     pub number: u32,
+    kernel: Arc<Kernel>,
     state: Mutex<State>,
     queue: WaitQueue,
+    control: Arc<Control>,
+    /// The follower's, for /dev/tty.
+    node: Once<Arc<Node>>,
+    own: Weak<Pair>,
 }
 
 impl Pair {
-    pub fn new(number: u32) -> Arc<Self> {
+    pub fn new(kernel: &Arc<Kernel>, number: u32) -> Arc<Self> {
         let state = State {
             settings: FRESH,
             window: [0; 8],
@@ -102,9 +106,16 @@ impl Pair {
             followers: 0,
             met: false,
             led: true,
-            controlled: Weak::new(),
         };
-        Arc::new(Self { number, state: Mutex::new(state), queue: WaitQueue::new() })
+        Arc::new_cyclic(|own: &Weak<Self>| Self {
+            number,
+            kernel: kernel.clone(),
+            state: Mutex::new(state),
+            queue: WaitQueue::new(),
+            control: Control::new(own.clone(), TERMINAL_NUMBER + u64::from(number)),
+            node: Once::new(),
+            own: own.clone(),
+        })
     }
 
     /// The follower, once the leader has unlocked it.
@@ -118,9 +129,21 @@ impl Pair {
         Ok(Arc::new(Side { pair: self.clone(), node: node.clone(), entry: None }))
     }
 
+    pub fn control(&self) -> &Arc<Control> {
+        &self.control
+    }
+
     /// The leader; `entry` is its follower's name, which goes with it.
     pub fn lead(self: &Arc<Self>, node: &Arc<Node>, entry: Location) -> Arc<dyn File> {
+        self.node.call_once(|| entry.node.clone());
         Arc::new(Side { pair: self.clone(), node: node.clone(), entry: Some(entry) })
+    }
+}
+
+impl Reopen for Pair {
+    fn reopen(&self) -> Result<Arc<dyn File>> {
+        let node = self.node.get().ok_or(Errno::EIO)?;
+        self.own.upgrade().ok_or(Errno::EIO)?.follow(node)
     }
 }
 
@@ -264,18 +287,27 @@ impl Side {
                 state.print(*byte);
             }
         }
-        let controlled = state.controlled.upgrade();
         drop(state);
         self.pair.queue.notify();
-        if let Some(process) = controlled {
-            for number in signals {
-                signal::send(&process, Target::Process, Information::kernel(number));
-            }
+        for number in signals {
+            self.pair.control.signal(&self.pair.kernel, number);
         }
         Ok(Transfer::Done(bytes.len()))
     }
 
     fn settings(&self, thread: &Arc<Thread>, command: u32, argument: u64) -> Result<u64> {
+        let control = &self.pair.control;
+        match (self.leads(), command) {
+            (true, terminal::TIOCGPGRP) => return put_word(thread, argument, control.known().0),
+            (true, terminal::TIOCGSID) => return put_word(thread, argument, control.known().1),
+            _ => {}
+        }
+        if let Some(answer) = terminal::job(control, thread, command, argument) {
+            return answer;
+        }
+        if !self.leads() && matches!(command, terminal::TCSETS | terminal::TCSETSW | terminal::TCSETSF) {
+            control.may_change(thread)?;
+        }
         let mut state = self.pair.state.lock();
         match command {
             terminal::TCGETS => user::write(thread, argument, &terminal::encode(&state.settings))?,
@@ -288,19 +320,15 @@ impl Side {
             }
             terminal::TIOCGWINSZ => user::write(thread, argument, &state.window)?,
             terminal::TIOCSWINSZ => {
-                state.window = user::read(thread, argument)?;
-                if let Some(process) = state.controlled.upgrade() {
+                let window = user::read(thread, argument)?;
+                if core::mem::replace(&mut state.window, window) != window {
                     drop(state);
-                    signal::send(&process, Target::Process, Information::kernel(signal::SIGWINCH));
+                    self.pair.control.signal(&self.pair.kernel, SIGWINCH);
                 }
             }
             TIOCGPTN if self.leads() => return put_word(thread, argument, self.pair.number),
             TIOCSPTLCK if self.leads() => state.locked = user::read_u32(thread, argument)? != 0,
-            TIOCSCTTY => state.controlled = Arc::downgrade(&thread.process),
-            terminal::TIOCGPGRP | terminal::TIOCGSID if state.controlled.strong_count() > 0 => {
-                return put_word(thread, argument, thread.process.number);
-            }
-            terminal::TIOCSPGRP | terminal::TCFLSH | terminal::TCSBRK | terminal::TCXONC => {}
+            terminal::TCFLSH | terminal::TCSBRK | terminal::TCXONC => {}
             FIONREAD => {
                 let input: usize = state.input.iter().map(Vec::len).sum();
                 let length = if self.leads() { state.output.len() } else { input };
@@ -317,6 +345,9 @@ impl File for Side {
         if offset.is_some() {
             return Err(Errno::ESPIPE);
         }
+        if !self.leads() {
+            self.pair.control.may_read(thread)?;
+        }
         let mut to = Sink::user(thread, to);
         let mut state = self.pair.state.lock();
         let read = if self.leads() { state.read_output(&mut to) } else { state.read_input(&mut to) };
@@ -328,7 +359,13 @@ impl File for Side {
     fn write(&self, thread: &Arc<Thread>, from: &[UserRange], offset: Option<u64>) -> Result<Transfer> {
         match offset {
             Some(_) => Err(Errno::ESPIPE),
-            None => self.put(&Source::user(thread, from)),
+            None => {
+                let stops = !self.leads() && self.pair.state.lock().has(TOSTOP);
+                if stops {
+                    self.pair.control.may_change(thread)?;
+                }
+                self.put(&Source::user(thread, from))
+            }
         }
     }
 
@@ -383,6 +420,9 @@ impl Drop for Side {
             None => state.followers -= 1,
         }
         drop(state);
+        if self.leads() {
+            self.pair.control.hang_up(&self.pair.kernel);
+        }
         if let Some(entry) = &self.entry {
             entry.detach();
         }

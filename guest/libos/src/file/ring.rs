@@ -35,7 +35,7 @@ fn total(ranges: &[UserRange]) -> usize {
 
 impl<'a> Source<'a> {
     pub fn user(thread: &'a Arc<Thread>, ranges: &'a [UserRange]) -> Self {
-        Self::User { machine: &*thread.kernel().machine, space: thread.process.space, ranges }
+        Self::User { machine: &*thread.kernel().machine, space: thread.process.space(), ranges }
     }
 
     pub fn length(&self) -> usize {
@@ -86,7 +86,7 @@ impl<'a> Source<'a> {
 
 impl<'a> Sink<'a> {
     pub fn user(thread: &'a Arc<Thread>, ranges: &'a [UserRange]) -> Self {
-        Self::User { machine: &*thread.kernel().machine, space: thread.process.space, ranges }
+        Self::User { machine: &*thread.kernel().machine, space: thread.process.space(), ranges }
     }
 
     pub fn length(&self) -> usize {

@@ -4,10 +4,9 @@
 //! read leaves in doubt is made certain by reading one byte ahead, so that poll(2) never promises data
 //! that a blocking read would then wait for.
 
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
-use core::sync::atomic::Ordering;
 
 use abi::boot::Stream;
 use abi::file::Attributes;
@@ -23,6 +22,7 @@ use crate::device::{Devices, Watched};
 use crate::errno::{Errno, Result};
 use crate::file_system::{OWN_DEVICE, TERMINAL_INODE, TERMINAL_NUMBER};
 use crate::kernel::Kernel;
+use crate::terminal::{Control, Reopen};
 use crate::thread::Thread;
 use crate::wait::WaitQueue;
 
@@ -46,11 +46,14 @@ pub struct StreamFile {
     kernel: Arc<Kernel>,
     kind: Kind,
     ahead: Mutex<Ahead>,
+    /// Of a terminal.
+    control: Arc<Control>,
+    own: Weak<StreamFile>,
 }
 
 /// Opens the standard streams, in order.
-pub fn standard(kernel: &Arc<Kernel>) -> Result<Vec<Arc<dyn File>>> {
-    let mut files: Vec<(Stream, Arc<dyn File>)> = Vec::new();
+pub fn standard(kernel: &Arc<Kernel>) -> Result<Vec<Arc<StreamFile>>> {
+    let mut files: Vec<(Stream, Arc<StreamFile>)> = Vec::new();
     for stream in kernel.boot.streams {
         let same = files.iter().find(|(other, _)| *other == stream).map(|(_, file)| file.clone());
         let file = match same {
@@ -63,19 +66,30 @@ pub fn standard(kernel: &Arc<Kernel>) -> Result<Vec<Arc<dyn File>>> {
 }
 
 impl StreamFile {
-    fn open(kernel: &Arc<Kernel>, stream: Stream) -> Result<Arc<dyn File>> {
+    fn open(kernel: &Arc<Kernel>, stream: Stream) -> Result<Arc<Self>> {
         let kind = match stream {
             Stream::Null => Kind::Null,
             Stream::File(handle) => Kind::File(handle),
             Stream::Pipe(handle) => Kind::Pipe(kernel.devices.watch(handle)?),
             Stream::Terminal(handle) => Kind::Terminal(kernel.devices.watch(handle)?),
         };
-        Ok(Arc::new(Self { kernel: kernel.clone(), kind, ahead: Mutex::new(Ahead::Nothing) }))
+        Ok(Arc::new_cyclic(|own: &Weak<Self>| Self {
+            kernel: kernel.clone(),
+            kind,
+            ahead: Mutex::new(Ahead::Nothing),
+            control: Control::new(own.clone(), TERMINAL_NUMBER),
+            own: own.clone(),
+        }))
     }
 
     /// Whether the stream is a terminal (isatty(3)).
     pub fn is_terminal(&self) -> bool {
         matches!(self.kind, Kind::Terminal(_))
+    }
+
+    /// What controls a session through this terminal, if it is one.
+    pub fn control(&self) -> Option<&Arc<Control>> {
+        self.is_terminal().then_some(&self.control)
     }
 
     fn watched(&self) -> Option<&Arc<Watched>> {
@@ -182,8 +196,18 @@ impl StreamFile {
     }
 }
 
+impl Reopen for StreamFile {
+    fn reopen(&self) -> Result<Arc<dyn File>> {
+        let own: Arc<dyn File> = self.own.upgrade().ok_or(Errno::EIO)?;
+        Ok(own)
+    }
+}
+
 impl File for StreamFile {
     fn read(&self, thread: &Arc<Thread>, to: &[UserRange], offset: Option<u64>) -> Result<Transfer> {
+        if let Some(control) = self.control() {
+            control.may_read(thread)?;
+        }
         match offset {
             Some(_) => Err(Errno::ESPIPE),
             None => self.input(Sink::user(thread, to)),
@@ -340,7 +364,7 @@ pub(super) mod terminal {
 
     fn get<const N: usize>(thread: &Arc<Thread>, address: u64) -> Result<[u8; N]> {
         let mut bytes = [0; N];
-        thread.kernel().machine.copy_in(thread.process.space, address, &mut bytes)?;
+        thread.kernel().machine.copy_in(thread.process.space(), address, &mut bytes)?;
         Ok(bytes)
     }
 
@@ -352,6 +376,27 @@ pub(super) mod terminal {
         Devices::promise(kernel, request).then(|_| Ok(0))
     }
 
+    /// Answers what is about the session that a terminal controls.
+    pub(in crate::file) fn job(
+        control: &Arc<Control>,
+        thread: &Arc<Thread>,
+        command: u32,
+        argument: u64,
+    ) -> Option<Result<u64>> {
+        let process = &thread.process;
+        let word = |number: Result<u32>| number.and_then(|number| put_word(thread, argument, number));
+        Some(match command {
+            TIOCGPGRP => word(control.foreground(process)),
+            TIOCGSID => word(control.session(process)),
+            TIOCSPGRP => get(thread, argument)
+                .and_then(|bytes| control.set_foreground(thread, u32::from_le_bytes(bytes)))
+                .map(|()| 0),
+            TIOCSCTTY => control.acquire(process, argument == 1).map(|()| 0),
+            TIOCNOTTY => control.release(process).map(|()| 0),
+            _ => return None,
+        })
+    }
+
     pub(super) fn control(
         stream: &StreamFile,
         thread: &Arc<Thread>,
@@ -360,14 +405,17 @@ pub(super) mod terminal {
         argument: u64,
     ) -> Promise<u64> {
         let kernel = &stream.kernel;
-        let process = &thread.process;
+        let control = &stream.control;
+        if let Some(answer) = job(control, thread, command, argument) {
+            return kept(answer);
+        }
         match command {
             TCGETS | TIOCGWINSZ => {
                 let (kernel, thread) = (kernel.clone(), thread.clone());
                 Promise::later(async move {
                     let reply = kernel.devices.request(&kernel, Request::TerminalSettings { handle }).await?;
                     let Reply::Terminal { settings, window } = reply else { return Err(Errno::EIO) };
-                    let space = thread.process.space;
+                    let space = thread.process.space();
                     if command == TCGETS {
                         kernel.machine.copy_out(space, &encode(&settings), argument)?;
                     } else {
@@ -381,18 +429,20 @@ pub(super) mod terminal {
                     Ok(0)
                 })
             }
-            TCSETS | TCSETSW | TCSETSF => match get(thread, argument) {
-                Ok(bytes) => {
-                    let when = match command {
-                        TCSETS => When::Now,
-                        TCSETSW => When::Drained,
-                        _ => When::Flushed,
-                    };
-                    let settings = decode(&bytes);
-                    ask(kernel, Request::SetTerminalSettings { handle, settings, when })
+            TCSETS | TCSETSW | TCSETSF => {
+                match control.may_change(thread).and_then(|()| get(thread, argument)) {
+                    Ok(bytes) => {
+                        let when = match command {
+                            TCSETS => When::Now,
+                            TCSETSW => When::Drained,
+                            _ => When::Flushed,
+                        };
+                        let settings = decode(&bytes);
+                        ask(kernel, Request::SetTerminalSettings { handle, settings, when })
+                    }
+                    Err(errno) => kept(Err(errno)),
                 }
-                Err(errno) => kept(Err(errno)),
-            },
+            }
             TIOCSWINSZ => match get::<8>(thread, argument) {
                 Ok(bytes) => {
                     let window = Window {
@@ -406,11 +456,7 @@ pub(super) mod terminal {
                 Err(errno) => kept(Err(errno)),
             },
             TCFLSH => ask(kernel, Request::FlushTerminal { handle, queue: argument as u32 }),
-            TCSBRK | TCSBRKP | TCXONC | TIOCSCTTY | TIOCNOTTY => kept(Ok(0)),
-            TIOCGPGRP => kept(put_word(thread, argument, process.group.load(Ordering::Relaxed))),
-            // There is one process: its group is in the foreground, whatever it says.
-            TIOCSPGRP => kept(get::<4>(thread, argument).map(|_| 0)),
-            TIOCGSID => kept(put_word(thread, argument, process.session.load(Ordering::Relaxed))),
+            TCSBRK | TCSBRKP | TCXONC => kept(Ok(0)),
             TIOCOUTQ => kept(put_word(thread, argument, 0)),
             FIONREAD => {
                 let some = stream.watched().is_some_and(|watched| stream.has_data(watched));

@@ -194,7 +194,7 @@ impl File for MemoryFile {
                 let available = left.len();
                 for range in to {
                     let (now, later) = left.split_at(left.len().min(range.length as usize));
-                    machine.copy_out(thread.process.space, now, range.address)?;
+                    machine.copy_out(thread.process.space(), now, range.address)?;
                     left = later;
                 }
                 Ok(Transfer::Done(available - left.len()))

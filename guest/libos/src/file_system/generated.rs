@@ -177,7 +177,7 @@ impl File for GeneratedFile {
         for range in to {
             let wanted = usize::try_from(range.length).unwrap_or(usize::MAX);
             let (now, later) = left.split_at(left.len().min(wanted));
-            thread.kernel().machine.copy_out(thread.process.space, now, range.address)?;
+            thread.kernel().machine.copy_out(thread.process.space(), now, range.address)?;
             left = later;
         }
         Ok(Transfer::Done(available - left.len()))

@@ -319,7 +319,11 @@ pub async fn open_entry(thread: &Arc<Thread>, entry: &Location, flags: u32) -> R
         Kind::Host(leaf) => open_leaf(thread, entry, leaf, flags, writes).await,
         Kind::Device(device) => device.open(thread, entry, flags).await,
         Kind::Terminal(pair) => {
-            let file = pair.upgrade().ok_or(Errno::EIO)?.follow(&entry.node)?;
+            let pair = pair.upgrade().ok_or(Errno::EIO)?;
+            let file = pair.follow(&entry.node)?;
+            if flags & flag::NO_TERMINAL == 0 {
+                pair.control().offer(&thread.process);
+            }
             Ok(Description::new(file, flags & !flag::NO_TERMINAL, Some(entry.clone())))
         }
         Kind::Generated(generator) => {

@@ -44,17 +44,19 @@ struct Builder<'a> {
     thread: &'a Arc<Thread>,
 }
 
-/// Makes the process run `image`: clears its address space, fills it anew and says where to start. An
-/// error leaves nothing to return to.
+/// Makes the process run `image`: leaves its address space, fills a new one and says where to start. An
+/// error leaves nothing to return to. The thread's context is complete.
 pub async fn install(thread: &Arc<Thread>, image: Image) -> Result<Box<Context>> {
     let process = &thread.process;
     let machine = process.kernel.machine.clone();
     let stack_limit = process.limit(STACK_LIMIT);
     let identity = process.identity.lock().clone();
-    let mut memory = process.memory.lock();
-    memory.clear(machine.as_ref(), process.space);
+    let memory = process.renew_memory(thread.cpu())?;
+    // It may run in its parent's memory no more.
+    process.part();
+    let mut memory = memory.lock();
     let mut builder =
-        Builder { machine: machine.as_ref(), space: process.space, memory: &mut memory, thread };
+        Builder { machine: machine.as_ref(), space: process.space(), memory: &mut memory, thread };
 
     let program = builder.place(&image.program, true)?;
     let start = match &image.interpreter {

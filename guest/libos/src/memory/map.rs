@@ -64,7 +64,7 @@ impl Mapping {
 }
 
 /// Mappings by start address, each with its end.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Mappings(BTreeMap<u64, (u64, Mapping)>);
 
 impl Mappings {
@@ -249,6 +249,15 @@ impl Mappings {
             ceiling = ceiling.min(*start);
         }
         ceiling.checked_sub(length).filter(|start| *start >= low)
+    }
+}
+
+impl Mappings {
+    /// The same in a copy of the address space: locks are not inherited (mlock(2)).
+    pub fn inherited(&self) -> Self {
+        let mut copy = self.clone();
+        copy.0.values_mut().for_each(|(_, mapping)| mapping.locked = false);
+        copy
     }
 }
 

@@ -5,6 +5,7 @@
 //! machine's `user_end`; the machine is called before the map changes, so a refusal changes nothing.
 
 mod map;
+mod shared;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -15,6 +16,7 @@ use crate::errno::{Errno, Result};
 use crate::file::File;
 use crate::file_system::Location;
 pub use map::{Content, Mapping, Mappings, rights};
+pub use shared::Memory;
 
 /// Addresses below this are not given out unasked (vm.mmap_min_addr).
 const LOWEST: u64 = 0x1_0000;
@@ -56,6 +58,11 @@ pub struct Wanted {
 impl AddressSpace {
     pub fn new(end: u64) -> Self {
         Self { mappings: Mappings::default(), end, cursor: end - TOP_GAP, break_start: 0, break_end: 0 }
+    }
+
+    /// The same for a copy of the space.
+    fn inherited(&self) -> Self {
+        Self { mappings: self.mappings.inherited(), ..*self }
     }
 
     /// The end of the addresses a program may have.

@@ -41,7 +41,7 @@ pub(super) fn push(
     action: Action,
     mask: u64,
 ) -> Result<(), Fault> {
-    let space = thread.process.space;
+    let space = thread.process.space();
     let registers = context.registers;
     let mut stack = thread.signals.stack.lock();
     let usable = action.flags & SA_ONSTACK != 0 && stack.size != 0;
@@ -129,7 +129,7 @@ pub(super) fn push(
 /// rt_sigreturn(2): takes the context and the mask back from the frame under the stack pointer. The
 /// context has left the CPU's registers.
 pub fn restore(thread: &Arc<Thread>, context: &mut Context, machine: &Arc<dyn Machine>) -> Result<(), Fault> {
-    let space = thread.process.space;
+    let space = thread.process.space();
     let mut bytes = [0; UCONTEXT as usize];
     machine.copy_in(space, context.registers.rsp, &mut bytes)?;
     let get = |offset: usize| {

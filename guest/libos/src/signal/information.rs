@@ -51,6 +51,11 @@ impl Information {
         Self::new(number, SI_QUEUE, Detail::Sender { process, user, value })
     }
 
+    /// A change of a child's; `code` is one of CLD_*.
+    pub fn child(number: u8, code: i32, process: u32, user: u32, status: u32) -> Self {
+        Self::new(number, code, Detail::Sender { process, user, value: u64::from(status) })
+    }
+
     pub fn kernel(number: u8) -> Self {
         Self::new(number, SI_KERNEL, Detail::Sender { process: 0, user: 0, value: 0 })
     }

@@ -25,7 +25,9 @@ use crate::wait::WaitQueue;
 pub use frame::restore;
 pub use information::{Information, is_arithmetic};
 
+pub const SIGHUP: u8 = 1;
 pub const SIGINT: u8 = 2;
+pub const SIGQUIT: u8 = 3;
 pub const SIGILL: u8 = 4;
 pub const SIGTRAP: u8 = 5;
 pub const SIGBUS: u8 = 7;
@@ -37,6 +39,9 @@ pub const SIGALRM: u8 = 14;
 pub const SIGCHLD: u8 = 17;
 pub const SIGCONT: u8 = 18;
 pub const SIGSTOP: u8 = 19;
+pub const SIGTSTP: u8 = 20;
+pub const SIGTTIN: u8 = 21;
+pub const SIGTTOU: u8 = 22;
 pub const SIGURG: u8 = 23;
 pub const SIGXFSZ: u8 = 25;
 pub const SIGWINCH: u8 = 28;
@@ -108,9 +113,11 @@ impl PendingSet {
         information
     }
 
-    fn discard(&mut self, number: u8) {
-        self.queue.retain(|information| information.number != number);
-        self.set &= !set_of(number);
+    fn discard_all(&mut self, set: Set) {
+        if self.set & set != 0 {
+            self.queue.retain(|information| set_of(information.number) & set == 0);
+            self.set &= !set;
+        }
     }
 }
 
@@ -192,7 +199,27 @@ impl Default for ProcessSignals {
     }
 }
 
+/// SA_NOCLDSTOP and SA_NOCLDWAIT.
+const NO_STOPS: u64 = 1;
+const NO_ZOMBIES: u64 = 2;
+
 impl ProcessSignals {
+    /// What a new process has of them: how they are handled, but nothing pending.
+    pub fn inherited(&self) -> Self {
+        Self { actions: Mutex::new(*self.actions.lock()), ..Self::default() }
+    }
+
+    /// Whether the process does not want to hear that children stop and continue.
+    pub fn wants_no_stops(&self) -> bool {
+        self.action(SIGCHLD).flags & NO_STOPS != 0
+    }
+
+    /// Whether the process never asks how its children ended.
+    pub fn wants_no_zombies(&self) -> bool {
+        let action = self.action(SIGCHLD);
+        action.handler == 1 || action.flags & NO_ZOMBIES != 0
+    }
+
     pub fn action(&self, number: u8) -> Action {
         self.actions.lock()[usize::from(number) - 1]
     }
@@ -229,9 +256,31 @@ pub enum Target {
     Thread(u32),
 }
 
+/// Signals that stop a process by default: STOP, TSTP, TTIN, TTOU.
+const STOPS: Set = set_of(SIGSTOP) | set_of(SIGTSTP) | set_of(SIGTTIN) | set_of(SIGTTOU);
+
+/// What a signal does whatever becomes of it: stops and SIGCONT cancel each other, and a process that is to
+/// end does not stay stopped.
+fn prepare(process: &Arc<Process>, number: u8) {
+    let discarded = match number {
+        SIGCONT => STOPS,
+        SIGSTOP | SIGTSTP | SIGTTIN | SIGTTOU => set_of(SIGCONT),
+        _ => 0,
+    };
+    if discarded != 0 {
+        let threads: alloc::vec::Vec<Arc<Thread>> = process.threads.lock().values().cloned().collect();
+        process.signals.pending.lock().discard_all(discarded);
+        threads.iter().for_each(|thread| thread.signals.pending.lock().discard_all(discarded));
+    }
+    if matches!(number, SIGCONT | SIGKILL) {
+        process.go_on();
+    }
+}
+
 /// Sends a signal. One that is ignored and blocked by nobody is dropped at once.
 pub fn send(process: &Arc<Process>, target: Target, information: Information) {
     let number = information.number;
+    prepare(process, number);
     let threads: alloc::vec::Vec<Arc<Thread>> = process.threads.lock().values().cloned().collect();
     let addressed = match target {
         Target::Process => None,
@@ -255,10 +304,18 @@ pub fn send(process: &Arc<Process>, target: Target, information: Information) {
     process.signals.arrival.notify();
 }
 
-/// A signal that the monitor passes on, for the first process.
+/// A signal that the monitor passes on: what keys stand for is for the group in the foreground of the user's
+/// terminal, or else for the first process's, everything else for the first process.
 pub fn from_outside(kernel: &Kernel, number: u8) {
+    let keyed = matches!(number, SIGINT | SIGQUIT | SIGTSTP | SIGWINCH);
+    if keyed && kernel.console.get().is_some_and(|console| console.signal(kernel, number)) {
+        return;
+    }
     let first = kernel.processes.lock().values().next().cloned();
-    if let Some(process) = first.filter(|_| (1..=64).contains(&number)) {
+    let Some(first) = first.filter(|_| (1..=64).contains(&number)) else { return };
+    let group = first.group.load(Ordering::SeqCst);
+    let others = if keyed { crate::job::members(kernel, group) } else { alloc::vec![first] };
+    for process in others {
         // The user interrupts his own service: default actions apply to the first process as well.
         send(&process, Target::Process, Information::user(number, 0, 0));
     }
@@ -267,7 +324,8 @@ pub fn from_outside(kernel: &Kernel, number: u8) {
 /// Raises the signal that stands for a processor exception at an instruction. If it is blocked or ignored, the program
 /// ends, as force_sig does.
 pub fn raise_exception(thread: &Arc<Thread>, exception: Exception, context: &Context) {
-    let memory = thread.process.memory.lock();
+    let memory = thread.process.memory();
+    let memory = memory.lock();
     let mapped = memory.mappings.containing(exception.address).is_some();
     drop(memory);
     force(thread, Information::exception(exception, context, mapped));
@@ -301,9 +359,9 @@ pub fn take(thread: &Arc<Thread>, wanted: Set) -> Option<Information> {
 /// Drops what is pending of a signal that has come to be ignored.
 pub fn forget(process: &Process, number: u8) {
     if process.signals.ignores(number) {
-        process.signals.pending.lock().discard(number);
+        process.signals.pending.lock().discard_all(set_of(number));
         for thread in process.threads.lock().values() {
-            thread.signals.pending.lock().discard(number);
+            thread.signals.pending.lock().discard_all(set_of(number));
         }
     }
 }
@@ -312,7 +370,7 @@ pub fn forget(process: &Process, number: u8) {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Halt {
     Ended,
-    /// The debugger holds it.
+    /// The debugger holds it, or its process is stopped.
     Held,
 }
 
@@ -326,8 +384,14 @@ pub(crate) fn deliver(
     let debugger = &thread.kernel().debugger;
     loop {
         if thread.process.must_end(thread) {
-            crate::syscall_end(thread);
+            machine.leave(cpu, &mut body.context);
+            crate::syscall_end(thread, cpu, 0);
             return ControlFlow::Break(Halt::Ended);
+        }
+        if thread.process.is_stopped() {
+            machine.leave(cpu, &mut body.context);
+            thread.keep_attention();
+            return ControlFlow::Break(Halt::Held);
         }
         let mask = thread.signals.mask.load(Ordering::SeqCst);
         let next = match debugger {
@@ -345,8 +409,12 @@ pub(crate) fn deliver(
         let action = thread.process.signals.action(number);
         match action.handler {
             0 if thread.process.signals.ignores(number) => {}
-            // Stopping needs somebody to continue us; there is no such parent of the first process.
-            0 if matches!(number, SIGSTOP | 20 | 21 | 22) => {}
+            0 if number == SIGSTOP => thread.process.stop(number),
+            0 if STOPS & set_of(number) != 0 => {
+                if !crate::job::is_orphaned(&thread.process) {
+                    thread.process.stop(number);
+                }
+            }
             0 => thread.process.end(Exit::Signal(number)),
             1 => {}
             _ => {

@@ -34,14 +34,15 @@ fn key(thread: &Arc<Thread>, address: u64, may_be_shared: bool) -> Result<Key> {
         return Err(Errno::EFAULT);
     }
     if may_be_shared {
-        let memory = process.memory.lock();
+        let memory = process.memory();
+        let memory = memory.lock();
         let (range, mapping) = memory.mappings.containing(address).ok_or(Errno::EFAULT)?;
         if let (true, Content::File { offset, device, inode, .. }) = (mapping.shared, &mapping.content) {
             let (device, inode, offset) = (*device, *inode, offset + address - range.address);
             return Ok(Key::Shared { device, inode, offset });
         }
     }
-    Ok(Key::Private(process.space, address))
+    Ok(Key::Private(process.space(), address))
 }
 
 /// Sets the word that others join a thread on to 0, and wakes them (set_tid_address(2)).
@@ -98,7 +99,7 @@ pub(super) fn release_robust_list(thread: &Arc<Thread>) {
 
 fn mark_dead(thread: &Arc<Thread>, address: u64) {
     let kernel = thread.kernel();
-    let space = thread.process.space;
+    let space = thread.process.space();
     let Ok(mut word) = kernel.machine.compare_exchange(space, address, 0, 0) else { return };
     while word & NUMBER == thread.number {
         let new = word & WAITERS | OWNER_DIED;

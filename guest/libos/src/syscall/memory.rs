@@ -110,7 +110,8 @@ pub fn mmap(call: &mut Call<'_>) -> Outcome {
 /// Chooses the address and maps.
 fn place(process: &Arc<Process>, address: u64, length: u64, flags: u64, wanted: Wanted) -> Result<u64> {
     let machine = &*process.kernel.machine;
-    let mut memory = process.memory.lock();
+    let memory = process.memory();
+    let mut memory = memory.lock();
     let range = if flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) != 0 {
         let range = memory.check(address, length)?;
         if flags & MAP_FIXED_NOREPLACE != 0 && !memory.mappings.is_free(range) {
@@ -122,25 +123,27 @@ fn place(process: &Arc<Process>, address: u64, length: u64, flags: u64, wanted: 
         let below = if flags & MAP_32BIT != 0 { 1 << 31 } else { memory.end() };
         memory.find_free(address, length, below)?
     };
-    memory.map(machine, process.space, range, wanted)?;
+    memory.map(machine, process.space(), range, wanted)?;
     if flags & MAP_POPULATE != 0 {
-        let _ = machine.advise(process.space, range, Advice::Populate);
+        let _ = machine.advise(process.space(), range, Advice::Populate);
     }
     Ok(range.address)
 }
 
 pub fn munmap(call: &mut Call<'_>) -> Outcome {
     let process = call.process();
-    let mut memory = process.memory.lock();
+    let memory = process.memory();
+    let mut memory = memory.lock();
     let range = attempt!(memory.check(call.arguments[0], call.arguments[1]).map_err(|_| Errno::EINVAL));
-    memory.unmap(&*process.kernel.machine, process.space, range).into()
+    memory.unmap(&*process.kernel.machine, process.space(), range).into()
 }
 
 pub fn mprotect(call: &mut Call<'_>) -> Outcome {
     let [address, length, bits, ..] = call.arguments;
     let protection = attempt!(protection(bits));
     let process = call.process();
-    let mut memory = process.memory.lock();
+    let memory = process.memory();
+    let mut memory = memory.lock();
     let (address, length) = match bits & (PROT_GROWSDOWN | PROT_GROWSUP) {
         0 => (address, length),
         // Down to where the stack begins; nothing grows but the stack, and it only downwards.
@@ -156,7 +159,7 @@ pub fn mprotect(call: &mut Call<'_>) -> Outcome {
         return Ok(0).into();
     }
     let range = attempt!(memory.check(address, length));
-    memory.protect(&*process.kernel.machine, process.space, range, protection).into()
+    memory.protect(&*process.kernel.machine, process.space(), range, protection).into()
 }
 
 pub fn mremap(call: &mut Call<'_>) -> Outcome {
@@ -173,7 +176,8 @@ pub fn mremap(call: &mut Call<'_>) -> Outcome {
         return Err::<u64, _>(Errno::EINVAL).into();
     }
     let process = call.process();
-    let mut memory = process.memory.lock();
+    let memory = process.memory();
+    let mut memory = memory.lock();
     let target = if fixed { Some(attempt!(memory.check(target, new)).address) } else { None };
     let from = UserRange::new(address, old);
     if let Some(to) = target
@@ -184,16 +188,17 @@ pub fn mremap(call: &mut Call<'_>) -> Outcome {
     }
     let machine = &*process.kernel.machine;
     if stays {
-        return memory.remap_away(machine, process.space, from, target).into();
+        return memory.remap_away(machine, process.space(), from, target).into();
     }
-    memory.remap(machine, process.space, from, new, target, moves).into()
+    memory.remap(machine, process.space(), from, new, target, moves).into()
 }
 
 pub fn brk(call: &mut Call<'_>) -> Outcome {
     let process = call.process();
     let limit = process.limit(2);
-    let mut memory = process.memory.lock();
-    Ok(memory.set_break(&*process.kernel.machine, process.space, call.arguments[0], limit)).into()
+    let memory = process.memory();
+    let mut memory = memory.lock();
+    Ok(memory.set_break(&*process.kernel.machine, process.space(), call.arguments[0], limit)).into()
 }
 
 pub fn madvise(call: &mut Call<'_>) -> Outcome {
@@ -216,10 +221,11 @@ pub fn madvise(call: &mut Call<'_>) -> Outcome {
         return Ok(0).into();
     }
     let process = call.process();
-    let mut memory = process.memory.lock();
+    let memory = process.memory();
+    let mut memory = memory.lock();
     let range = attempt!(memory.check(address, length));
     match advice {
-        Some(advice) => memory.advise(&*process.kernel.machine, process.space, range, advice).into(),
+        Some(advice) => memory.advise(&*process.kernel.machine, process.space(), range, advice).into(),
         None if memory.mappings.is_covered(range) => Ok(0).into(),
         None => Err::<u64, _>(Errno::ENOMEM).into(),
     }
@@ -234,7 +240,8 @@ pub fn msync(call: &mut Call<'_>) -> Outcome {
     if length == 0 {
         return Ok(0).into();
     }
-    let memory = call.process().memory.lock();
+    let memory = call.process().memory();
+    let memory = memory.lock();
     let range = attempt!(memory.check(address, length));
     if !memory.mappings.is_covered(range) {
         return Err::<u64, _>(Errno::ENOMEM).into();
@@ -262,7 +269,8 @@ pub fn msync(call: &mut Call<'_>) -> Outcome {
 }
 
 pub fn mincore(call: &mut Call<'_>) -> Outcome {
-    let memory = call.process().memory.lock();
+    let memory = call.process().memory();
+    let memory = memory.lock();
     let range = attempt!(memory.check(call.arguments[0], call.arguments[1]));
     if !memory.mappings.is_covered(range) {
         return Err::<u64, _>(Errno::ENOMEM).into();
@@ -275,14 +283,15 @@ pub fn mincore(call: &mut Call<'_>) -> Outcome {
 /// mlock(2) and its kin: pages are brought in, and stay as long as the host lets them.
 pub fn mlock(call: &mut Call<'_>) -> Outcome {
     let process = call.process();
-    let mut memory = process.memory.lock();
+    let memory = process.memory();
+    let mut memory = memory.lock();
     let start = call.arguments[0] & !(PAGE - 1);
     let length = call.arguments[1] + (call.arguments[0] - start);
     if length == 0 {
         return Ok(0).into();
     }
     let range = attempt!(memory.check(start, length));
-    memory.advise(&*process.kernel.machine, process.space, range, Advice::Populate).into()
+    memory.advise(&*process.kernel.machine, process.space(), range, Advice::Populate).into()
 }
 
 pub fn nothing(_call: &mut Call<'_>) -> Outcome {
@@ -343,7 +352,7 @@ pub fn add_seals(call: &Call<'_>, description: &crate::file::Description, added:
     description.writable().map_err(|_| Errno::EPERM)?;
     let processes: Vec<Arc<Process>> = call.kernel().processes.lock().values().cloned().collect();
     let written =
-        || processes.iter().any(|process| process.memory.lock().mappings.writes_to(&description.file));
+        || processes.iter().any(|process| process.memory().lock().mappings.writes_to(&description.file));
     if added & seal::WRITE != 0 && seals.get() & (seal::SEAL | seal::WRITE) == 0 && written() {
         return Err(Errno::EBUSY);
     }

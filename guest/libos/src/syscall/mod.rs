@@ -4,12 +4,16 @@
 //! has to wait returns a future, which the CPU loop polls. Numbers: arch/x86/entry/syscalls/syscall_64.tbl.
 
 mod changing;
+mod child;
 mod copying;
 mod descriptor;
 mod directory;
 mod epoll;
+mod execution;
 mod file;
+mod fork;
 mod futex;
+mod group;
 mod identity;
 mod inotify;
 mod locking;
@@ -46,6 +50,7 @@ use crate::process::Process;
 use crate::thread::{Pending, Thread};
 use crate::trace;
 
+pub use descriptor::let_go;
 pub use directory::may_enter;
 pub use name::name;
 pub use thread::end_thread;
@@ -119,7 +124,7 @@ impl Call<'_> {
         self.arguments[index] as u32
     }
     pub fn space(&self) -> Space {
-        self.thread.process.space
+        self.thread.process.space()
     }
     /// Runs the rest of the call as a future.
     pub fn wait<F>(&self, future: F) -> Outcome

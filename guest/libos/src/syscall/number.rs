@@ -4,9 +4,9 @@
 //! keyrings, and 32-bit leftovers.
 
 use super::{
-    Call, Outcome, changing, copying, descriptor, directory, epoll, file, futex, identity, inotify, locking,
-    memory, misc, opening, path, poll, process, select, signal, socket, splicing, status, thread, time,
-    unnamed,
+    Call, Outcome, changing, child, copying, descriptor, directory, epoll, execution, file, fork, futex,
+    group, identity, inotify, locking, memory, misc, opening, path, poll, process, select, signal, socket,
+    splicing, status, thread, time, unnamed,
 };
 
 type Function = fn(&mut Call<'_>) -> Outcome;
@@ -55,7 +55,7 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[36] = Some(time::getitimer);
     table[37] = Some(time::alarm);
     table[38] = Some(time::setitimer);
-    table[39] = Some(process::getpid);
+    table[39] = Some(group::getpid);
     table[40] = Some(copying::sendfile);
     table[41] = Some(socket::socket);
     table[42] = Some(socket::connect);
@@ -72,12 +72,12 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[53] = Some(socket::socketpair);
     table[54] = Some(socket::setsockopt);
     table[55] = Some(socket::getsockopt);
-    table[56] = Some(thread::clone);
-    table[57] = Some(thread::fork);
-    table[58] = Some(thread::fork);
-    table[59] = Some(process::execve);
+    table[56] = Some(fork::clone);
+    table[57] = Some(fork::fork);
+    table[58] = Some(fork::vfork);
+    table[59] = Some(execution::execve);
     table[60] = Some(thread::exit);
-    table[61] = Some(process::wait4);
+    table[61] = Some(child::wait4);
     table[62] = Some(signal::kill);
     table[63] = Some(misc::uname);
     table[72] = Some(descriptor::fcntl);
@@ -116,10 +116,10 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[106] = Some(identity::setgid);
     table[107] = Some(identity::geteuid);
     table[108] = Some(identity::getegid);
-    table[109] = Some(process::setpgid);
-    table[110] = Some(process::getppid);
-    table[111] = Some(process::getpgrp);
-    table[112] = Some(process::setsid);
+    table[109] = Some(group::setpgid);
+    table[110] = Some(group::getppid);
+    table[111] = Some(group::getpgrp);
+    table[112] = Some(group::setsid);
     table[113] = Some(identity::setreuid);
     table[114] = Some(identity::setregid);
     table[115] = Some(identity::getgroups);
@@ -128,10 +128,10 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[118] = Some(identity::getresuid);
     table[119] = Some(identity::setresgid);
     table[120] = Some(identity::getresgid);
-    table[121] = Some(process::getpgid);
+    table[121] = Some(group::getpgid);
     table[122] = Some(identity::setfsuid);
     table[123] = Some(identity::setfsgid);
-    table[124] = Some(process::getsid);
+    table[124] = Some(group::getsid);
     table[125] = Some(identity::capget);
     table[126] = Some(identity::capset);
     table[127] = Some(signal::rt_sigpending);
@@ -217,7 +217,7 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[235] = Some(changing::utimes);
     table[238] = Some(misc::nothing);
     table[246] = Some(misc::refuse);
-    table[247] = Some(process::waitid);
+    table[247] = Some(child::waitid);
     table[251] = Some(misc::nothing);
     table[252] = Some(misc::nothing);
     table[253] = Some(inotify::init);
@@ -238,7 +238,7 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[269] = Some(path::faccessat);
     table[270] = Some(select::pselect6);
     table[271] = Some(poll::ppoll);
-    table[272] = Some(misc::refuse);
+    table[272] = Some(fork::unshare);
     table[273] = Some(futex::set_robust_list);
     table[274] = Some(futex::get_robust_list);
     table[277] = Some(file::sync_file_range);
@@ -280,14 +280,16 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[319] = Some(memory::memfd_create);
     table[320] = Some(misc::refuse);
     table[321] = Some(misc::refuse);
-    table[322] = Some(process::execveat);
+    table[322] = Some(execution::execveat);
     table[324] = Some(misc::membarrier);
     table[325] = Some(memory::mlock);
     table[326] = Some(copying::copy_file_range);
     table[327] = Some(file::preadv2);
     table[328] = Some(file::pwritev2);
     table[332] = Some(status::statx);
-    table[435] = Some(thread::clone3);
+    table[424] = Some(signal::pidfd_send_signal);
+    table[434] = Some(group::pidfd_open);
+    table[435] = Some(fork::clone3);
     table[436] = Some(descriptor::close_range);
     table[437] = Some(opening::openat2);
     table[439] = Some(path::faccessat2);

@@ -1,160 +1,15 @@
-//! Calls on processes: execve, waiting, groups, prctl, limits, scheduling.
+//! Calls on a process's own settings: prctl(2), limits, scheduling.
 
-use alloc::vec::Vec;
+use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
 use super::file::attempt;
 use super::{Call, Finish, Outcome};
 use crate::errno::{Errno, Result};
-use crate::process::UNLIMITED;
+use crate::job;
+use crate::process::{Process, UNLIMITED};
 use crate::thread::Thread;
 use crate::user;
-use crate::wait;
-use alloc::sync::Arc;
-
-/// Bytes of arguments and environment together (ARG_MAX as Linux has it for an 8 MiB stack).
-const ARGUMENTS_MAX: usize = 2 << 20;
-
-/// A NUL-ended array of string pointers.
-fn strings(thread: &Arc<Thread>, address: u64, total: &mut usize) -> Result<Vec<Vec<u8>>> {
-    let mut strings = Vec::new();
-    if address == 0 {
-        return Ok(strings);
-    }
-    for index in 0.. {
-        let pointer = user::read_u64(thread, address.wrapping_add(index * 8))?;
-        if pointer == 0 {
-            break;
-        }
-        let string = user::read_string(thread, pointer, 128 * 1024)
-            .map_err(|errno| if errno == Errno::ENAMETOOLONG { Errno::E2BIG } else { errno })?;
-        *total += string.len() + 9;
-        if *total > ARGUMENTS_MAX {
-            return Err(Errno::E2BIG);
-        }
-        strings.push(string);
-    }
-    Ok(strings)
-}
-
-pub fn execve(call: &mut Call<'_>) -> Outcome {
-    let path = attempt!(user::read_path(call.thread, call.arguments[0]));
-    execute(call, path, call.arguments[1], call.arguments[2])
-}
-
-pub fn execveat(call: &mut Call<'_>) -> Outcome {
-    let mut path = attempt!(user::read_path(call.thread, call.arguments[1]));
-    if path.first() != Some(&b'/') && call.int(0) != -100 {
-        if path.is_empty() && call.arguments[4] & 0x1000 == 0 {
-            return Err::<u64, _>(Errno::ENOENT).into();
-        }
-        let description = attempt!(call.process().files.any(call.arguments[0]));
-        let location = attempt!(description.location.clone().ok_or(Errno::EACCES));
-        let mut full = location.path();
-        if !path.is_empty() {
-            full.push(b'/');
-            full.append(&mut path);
-        }
-        path = full;
-    }
-    execute(call, path, call.arguments[2], call.arguments[3])
-}
-
-/// The point of no return is where the other threads are told to end: before it, errors are returned;
-/// after it, a failure ends the process, as on Linux.
-fn execute(call: &mut Call<'_>, path: Vec<u8>, arguments: u64, environment: u64) -> Outcome {
-    let mut total = 0;
-    let arguments = attempt!(strings(call.thread, arguments, &mut total));
-    let environment = attempt!(strings(call.thread, environment, &mut total));
-    let thread = call.thread.clone();
-    Outcome::of(&call.thread.clone(), async move {
-        let image = match crate::loader::load(&thread, &path, arguments, environment).await {
-            Ok(image) => image,
-            Err(error) if error.errno == Errno::EISDIR => return Finish::Return(Err(Errno::EACCES)),
-            Err(error) => return Finish::Return(Err(error.errno)),
-        };
-        let process = thread.process.clone();
-        if process.sole_survivor.swap(thread.number, Ordering::SeqCst) != 0 {
-            return Finish::Return(Err(Errno::EAGAIN));
-        }
-        let others: Vec<Arc<Thread>> =
-            process.threads.lock().values().filter(|other| other.number != thread.number).cloned().collect();
-        others.iter().for_each(|other| other.call_attention());
-        while process.threads.lock().len() > 1 {
-            // Each of them leaves the map on its next look; a tick is long enough to wait for it.
-            let soon = process.kernel.machine.now().monotonic_ns + 1_000_000;
-            let _ = wait::sleep(&thread, soon).await;
-        }
-        process.sole_survivor.store(0, Ordering::SeqCst);
-        for slot in process.files.take_close_on_exec() {
-            super::descriptor::let_go(&process, slot);
-        }
-        process.signals.reset_handlers();
-        *thread.signals.stack.lock() = Default::default();
-        process.timers.clear_posix();
-        thread.clear_on_exit.store(0, Ordering::Relaxed);
-        thread.robust_list.store(0, Ordering::Relaxed);
-        match crate::loader::install(&thread, image).await {
-            Ok(context) => Finish::Start(context),
-            Err(_) => process.end(abi::exit::Exit::Signal(crate::signal::SIGSEGV)),
-        }
-    })
-}
-
-/// WNOHANG, and what __WNOTHREAD, __WALL and __WCLONE are.
-const WAIT_ANY: u32 = 0xe000_0001;
-const STOPPED: u32 = 2;
-const EXITED: u32 = 4;
-const CONTINUED: u32 = 8;
-const NO_WAIT: u32 = 0x100_0000;
-
-/// There are no children yet.
-fn childless(good: bool) -> Outcome {
-    Err::<u64, _>(if good { Errno::ECHILD } else { Errno::EINVAL }).into()
-}
-pub fn wait4(call: &mut Call<'_>) -> Outcome {
-    childless(call.word(2) & !(WAIT_ANY | STOPPED | CONTINUED) == 0)
-}
-pub fn waitid(call: &mut Call<'_>) -> Outcome {
-    let (kind, options) = (call.word(0), call.word(3));
-    let states = STOPPED | EXITED | CONTINUED;
-    childless(kind <= 3 && options & !(WAIT_ANY | NO_WAIT | states) == 0 && options & states != 0)
-}
-
-pub fn getpid(call: &mut Call<'_>) -> Outcome {
-    Ok(u64::from(call.process().number)).into()
-}
-pub fn getppid(call: &mut Call<'_>) -> Outcome {
-    Ok(u64::from(call.process().parent)).into()
-}
-
-fn is_self(call: &Call<'_>, number: u32) -> Result<()> {
-    if number == 0 || number == call.process().number { Ok(()) } else { Err(Errno::ESRCH) }
-}
-
-pub fn getpgid(call: &mut Call<'_>) -> Outcome {
-    attempt!(is_self(call, call.word(0)));
-    getpgrp(call)
-}
-pub fn getpgrp(call: &mut Call<'_>) -> Outcome {
-    Ok(u64::from(call.process().group.load(Ordering::Relaxed))).into()
-}
-pub fn setpgid(call: &mut Call<'_>) -> Outcome {
-    attempt!(is_self(call, call.word(0)));
-    // The first process leads its session, which no group change may leave.
-    if call.word(1) == 0 || call.word(1) == call.process().number {
-        Ok(0).into()
-    } else {
-        Err::<u64, _>(Errno::EPERM).into()
-    }
-}
-pub fn getsid(call: &mut Call<'_>) -> Outcome {
-    attempt!(is_self(call, call.word(0)));
-    Ok(u64::from(call.process().session.load(Ordering::Relaxed))).into()
-}
-pub fn setsid(_call: &mut Call<'_>) -> Outcome {
-    Err::<u64, _>(Errno::EPERM).into()
-}
 
 /// CAP_CHECKPOINT_RESTORE (capabilities(7)).
 const LAST_CAPABILITY: u64 = 40;
@@ -178,10 +33,28 @@ pub fn prctl(call: &mut Call<'_>) -> Outcome {
             let name = *call.thread.name.lock();
             user::write(call.thread, argument, &name).into()
         }
-        // PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_NO_NEW_PRIVS, PR_SET_TIMERSLACK,
-        // PR_SET_CHILD_SUBREAPER, PR_SET_THP_DISABLE, PR_SET_PTRACER, PR_SET_SECUREBITS
-        1 | 4 | 8 | 29 | 36 | 38 | 41 | 0x5961_6d61 | 28 => Ok(0).into(),
-        2 => user::write(call.thread, argument, &[0; 4]).into(),
+        // PR_SET_PDEATHSIG, PR_GET_PDEATHSIG
+        1 if argument > 64 => Err::<u64, _>(Errno::EINVAL).into(),
+        1 => {
+            call.process().parent_death.store(argument as u8, Ordering::Relaxed);
+            Ok(0).into()
+        }
+        2 => {
+            let number = u32::from(call.process().parent_death.load(Ordering::Relaxed));
+            user::write(call.thread, argument, &number.to_le_bytes()).into()
+        }
+        // PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER
+        36 => {
+            call.process().reaps.store(argument != 0, Ordering::Relaxed);
+            Ok(0).into()
+        }
+        37 => {
+            let reaps = u32::from(call.process().reaps.load(Ordering::Relaxed));
+            user::write(call.thread, argument, &reaps.to_le_bytes()).into()
+        }
+        // PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_SECUREBITS, PR_SET_TIMERSLACK, PR_SET_NO_NEW_PRIVS,
+        // PR_SET_THP_DISABLE, PR_SET_PTRACER
+        4 | 8 | 28 | 29 | 38 | 41 | 0x5961_6d61 => Ok(0).into(),
         3 => Ok(1).into(),
         7 | 27 | 42 => Ok(0).into(),
         30 => Ok(50_000).into(),
@@ -227,15 +100,15 @@ pub fn getrlimit(call: &mut Call<'_>) -> Outcome {
     user::write_words(call.thread, call.arguments[1], &[soft, hard]).into()
 }
 pub fn setrlimit(call: &mut Call<'_>) -> Outcome {
-    set_limit(call, call.arguments[0], call.arguments[1]).into()
+    set_limit(call, call.process(), call.arguments[0], call.arguments[1]).into()
 }
-fn set_limit(call: &Call<'_>, resource: u64, address: u64) -> Result<u64> {
+fn set_limit(call: &Call<'_>, process: &Process, resource: u64, address: u64) -> Result<u64> {
     let [soft, hard] = user::read_words::<2>(call.thread, address)?;
     if resource >= 16 || soft > hard {
         return Err(Errno::EINVAL);
     }
     let privileged = call.process().identity.lock().privileged();
-    let mut limits = call.process().limits.lock();
+    let mut limits = process.limits.lock();
     let entry = &mut limits[resource as usize];
     if hard > entry.1 && !privileged || resource == 7 && hard != UNLIMITED && hard > 1 << 20 {
         return Err(Errno::EPERM);
@@ -245,13 +118,20 @@ fn set_limit(call: &Call<'_>, resource: u64, address: u64) -> Result<u64> {
 }
 pub fn prlimit64(call: &mut Call<'_>) -> Outcome {
     let [number, resource, new, old, ..] = call.arguments;
-    attempt!(is_self(call, number as u32));
+    let process = attempt!(super::group::process(call, number as u32));
     if resource >= 16 {
         return Err::<u64, _>(Errno::EINVAL).into();
     }
-    let before = call.process().limits.lock()[resource as usize];
+    if !Arc::ptr_eq(&process, call.process()) {
+        let (own, other) = (call.process().identity.lock().clone(), process.identity.lock().clone());
+        let same = own.real_user == other.real_user && own.real_user == other.saved_user;
+        if !own.privileged() && !same {
+            return Err::<u64, _>(Errno::EPERM).into();
+        }
+    }
+    let before = process.limits.lock()[resource as usize];
     if new != 0 {
-        attempt!(set_limit(call, resource, new));
+        attempt!(set_limit(call, &process, resource, new));
     }
     if old != 0 {
         attempt!(user::write_words(call.thread, old, &[before.0, before.1]));
@@ -266,11 +146,21 @@ fn all_cpus(call: &Call<'_>) -> u64 {
         _ => u64::MAX,
     }
 }
+/// The thread with a number, whose process it may be.
+pub(super) fn thread(call: &Call<'_>, number: u32) -> Result<Arc<Thread>> {
+    if let Some(thread) = call.process().threads.lock().get(&number) {
+        return Ok(thread.clone());
+    }
+    let processes: alloc::vec::Vec<Arc<Process>> = call.kernel().processes.lock().values().cloned().collect();
+    let found = processes.iter().find_map(|process| process.threads.lock().get(&number).cloned());
+    found.ok_or(Errno::ESRCH)
+}
+
 /// The thread that a call on scheduling names.
 fn scheduled(call: &Call<'_>) -> Result<Arc<Thread>> {
     match call.word(0) {
         0 => Ok(call.thread.clone()),
-        number => call.process().threads.lock().get(&number).cloned().ok_or(Errno::ESRCH),
+        number => thread(call, number),
     }
 }
 pub fn sched_getaffinity(call: &mut Call<'_>) -> Outcome {
@@ -327,30 +217,43 @@ pub fn getcpu(call: &mut Call<'_>) -> Outcome {
     }
     Ok(0).into()
 }
-/// Whose priority it is: the process itself, its group or its user.
-fn has_priority(call: &Call<'_>) -> Result<()> {
-    let process = call.process();
-    let own = match call.word(0) {
-        0 => process.threads.lock().contains_key(&call.word(1)),
-        1 => process.group.load(Ordering::Relaxed) == call.word(1),
-        2 => process.identity.lock().real_user == call.word(1),
+/// Whose priorities are named: a process's, its group's or its user's.
+fn prioritised(call: &Call<'_>) -> Result<alloc::vec::Vec<Arc<Process>>> {
+    let own = call.process();
+    let wanted = |own: u32| if call.word(1) == 0 { own } else { call.word(1) };
+    let found = match call.word(0) {
+        0 if call.word(1) == 0 => alloc::vec![own.clone()],
+        0 => alloc::vec![thread(call, call.word(1))?.process.clone()],
+        1 => job::members(call.kernel(), wanted(own.group.load(Ordering::Relaxed))),
+        2 => {
+            let user = wanted(own.identity.lock().real_user);
+            let processes: alloc::vec::Vec<Arc<Process>> =
+                call.kernel().processes.lock().values().cloned().collect();
+            processes.into_iter().filter(|process| process.identity.lock().real_user == user).collect()
+        }
         _ => return Err(Errno::EINVAL),
     };
-    if own || call.word(1) == 0 { Ok(()) } else { Err(Errno::ESRCH) }
+    if found.is_empty() { Err(Errno::ESRCH) } else { Ok(found) }
 }
 pub fn getpriority(call: &mut Call<'_>) -> Outcome {
-    attempt!(has_priority(call));
+    let found = attempt!(prioritised(call));
+    let nice = found.iter().map(|process| process.nice.load(Ordering::Relaxed)).min().unwrap_or(0);
     // From 40 (-20) down to 1 (19), so that no value looks like an error.
-    Ok((20 - call.process().nice.load(Ordering::Relaxed)) as u64).into()
+    Ok((20 - nice) as u64).into()
 }
 pub fn setpriority(call: &mut Call<'_>) -> Outcome {
-    attempt!(has_priority(call));
     let wanted = call.int(2).clamp(-20, 19);
-    let process = call.process();
-    if wanted < process.nice.load(Ordering::Relaxed) && !process.identity.lock().privileged() {
-        return Err::<u64, _>(Errno::EACCES).into();
+    let own = call.process().identity.lock().clone();
+    for process in attempt!(prioritised(call)) {
+        let owner = process.identity.lock().user;
+        if !own.privileged() && own.user != owner && own.real_user != owner {
+            return Err::<u64, _>(Errno::EPERM).into();
+        }
+        if wanted < process.nice.load(Ordering::Relaxed) && !own.privileged() {
+            return Err::<u64, _>(Errno::EACCES).into();
+        }
+        process.nice.store(wanted, Ordering::Relaxed);
     }
-    process.nice.store(wanted, Ordering::Relaxed);
     Ok(0).into()
 }
 /// personality(2): only the one there is.

@@ -1,13 +1,19 @@
 //! Calls on signals.
 
 use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use super::file::attempt;
 use super::{Call, Finish, Outcome};
 use crate::errno::{Errno, Result};
+use crate::file::ProcessFile;
+use crate::job;
 use crate::process::Process;
-use crate::signal::{self, Action, AlternateStack, Information, SIGKILL, SIGSTOP, Set, Target, UNBLOCKABLE};
+use crate::signal::{
+    self, Action, AlternateStack, Information, SIGCONT, SIGKILL, SIGSTOP, Set, Target, UNBLOCKABLE,
+};
 use crate::user;
 use crate::wait::{self, Patience};
 
@@ -141,72 +147,137 @@ pub fn sigaltstack(call: &mut Call<'_>) -> Outcome {
     Ok(0).into()
 }
 
-/// A process that a program names: itself, its group, or everybody it may signal.
-fn addressed(call: &Call<'_>, number: i32) -> Result<Arc<Process>> {
-    let process = call.process();
-    let own = process.number as i32;
-    match number {
-        0 => Ok(process.clone()),
-        number if number == own || number == -own => Ok(process.clone()),
-        _ => Err(Errno::ESRCH),
+/// Sends a signal to a process, if the caller may (kill(2)); 0 only asks whether.
+fn post(
+    call: &Call<'_>,
+    process: &Arc<Process>,
+    target: Target,
+    information: Option<Information>,
+) -> Result<()> {
+    let own = call.process();
+    let continues = information.is_some_and(|information| information.number == SIGCONT)
+        && own.session.load(Ordering::Relaxed) == process.session.load(Ordering::Relaxed);
+    if !Arc::ptr_eq(own, process) && !continues {
+        let (own, other) = (own.identity.lock().clone(), process.identity.lock().clone());
+        if !own.may_signal(&other) {
+            return Err(Errno::EPERM);
+        }
     }
+    if let Some(information) = information {
+        signal::send(process, target, information);
+    }
+    Ok(())
 }
 
-fn post(call: &Call<'_>, target: Target, number: u64, make: impl FnOnce(u8) -> Information) -> Result<u64> {
-    if number == 0 {
-        return Ok(0);
-    }
-    let number = signal::number(number)?;
-    signal::send(call.process(), target, make(number));
-    Ok(0)
+/// The signal an argument names, with what comes along; none for 0.
+fn named(argument: u64, make: impl FnOnce(u8) -> Information) -> Result<Option<Information>> {
+    if argument == 0 { Ok(None) } else { signal::number(argument).map(|number| Some(make(number))) }
+}
+
+fn all(call: &Call<'_>) -> Vec<Arc<Process>> {
+    call.kernel().processes.lock().values().cloned().collect()
 }
 
 pub fn kill(call: &mut Call<'_>) -> Outcome {
-    attempt!(addressed(call, call.int(0)));
     let (process, user) = (call.process().number, call.process().identity.lock().real_user);
-    post(call, Target::Process, call.arguments[1], |number| Information::user(number, process, user)).into()
+    let information = attempt!(named(call.arguments[1], |number| Information::user(number, process, user)));
+    let own = call.process().group.load(Ordering::Relaxed);
+    let processes = match call.int(0) {
+        i32::MIN => return Err::<u64, _>(Errno::ESRCH).into(),
+        0 => job::members(call.kernel(), own),
+        -1 => all(call).into_iter().filter(|other| !other.is_main() && other.number != process).collect(),
+        group if group < 0 => job::members(call.kernel(), group.unsigned_abs()),
+        number => vec![attempt!(super::group::process(call, number as u32))],
+    };
+    // One that may be signalled is enough, but an error of all counts.
+    let mut outcome = Err(Errno::ESRCH);
+    for process in processes {
+        let posted = post(call, &process, Target::Process, information);
+        if outcome.is_err() {
+            outcome = posted;
+        }
+    }
+    outcome.into()
 }
 
-fn thread_target(call: &Call<'_>, number: u32) -> Result<Target> {
-    if number as i32 <= 0 {
+/// The process of a thread that is named by its number.
+fn owner(call: &Call<'_>, number: i32) -> Result<Arc<Process>> {
+    if number <= 0 {
         return Err(Errno::EINVAL);
     }
-    if call.process().threads.lock().contains_key(&number) {
-        Ok(Target::Thread(number))
-    } else {
-        Err(Errno::ESRCH)
-    }
+    super::process::thread(call, number as u32).map(|thread| thread.process.clone())
 }
 
 pub fn tkill(call: &mut Call<'_>) -> Outcome {
-    let target = attempt!(thread_target(call, call.word(0)));
     let (process, user) = (call.process().number, call.process().identity.lock().real_user);
-    post(call, target, call.arguments[1], |number| Information::thread(number, process, user)).into()
+    let owner = attempt!(owner(call, call.int(0)));
+    let information = attempt!(named(call.arguments[1], |number| Information::thread(number, process, user)));
+    post(call, &owner, Target::Thread(call.word(0)), information).into()
 }
 
 /// A thread that is named together with its process.
-fn member_target(call: &Call<'_>) -> Result<Target> {
-    if call.int(0) <= 0 {
+fn member(call: &Call<'_>) -> Result<(Arc<Process>, Target)> {
+    if call.int(0) <= 0 || call.int(1) <= 0 {
         return Err(Errno::EINVAL);
     }
-    let target = thread_target(call, call.word(1))?;
-    if call.word(0) == call.process().number { Ok(target) } else { Err(Errno::ESRCH) }
+    let process = super::group::process(call, call.word(0))?;
+    let has = process.threads.lock().contains_key(&call.word(1));
+    if has { Ok((process, Target::Thread(call.word(1)))) } else { Err(Errno::ESRCH) }
 }
 
 pub fn tgkill(call: &mut Call<'_>) -> Outcome {
-    let target = attempt!(member_target(call));
-    let (process, user) = (call.process().number, call.process().identity.lock().real_user);
-    post(call, target, call.arguments[2], |number| Information::thread(number, process, user)).into()
+    let (process, target) = attempt!(member(call));
+    let (own, user) = (call.process().number, call.process().identity.lock().real_user);
+    let information = attempt!(named(call.arguments[2], |number| Information::thread(number, own, user)));
+    post(call, &process, target, information).into()
 }
 
+/// What a program composed, for itself or another process: that it is from the kernel, nobody else may be told.
+fn composed(
+    call: &Call<'_>,
+    process: &Arc<Process>,
+    number: u64,
+    address: u64,
+) -> Result<Option<Information>> {
+    let bytes = user::read::<128>(call.thread, address)?;
+    let information = named(number, |number| Information::raw(number, &bytes))?;
+    let pretends =
+        information.is_some_and(|information| information.code >= 0 || information.code == SI_TKILL);
+    if pretends && !Arc::ptr_eq(call.process(), process) { Err(Errno::EPERM) } else { Ok(information) }
+}
+
+/// `si_code` of tgkill(2).
+const SI_TKILL: i32 = -6;
+
 pub fn rt_sigqueueinfo(call: &mut Call<'_>) -> Outcome {
-    attempt!(addressed(call, call.int(0)));
-    let bytes = attempt!(user::read::<128>(call.thread, call.arguments[2]));
-    post(call, Target::Process, call.arguments[1], |number| Information::raw(number, &bytes)).into()
+    if call.int(0) <= 0 {
+        return Err::<u64, _>(Errno::ESRCH).into();
+    }
+    let process = attempt!(super::group::process(call, call.word(0)));
+    let information = attempt!(composed(call, &process, call.arguments[1], call.arguments[2]));
+    post(call, &process, Target::Process, information).into()
 }
 
 pub fn rt_tgsigqueueinfo(call: &mut Call<'_>) -> Outcome {
-    let target = attempt!(member_target(call));
-    let bytes = attempt!(user::read::<128>(call.thread, call.arguments[3]));
-    post(call, target, call.arguments[2], |number| Information::raw(number, &bytes)).into()
+    let (process, target) = attempt!(member(call));
+    let information = attempt!(composed(call, &process, call.arguments[2], call.arguments[3]));
+    post(call, &process, target, information).into()
+}
+
+pub fn pidfd_send_signal(call: &mut Call<'_>) -> Outcome {
+    let [descriptor, number, address, flags, ..] = call.arguments;
+    if flags != 0 {
+        return Err::<u64, _>(Errno::EINVAL).into();
+    }
+    let description = attempt!(call.process().files.get(descriptor));
+    let process = attempt!(ProcessFile::of(&description));
+    if process.is_over() {
+        return Err::<u64, _>(Errno::ESRCH).into();
+    }
+    let (own, user) = (call.process().number, call.process().identity.lock().real_user);
+    let information = attempt!(match address {
+        0 => named(number, |number| Information::user(number, own, user)),
+        address => composed(call, &process, number, address),
+    });
+    post(call, &process, Target::Process, information).into()
 }

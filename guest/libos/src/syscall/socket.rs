@@ -48,7 +48,7 @@ impl AddressArgument {
         if length > bytes.len() {
             return Err(Errno::EINVAL);
         }
-        thread.kernel().machine.copy_in(thread.process.space, address, &mut bytes[..length])?;
+        thread.kernel().machine.copy_in(thread.process.space(), address, &mut bytes[..length])?;
         Ok(Self { bytes, length })
     }
 

@@ -1,5 +1,7 @@
 //! Clocks, sleeping and interval timers.
 
+use core::sync::atomic::Ordering;
+
 use machine::Now;
 
 use super::file::attempt;
@@ -38,7 +40,10 @@ fn processor_clock(call: &Call<'_>, clock: i32) -> Result<u64> {
             let thread = process.threads.lock().get(&number).cloned().ok_or(Errno::EINVAL)?;
             Ok(thread.processor_time_ns())
         }
-        (false, _) => Err(Errno::EINVAL),
+        (false, _) => {
+            let process = call.kernel().processes.lock().get(&number).cloned().ok_or(Errno::EINVAL)?;
+            Ok(process.processor_time_ns())
+        }
     }
 }
 
@@ -79,7 +84,8 @@ pub fn times(call: &mut Call<'_>) -> Outcome {
     let now_ns = call.kernel().machine.now().monotonic_ns;
     let ticks = call.process().processor_time_ns() / 10_000_000;
     if call.arguments[0] != 0 {
-        attempt!(user::write_words(call.thread, call.arguments[0], &[ticks, 0, 0, 0]));
+        let children = call.process().children_time_ns.load(Ordering::Relaxed) / 10_000_000;
+        attempt!(user::write_words(call.thread, call.arguments[0], &[ticks, 0, children, 0]));
     }
     Ok(now_ns / 10_000_000).into()
 }
@@ -88,8 +94,7 @@ pub fn getrusage(call: &mut Call<'_>) -> Outcome {
     let used_ns = match call.int(0) {
         0 => call.process().processor_time_ns(),
         1 => call.thread.processor_time_ns(),
-        // RUSAGE_CHILDREN: there were none.
-        -1 => 0,
+        -1 => call.process().children_time_ns.load(Ordering::Relaxed),
         _ => return Err::<u64, _>(Errno::EINVAL).into(),
     };
     words[0] = used_ns / SECOND;

@@ -28,10 +28,17 @@ pub mod number {
     pub const NANOSLEEP: u64 = 35;
     pub const GETPID: u64 = 39;
     pub const CLONE: u64 = 56;
+    pub const FORK: u64 = 57;
+    pub const VFORK: u64 = 58;
+    pub const EXECVE: u64 = 59;
     pub const EXIT: u64 = 60;
+    pub const WAIT4: u64 = 61;
     pub const KILL: u64 = 62;
     pub const FSYNC: u64 = 74;
     pub const FTRUNCATE: u64 = 77;
+    pub const SETPGID: u64 = 109;
+    pub const GETPPID: u64 = 110;
+    pub const PIPE: u64 = 22;
     pub const FUTEX: u64 = 202;
     pub const CLOCK_GETTIME: u64 = 228;
     pub const EXIT_GROUP: u64 = 231;

@@ -7,11 +7,10 @@ use core::any::Any;
 use abi::file::{Attributes, Change};
 use machine::{Transfer, UserRange};
 
-use super::attributes_now;
 use crate::errno::{Errno, Result};
 use crate::file::pseudo_terminal::Pair;
 use crate::file::{Description, File, Pages, Promise, event, flag, kept};
-use crate::file_system::node::{CHARACTER, LINK, TERMINAL_INODE, TERMINAL_NUMBER, TYPE};
+use crate::file_system::node::{CHARACTER, LINK, TERMINAL_INODE, TERMINAL_NUMBER};
 use crate::file_system::{Directory, Entry, Kind, Location, Meta, Node, attach};
 use crate::thread::Thread;
 
@@ -29,8 +28,10 @@ pub enum Device {
     Zero,
     Full,
     Random,
-    /// The controlling terminal.
+    /// The controlling terminal, whichever that is for a process.
     Terminal,
+    /// The terminal that the user sits at.
+    Console,
     PseudoTerminalMaster,
     /// The granted disk of this number.
     Disk(usize),
@@ -72,15 +73,20 @@ pub fn fill_devices(devices: &Location, meta: &impl Fn(u32, u32, u32) -> Meta) {
 pub fn add_terminal(devices: &Location, (user, group): (u32, u32), meta: &impl Fn(u32, u32, u32) -> Meta) {
     let own =
         Meta { inode: TERMINAL_INODE, special: TERMINAL_NUMBER, ..meta(CHARACTER | 0o620, user, group) };
-    attach(devices, b"pts/0", Node::new(own, Kind::Device(Device::Terminal)), meta);
+    attach(devices, b"pts/0", Node::new(own, Kind::Device(Device::Console)), meta);
 }
 
 impl Device {
     /// Opens the device through one of its names.
     pub async fn open(self, thread: &Arc<Thread>, entry: &Location, flags: u32) -> Result<Arc<Description>> {
+        let controls = flags & flag::NO_TERMINAL == 0;
         let flags = flags & !(flag::CREATE | flag::EXCLUSIVE | flag::TRUNCATE | flag::NO_TERMINAL);
         let file: Arc<dyn File> = match self {
-            Device::Terminal => terminal(thread).ok_or(Errno::ENXIO)?,
+            Device::Terminal => {
+                let control = thread.process.terminal.lock().clone();
+                control.ok_or(Errno::ENXIO)?.reopen()?
+            }
+            Device::Console => console(thread, controls)?,
             Device::PseudoTerminalMaster => lead(thread, entry)?,
             Device::Disk(number) => super::disk::open(thread, number, &entry.node)?,
             _ => Arc::new(DeviceFile { device: self, node: entry.node.clone() }),
@@ -100,8 +106,8 @@ fn lead(thread: &Arc<Thread>, entry: &Location) -> Result<Arc<dyn File>> {
     // Number 0 is the island's own terminal, if it has one.
     let name = |number: u32| format!("{number}").into_bytes();
     let number = (1..).find(|number| !children.contains_key(&name(*number))).ok_or(Errno::ENOSPC)?;
-    let pair = Pair::new(number);
     let kernel = thread.kernel();
+    let pair = Pair::new(kernel, number);
     let (user, now_ns) = (thread.process.identity.lock().user, kernel.machine.now().realtime_ns as i64);
     let meta = Meta::new(kernel.file_systems.next_number(), CHARACTER | 0o620, user, 5, now_ns);
     let special = FIRST_TERMINAL | u64::from(number & 0xff) | u64::from(number & !0xff) << 12;
@@ -111,17 +117,13 @@ fn lead(thread: &Arc<Thread>, entry: &Location) -> Result<Arc<dyn File>> {
     Ok(pair.lead(&entry.node, follower))
 }
 
-/// The terminal among the process's descriptors, which is the only one it can have.
-fn terminal(thread: &Arc<Thread>) -> Option<Arc<dyn File>> {
-    let files = &thread.process.files;
-    let found = files.numbers().into_iter().filter_map(|number| files.get(number).ok());
-    let is_terminal = |attributes: Attributes| {
-        attributes.mode & TYPE == CHARACTER && matches!(attributes.special >> 8, 4 | 5 | 136..=143)
-    };
-    found
-        .filter(|description| attributes_now(thread, description.file.as_ref()).is_some_and(is_terminal))
-        .map(|description| description.file.clone())
-        .next()
+/// The user's terminal, which becomes the session's if that has none.
+fn console(thread: &Arc<Thread>, controls: bool) -> Result<Arc<dyn File>> {
+    let control = thread.kernel().console.get().ok_or(Errno::ENXIO)?;
+    if controls {
+        control.offer(&thread.process);
+    }
+    control.reopen()
 }
 
 /// An open memory device.
@@ -151,7 +153,7 @@ impl File for DeviceFile {
                 let length = (range.length - at).min(CHUNK as u64) as usize;
                 self.fill(thread, &mut chunk[..length]);
                 let address = range.address.wrapping_add(at);
-                thread.kernel().machine.copy_out(thread.process.space, &chunk[..length], address)?;
+                thread.kernel().machine.copy_out(thread.process.space(), &chunk[..length], address)?;
                 at += length as u64;
                 done += length as u64;
             }

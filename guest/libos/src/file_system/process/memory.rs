@@ -29,7 +29,7 @@ pub struct Sizes {
 pub fn sizes(process: &Process) -> Sizes {
     let program = process.program.lock().path.clone();
     let mut sizes = Sizes::default();
-    for (range, mapping) in process.memory.lock().mappings.iter() {
+    for (range, mapping) in process.memory().lock().mappings.iter() {
         sizes.total += range.length;
         if mapping.locked {
             sizes.locked += range.length;
@@ -102,7 +102,7 @@ fn line(range: UserRange, mapping: &Mapping) -> Vec<u8> {
 }
 
 pub fn maps(process: &Arc<Process>, _thread: u32) -> Vec<u8> {
-    process.memory.lock().mappings.iter().flat_map(|(range, mapping)| line(range, mapping)).collect()
+    process.memory().lock().mappings.iter().flat_map(|(range, mapping)| line(range, mapping)).collect()
 }
 
 /// Fields of smaps between the size and the flags.
@@ -126,7 +126,7 @@ fn counters(text: &mut String, locked: u64, resident: u64) {
 
 pub fn smaps(process: &Arc<Process>, _thread: u32) -> Vec<u8> {
     let mut bytes = Vec::new();
-    for (range, mapping) in process.memory.lock().mappings.iter() {
+    for (range, mapping) in process.memory().lock().mappings.iter() {
         bytes.extend(line(range, mapping));
         let mut text = String::new();
         let _ = writeln!(text, "{:<15} {:>8} kB", "Size:", range.length / 1024);
@@ -160,7 +160,8 @@ fn flags(mapping: &Mapping) -> String {
 /// One entry over everything from the lowest to the highest address.
 pub fn smaps_rollup(process: &Arc<Process>, _thread: u32) -> Vec<u8> {
     let (start, end) = {
-        let memory = process.memory.lock();
+        let memory = process.memory();
+        let memory = memory.lock();
         let ranges = memory.mappings.ranges();
         (ranges.first().map_or(0, |range| range.address), ranges.last().map_or(0, |range| range.end()))
     };

@@ -19,6 +19,9 @@ use crate::thread::Thread;
 pub const TRANSFERS: &[u8] =
     b"rchar: 0\nwchar: 0\nsyscr: 0\nsyscw: 0\nread_bytes: 0\nwrite_bytes: 0\ncancelled_write_bytes: 0\n";
 
+/// What times are counted in here (sysconf(3), _SC_CLK_TCK).
+const TICK_NS: u64 = 10_000_000;
+
 /// The thread that a file speaks of: the one named, or the process's first.
 fn thread_of(process: &Process, thread: u32) -> Option<Arc<Thread>> {
     let threads = process.threads.lock();
@@ -30,12 +33,19 @@ fn thread_of(process: &Process, thread: u32) -> Option<Arc<Thread>> {
 
 /// The name that prctl(PR_SET_NAME) sets.
 pub fn name(process: &Process, thread: u32) -> Vec<u8> {
-    let name = thread_of(process, thread).map_or([0; 16], |thread| *thread.name.lock());
-    name.iter().copied().take_while(|byte| *byte != 0).collect()
+    match thread_of(process, thread) {
+        Some(thread) => thread.name.lock().iter().copied().take_while(|byte| *byte != 0).collect(),
+        None => {
+            let program = process.program.lock();
+            let last = program.path.rsplit(|byte| *byte == b'/').next().unwrap_or(&[]);
+            last.iter().copied().take(15).collect()
+        }
+    }
 }
 
 fn state(process: &Process, thread: u32) -> char {
     match thread_of(process, thread) {
+        Some(_) if process.is_stopped() => 'T',
         Some(thread) if thread.is_blocked() => 'S',
         Some(_) => 'R',
         None => 'Z',
@@ -64,7 +74,12 @@ pub fn status(process: &Arc<Process>, thread: u32) -> Vec<u8> {
     let identity = process.identity.lock().clone();
     let this = thread_of(process, thread);
     let number = if thread == 0 { process.number } else { thread };
-    let state = if state(process, thread) == 'S' { "S (sleeping)" } else { "R (running)" };
+    let state = match state(process, thread) {
+        'S' => "S (sleeping)",
+        'T' => "T (stopped)",
+        'Z' => "Z (zombie)",
+        _ => "R (running)",
+    };
     let threads = process.threads.lock().len();
     let groups: Vec<String> = identity.groups.iter().map(|group| format!("{group} ")).collect();
     let descriptors = process.files.numbers().last().map_or(64, |last| (last + 1).next_multiple_of(64));
@@ -74,7 +89,7 @@ pub fn status(process: &Arc<Process>, thread: u32) -> Vec<u8> {
         String::from_utf8_lossy(&name(process, thread)),
         process.file_mask.load(Ordering::Relaxed),
         process.number,
-        process.parent,
+        process.parent.load(Ordering::Relaxed),
     );
     let who = &identity;
     let _ = write!(
@@ -146,16 +161,22 @@ pub fn stat(process: &Arc<Process>, thread: u32) -> Vec<u8> {
     let low = |set: u64| set & 0x7fff_ffff;
     let group = process.group.load(Ordering::Relaxed);
     let session = process.session.load(Ordering::Relaxed);
+    let terminal = process.terminal.lock().clone();
+    let foreground = terminal.as_ref().map_or(-1, |terminal| i64::from(terminal.known().0));
+    let terminal = terminal.map_or(0, |terminal| terminal.device());
+    let children = process.children_time_ns.load(Ordering::Relaxed) / TICK_NS;
+    let nice = process.nice.load(Ordering::Relaxed);
+    let started = process.started_ns.saturating_sub(process.kernel.started_ns) / TICK_NS;
     let limit = process.limit(5);
-    let break_start = process.memory.lock().break_start;
+    let break_start = process.memory().lock().break_start;
     let mut text = format!("{number} (");
     text.push_str(&String::from_utf8_lossy(&name(process, thread)));
     let _ = writeln!(
         text,
-        ") {} {} {group} {session} 0 -1 4194304 0 0 0 0 {user} 0 0 0 20 0 {threads} 0 1 {} {} {limit} {} {} {} 0 0 {} {} {} {} \
+        ") {} {} {group} {session} {terminal} {foreground} 4194304 0 0 0 0 {user} 0 {children} 0 20 {nice} {threads} 0 {started} {} {} {limit} {} {} {} 0 0 {} {} {} {} \
          0 0 0 17 0 0 0 0 0 0 0 0 {break_start} 0 0 0 0 0",
         state(process, thread),
-        process.parent,
+        process.parent.load(Ordering::Relaxed),
         sizes.total,
         process.kernel.memory_use().resident / PAGE,
         sizes.code_start,

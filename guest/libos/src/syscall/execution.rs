@@ -1,0 +1,115 @@
+//! Running another program: execve(2), execveat(2).
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+
+use abi::exit::Exit;
+
+use super::file::attempt;
+use super::{Call, Finish, Outcome};
+use crate::errno::{Errno, Result};
+use crate::thread::Thread;
+use crate::user;
+use crate::wait;
+
+/// Bytes of arguments and environment together (ARG_MAX as Linux has it for an 8 MiB stack).
+const ARGUMENTS_MAX: usize = 2 << 20;
+
+/// A NUL-ended array of string pointers.
+fn strings(thread: &Arc<Thread>, address: u64, total: &mut usize) -> Result<Vec<Vec<u8>>> {
+    let mut strings = Vec::new();
+    if address == 0 {
+        return Ok(strings);
+    }
+    for index in 0.. {
+        let pointer = user::read_u64(thread, address.wrapping_add(index * 8))?;
+        if pointer == 0 {
+            break;
+        }
+        let string = user::read_string(thread, pointer, 128 * 1024)
+            .map_err(|errno| if errno == Errno::ENAMETOOLONG { Errno::E2BIG } else { errno })?;
+        *total += string.len() + 9;
+        if *total > ARGUMENTS_MAX {
+            return Err(Errno::E2BIG);
+        }
+        strings.push(string);
+    }
+    Ok(strings)
+}
+
+pub fn execve(call: &mut Call<'_>) -> Outcome {
+    let path = attempt!(user::read_path(call.thread, call.arguments[0]));
+    execute(call, path, call.arguments[1], call.arguments[2])
+}
+
+pub fn execveat(call: &mut Call<'_>) -> Outcome {
+    let mut path = attempt!(user::read_path(call.thread, call.arguments[1]));
+    if path.first() != Some(&b'/') && call.int(0) != -100 {
+        if path.is_empty() && call.arguments[4] & 0x1000 == 0 {
+            return Err::<u64, _>(Errno::ENOENT).into();
+        }
+        let description = attempt!(call.process().files.any(call.arguments[0]));
+        let location = attempt!(description.location.clone().ok_or(Errno::EACCES));
+        let mut full = location.path();
+        if !path.is_empty() {
+            full.push(b'/');
+            full.append(&mut path);
+        }
+        path = full;
+    }
+    execute(call, path, call.arguments[2], call.arguments[3])
+}
+
+/// The point of no return is where the other threads are told to end: before it, errors are returned;
+/// after it, a failure ends the process, as on Linux.
+fn execute(call: &mut Call<'_>, path: Vec<u8>, arguments: u64, environment: u64) -> Outcome {
+    let mut total = 0;
+    let arguments = attempt!(strings(call.thread, arguments, &mut total));
+    let environment = attempt!(strings(call.thread, environment, &mut total));
+    // The program's end leaves the CPU in another address space.
+    call.kernel().machine.clone().leave(call.cpu, call.context);
+    let thread = call.thread.clone();
+    Outcome::of(&call.thread.clone(), async move {
+        let image = match crate::loader::load(&thread, &path, arguments, environment).await {
+            Ok(image) => image,
+            Err(error) if error.errno == Errno::EISDIR => return Finish::Return(Err(Errno::EACCES)),
+            Err(error) => return Finish::Return(Err(error.errno)),
+        };
+        let process = thread.process.clone();
+        if process.sole_survivor.swap(thread.number, Ordering::SeqCst) != 0 {
+            return Finish::Return(Err(Errno::EAGAIN));
+        }
+        let others: Vec<Arc<Thread>> =
+            process.threads.lock().values().filter(|other| other.number != thread.number).cloned().collect();
+        others.iter().for_each(|other| other.call_attention());
+        while process.threads.lock().len() > 1 {
+            // Each of them leaves the map on its next look; a tick is long enough to wait for it.
+            let soon = process.kernel.machine.now().monotonic_ns + 1_000_000;
+            let _ = wait::sleep(&thread, soon).await;
+        }
+        process.sole_survivor.store(0, Ordering::SeqCst);
+        if process.ending() {
+            return Finish::Keep;
+        }
+        process.files.part();
+        for slot in process.files.take_close_on_exec() {
+            super::descriptor::let_go(&process, slot);
+        }
+        process.signals.reset_handlers();
+        *thread.signals.stack.lock() = Default::default();
+        process.timers.clear_posix();
+        thread.clear_on_exit.store(0, Ordering::Relaxed);
+        thread.robust_list.store(0, Ordering::Relaxed);
+        match crate::loader::install(&thread, image).await {
+            Ok(context) => {
+                process.executed.store(true, Ordering::SeqCst);
+                Finish::Start(context)
+            }
+            Err(_) => {
+                process.end(Exit::Signal(crate::signal::SIGKILL));
+                Finish::Keep
+            }
+        }
+    })
+}
