@@ -22,6 +22,8 @@ use crate::device::Devices;
 use crate::entropy::Entropy;
 use crate::file_system::FileSystems;
 use crate::futex::Futexes;
+use crate::ipc::Ipc;
+use crate::ipc::named::NamedQueues;
 use crate::network::Network;
 use crate::numbers::Numbers;
 use crate::process::Process;
@@ -54,6 +56,8 @@ pub struct Kernel {
     pub file_systems: FileSystems,
     pub network: Network,
     pub entropy: Entropy,
+    pub ipc: Ipc,
+    pub named_queues: NamedQueues,
     pub debugger: Option<Arc<Debugger>>,
     pub hostname: Mutex<Vec<u8>>,
     pub started_ns: u64,
@@ -76,6 +80,8 @@ impl Kernel {
             futexes: Futexes::new(),
             file_systems: FileSystems::new(&boot, started_ns),
             network: Network::new(&boot),
+            ipc: Ipc::default(),
+            named_queues: NamedQueues::default(),
             entropy: Entropy::new(boot.seed),
             debugger: Debugger::granted(&boot).map(Arc::new),
             hostname: Mutex::new(boot.hostname.clone()),

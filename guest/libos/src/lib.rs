@@ -16,6 +16,7 @@ pub mod file;
 pub mod file_system;
 pub mod futex;
 pub mod interval;
+pub mod ipc;
 pub mod job;
 pub mod kernel;
 pub mod loader;

@@ -21,6 +21,7 @@ use crate::errno::Result;
 use crate::file::Table;
 use crate::file_system::Location;
 use crate::interval::IntervalTimers;
+use crate::ipc::semaphore::Undo;
 use crate::kernel::Kernel;
 use crate::memory::Memory;
 use crate::signal::{ProcessSignals, SIGCHLD};
@@ -97,6 +98,8 @@ pub struct Process {
     /// Told when a child has news.
     pub child_news: WaitQueue,
     life: life::Life,
+    /// What its end does to semaphores (semop(2), SEM_UNDO).
+    pub undo: Mutex<Undo>,
     /// The thread that ends the others to run a new program; 0 for none.
     pub sole_survivor: AtomicU32,
 }
@@ -136,6 +139,7 @@ impl Process {
             children: Mutex::default(),
             child_news: WaitQueue::new(),
             life: life::Life::default(),
+            undo: Mutex::default(),
             sole_survivor: AtomicU32::new(0),
         });
         kernel.processes.lock().insert(number, process.clone());
@@ -175,6 +179,7 @@ impl Process {
             children: Mutex::default(),
             child_news: WaitQueue::new(),
             life: life::Life::default(),
+            undo: Mutex::default(),
             sole_survivor: AtomicU32::new(0),
         });
         family::adopt(self, &process, child.is_sibling);

@@ -54,6 +54,13 @@ impl Memory {
         self.clone()
     }
 
+    /// Keeps it for a while for somebody who is not of the process, until [`Memory::leave`]; false if it is
+    /// nobody's any more.
+    pub fn hold(&self) -> bool {
+        let more = |users: u32| users.checked_add(1).filter(|_| users > 0);
+        self.users.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).is_ok()
+    }
+
     pub fn is_shared(&self) -> bool {
         self.users.load(Ordering::SeqCst) > 1
     }

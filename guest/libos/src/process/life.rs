@@ -175,11 +175,17 @@ impl Process {
         for slot in self.files.take_all() {
             crate::syscall::let_go(self, slot);
         }
+        for ((set, index), change) in core::mem::take(&mut *self.undo.lock()) {
+            if let Ok(entry) = kernel.ipc.semaphores.find(set) {
+                entry.thing.undo(index, change, self.number);
+            }
+        }
         let root = kernel.file_systems.root();
         *self.directory.lock() = root.clone();
         *self.root.lock() = root;
         self.memory().leave(&*kernel.machine, cpu);
         self.part();
+        kernel.ipc.settle(kernel);
         let terminal = self.terminal.lock().clone();
         if let Some(terminal) = terminal.filter(|_| self.session.load(Ordering::SeqCst) == self.number) {
             let _ = terminal.release(self);

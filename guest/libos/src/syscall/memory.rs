@@ -107,6 +107,23 @@ pub fn mmap(call: &mut Call<'_>) -> Outcome {
     })
 }
 
+/// Maps at an address, or where there is room if it is 0; over what is there only if that is wanted.
+pub(super) fn map_at(
+    process: &Arc<Process>,
+    address: u64,
+    length: u64,
+    replaces: bool,
+    wanted: Wanted,
+) -> Result<u64> {
+    let flags = match address {
+        0 => 0,
+        _ if replaces => MAP_FIXED,
+        _ => MAP_FIXED_NOREPLACE,
+    };
+    let taken = |errno| if errno == Errno::EEXIST { Errno::EINVAL } else { errno };
+    place(process, address, length, flags, wanted).map_err(taken)
+}
+
 /// Chooses the address and maps.
 fn place(process: &Arc<Process>, address: u64, length: u64, flags: u64, wanted: Wanted) -> Result<u64> {
     let machine = &*process.kernel.machine;
@@ -299,7 +316,7 @@ pub fn nothing(_call: &mut Call<'_>) -> Outcome {
 }
 
 /// A regular file without a name, and its node.
-fn anonymous_file(kernel: &Arc<crate::kernel::Kernel>) -> (Arc<MemoryFile>, Arc<Node>) {
+pub(super) fn anonymous_file(kernel: &Arc<crate::kernel::Kernel>) -> (Arc<MemoryFile>, Arc<Node>) {
     let file = MemoryFile::new(kernel);
     let now_ns = kernel.machine.now().realtime_ns as i64;
     let number = kernel.file_systems.next_number();

@@ -4,9 +4,9 @@
 //! keyrings, and 32-bit leftovers.
 
 use super::{
-    Call, Outcome, changing, child, copying, descriptor, directory, epoll, execution, file, fork, futex,
-    group, identity, inotify, locking, memory, misc, opening, path, poll, process, select, signal, socket,
-    splicing, status, thread, time, unnamed,
+    Call, Outcome, changing, child, copying, descriptor, directory, epoll, execution, file, foreign, fork,
+    futex, group, identity, inotify, locking, memory, message_queue, misc, named_queue, opening, path, poll,
+    process, select, semaphore, shared_memory, signal, socket, splicing, status, thread, time, unnamed,
 };
 
 type Function = fn(&mut Call<'_>) -> Outcome;
@@ -48,6 +48,9 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[26] = Some(memory::msync);
     table[27] = Some(memory::mincore);
     table[28] = Some(memory::madvise);
+    table[29] = Some(shared_memory::shmget);
+    table[30] = Some(shared_memory::shmat);
+    table[31] = Some(shared_memory::shmctl);
     table[32] = Some(descriptor::dup);
     table[33] = Some(descriptor::dup2);
     table[34] = Some(time::pause);
@@ -80,6 +83,14 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[61] = Some(child::wait4);
     table[62] = Some(signal::kill);
     table[63] = Some(misc::uname);
+    table[64] = Some(semaphore::semget);
+    table[65] = Some(semaphore::semop);
+    table[66] = Some(semaphore::semctl);
+    table[67] = Some(shared_memory::shmdt);
+    table[68] = Some(message_queue::msgget);
+    table[69] = Some(message_queue::msgsnd);
+    table[70] = Some(message_queue::msgrcv);
+    table[71] = Some(message_queue::msgctl);
     table[72] = Some(descriptor::fcntl);
     table[73] = Some(locking::flock);
     table[74] = Some(file::fsync);
@@ -200,6 +211,7 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[213] = Some(epoll::epoll_create);
     table[217] = Some(directory::getdents64);
     table[218] = Some(thread::set_tid_address);
+    table[220] = Some(semaphore::semtimedop);
     table[221] = Some(file::fadvise64);
     table[222] = Some(time::timer_create);
     table[223] = Some(time::timer_settime);
@@ -216,6 +228,12 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[234] = Some(signal::tgkill);
     table[235] = Some(changing::utimes);
     table[238] = Some(misc::nothing);
+    table[240] = Some(named_queue::mq_open);
+    table[241] = Some(named_queue::mq_unlink);
+    table[242] = Some(named_queue::mq_timedsend);
+    table[243] = Some(named_queue::mq_timedreceive);
+    table[244] = Some(named_queue::mq_notify);
+    table[245] = Some(named_queue::mq_getsetattr);
     table[246] = Some(misc::refuse);
     table[247] = Some(child::waitid);
     table[251] = Some(misc::nothing);
@@ -274,6 +292,8 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[307] = Some(socket::sendmmsg);
     table[308] = Some(misc::refuse);
     table[309] = Some(process::getcpu);
+    table[310] = Some(foreign::process_vm_readv);
+    table[311] = Some(foreign::process_vm_writev);
     table[313] = Some(misc::refuse);
     table[316] = Some(path::renameat2);
     table[318] = Some(misc::getrandom);
