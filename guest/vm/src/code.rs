@@ -6,6 +6,7 @@ pub const ENOENT: Code = Code(2);
 pub const EIO: Code = Code(5);
 pub const ENXIO: Code = Code(6);
 pub const EBADF: Code = Code(9);
+pub const EAGAIN: Code = Code(11);
 pub const ENOMEM: Code = Code(12);
 pub const EFAULT: Code = Code(14);
 pub const ENODEV: Code = Code(19);

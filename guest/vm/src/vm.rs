@@ -19,6 +19,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use spin::Mutex;
 
 use crate::cpu::{block::Block, clock, hold, idle, start};
+use crate::memory::spaces;
 use crate::{device, memory};
 
 /// This virtual machine.
@@ -70,7 +71,8 @@ fn make_call(context: &mut Context) -> Result<(), Exception> {
 
 impl Ground for Block {
     fn code(&self) -> &entry::Code {
-        &memory::CODE
+        // SAFETY: while application code runs, its space stays active.
+        unsafe { &self.active.space().code }
     }
 
     #[inline]
@@ -80,7 +82,7 @@ impl Ground for Block {
 
     fn trapped(&self, context: &mut Context) -> Result<(), Exception> {
         if self.head.is_patchable() {
-            patch::consider(&memory::CODE, context, |change| change_code(self, change));
+            patch::consider(self.code(), context, |change| change_code(self, change));
             Ok(())
         } else {
             make_call(context)
@@ -130,18 +132,20 @@ impl Machine for Vm {
     }
 
     fn activate(&self, _cpu: Cpu, space: Space) {
-        assert!(space == Space::FIRST, "rule: there is one space so far");
+        spaces::activate(space);
     }
 
     fn make_space(&self, _cpu: Cpu) -> Result<Space, Code> {
-        Err(Code(11))
+        spaces::make()
     }
 
     fn copy_space(&self, _cpu: Cpu) -> Result<Space, Code> {
-        Err(Code(11))
+        spaces::copy()
     }
 
-    fn drop_space(&self, _cpu: Cpu, _space: Space) {}
+    fn drop_space(&self, _cpu: Cpu, space: Space) {
+        spaces::drop_space(space);
+    }
 
     fn now(&self) -> Now {
         clock::now()
@@ -177,15 +181,18 @@ impl Machine for Vm {
         memory::advise(space, range, advice)
     }
 
-    fn copy_in(&self, _space: Space, from: u64, to: &mut [u8]) -> Result<(), Fault> {
+    fn copy_in(&self, space: Space, from: u64, to: &mut [u8]) -> Result<(), Fault> {
+        spaces::check(space);
         user_memory::copy_in(USER_END, from, to)
     }
 
-    fn copy_out(&self, _space: Space, from: &[u8], to: u64) -> Result<(), Fault> {
+    fn copy_out(&self, space: Space, from: &[u8], to: u64) -> Result<(), Fault> {
+        spaces::check(space);
         user_memory::copy_out(USER_END, from, to)
     }
 
-    fn compare_exchange(&self, _space: Space, address: u64, old: u32, new: u32) -> Result<u32, Fault> {
+    fn compare_exchange(&self, space: Space, address: u64, old: u32, new: u32) -> Result<u32, Fault> {
+        spaces::check(space);
         user_memory::exchange(USER_END, address, old, new)
     }
 
@@ -198,7 +205,7 @@ impl Machine for Vm {
     }
 }
 
-/// Writes over code while no other CPU runs any.
+/// Writes over code of the active space while no other CPU runs it.
 fn change_code(block: &Block, change: Change<'_>) -> Option<()> {
     let _held = hold::others(block);
     memory::write_code(change.at, change.bytes)

@@ -14,6 +14,7 @@ use entry::Head;
 use runtime::cache::Cache;
 
 use crate::cpu::stub;
+use crate::memory::active::Active;
 
 /// The most virtual CPUs a guest may have.
 pub const CPUS_MAX: usize = 64;
@@ -138,6 +139,8 @@ pub struct Block {
     /// The last page fault for which nothing was missing, and how often it came again.
     pub vain_fault: AtomicU64,
     pub vain_faults: AtomicU64,
+    /// The address space that is active.
+    pub active: Active,
     /// Free memory of its own.
     pub cache: Cache,
 
@@ -220,6 +223,7 @@ impl Block {
             faulting: AtomicBool::new(false),
             vain_fault: AtomicU64::new(0),
             vain_faults: AtomicU64::new(0),
+            active: Active::new(),
             cache: Cache::new(),
             gdtr: Pointer { limit: 79, base: part(at, offset_of!(Block, gdt)) },
             idtr: Pointer { limit: stub::TABLE_LIMIT, base: (&raw const stub::TABLE).cast() },

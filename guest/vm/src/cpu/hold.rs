@@ -1,10 +1,11 @@
-//! Keeping all other CPUs out of application code for a moment, while code is being changed.
+//! Keeping other CPUs out of the application code of an address space for a moment, while it is being changed.
 //!
-//! The holder raises `HOLD`, kicks every CPU that does not idle, and waits until each kick has arrived, or its CPU idles.
+//! The holder raises `HOLD`, kicks every CPU on which its space is active and that does not idle, and waits until each kick has arrived, or its CPU idles.
 //! From then on such a CPU is in the library OS and carries the kick's mark, so it cannot enter an
 //! application before it has looked at `HOLD`. A CPU that idled when it would have been kicked looks at it when it
 //! wakes, and leaves itself the mark: it may have slept in a page fault, which returns to an application unless
-//! there is a mark. One CPU holds at a time (`entry::patch` has the lock).
+//! there is a mark. One CPU holds at a time (`entry::patch` has the lock). A CPU with another
+//! space runs on; one that activates the space meanwhile looks at `HOLD` before it enters it.
 
 use core::sync::atomic::{AtomicBool, Ordering::*};
 
@@ -32,10 +33,12 @@ pub fn wake(block: &Block) {
     }
 }
 
-/// Keeps all CPUs but this one out of applications.
+/// Keeps all CPUs but this one out of the application that runs on this one.
 pub fn others(own: &Block) -> Held {
     HOLD.store(true, SeqCst);
-    for other in start::blocks().filter(|other| !core::ptr::eq(*other, own)) {
+    let root = own.active.root();
+    let others = start::blocks().filter(|other| !core::ptr::eq(*other, own));
+    for other in others.filter(|other| other.active.is(root)) {
         let seen = other.arrived.load(SeqCst);
         if idle::is_idle(other) {
             continue;

@@ -20,6 +20,7 @@ use super::sleep::{self, Attention};
 use super::{clock, controller, hold, start, stub::vector};
 use crate::boot::serial;
 use crate::device;
+use crate::memory::{flush, spaces};
 
 const RUNNING: u32 = 0;
 const IDLE: u32 = 1;
@@ -145,11 +146,16 @@ pub fn rest(block: &Block, until_ns: Option<u64>, attention: Attention) {
     }
     block.idle.store(RUNNING, SeqCst);
     hold::wake(block);
-    crate::memory::flush::wake();
+    flush::wake();
 }
 
-/// See [`machine::Machine::wait`].
+/// See [`machine::Machine::wait`]. Whoever drops a space has the CPUs that are here leave it.
 pub fn wait(block: &Block, patience: Patience, collect: bool, events: &mut Vec<Event>) {
+    idle(block, patience, collect, events);
+    spaces::leave_dropped();
+}
+
+fn idle(block: &Block, patience: Patience, collect: bool, events: &mut Vec<Event>) {
     let before = events.len();
     let kicked = settle(block);
     if collect {

@@ -19,7 +19,7 @@ use super::block::{Block, CPUS_MAX, FIRST, UPCALLS};
 use super::{clock, controller, stub};
 use crate::boot;
 use crate::code::EINVAL;
-use crate::memory::{self, frame, map};
+use crate::memory::{self, frame, map, spaces};
 
 /// What a virtual CPU runs.
 type Body = Arc<dyn Fn(Cpu) + Send + Sync>;
@@ -75,6 +75,7 @@ fn prepare(block: &'static Block, number: usize) -> Result<u64, memory::table::N
 /// One that does not run yet would have them wait for ever.
 fn enter(block: &'static Block) {
     let number = block.number.load(Relaxed) as usize;
+    spaces::begin(block);
     // Whoever holds CPUs up looks for them after it has said so, and they look for that after this.
     BLOCKS[number].store(&raw const *block as *mut Block, SeqCst);
 }
@@ -221,7 +222,7 @@ extern "C" fn body() -> ! {
     enter(block);
     // What was said to be forgotten before others knew of this CPU.
     // SAFETY: the tables that are in use.
-    unsafe { super::ring::load_tables(memory::root()) };
+    unsafe { super::ring::load_tables(block.active.root()) };
     STARTED.fetch_add(1, Release);
     body(Cpu(number as u16));
     crate::vm::broken(format_args!("virtual CPU {number} returned"))

@@ -15,6 +15,7 @@ use machine::{Exception, Registers};
 use super::block::{Block, Frame, Upcall};
 use super::stub::{self, text, vector};
 use super::{ring, sleep};
+use crate::memory::fault::Failure;
 use crate::vm;
 
 /// What an upcall has saved of the interrupted place, in the order of its stack.
@@ -149,11 +150,12 @@ fn page_fault(block: &Block, saved: &Saved, frame: &mut Frame) {
     block.faulting.store(false, Relaxed);
     let beyond_file = match (resolved, place) {
         (Ok(missing), _) => return settled(block, address, frame.rip, missing),
+        (Err(Failure::NoMemory), _) => vm::halt(abi::exit::Exit::OutOfMemory),
         (Err(_), Place::Copy) => {
             frame.rip = user_memory::fault();
             return;
         }
-        (Err(beyond_file), _) => beyond_file,
+        (Err(failure), _) => matches!(failure, Failure::Beyond),
     };
     let Place::Application(rip) = place else { return };
     if vm::is_virtual_call(address, rip) {

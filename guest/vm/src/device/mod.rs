@@ -40,7 +40,7 @@ use machine::{Backing, Device, Event, PAGE, Sink, Source, Started, Ticket, Trans
 use crate::boot::serial::Line;
 use crate::code::{EINVAL, EIO, ENODEV, ENOTSOCK};
 use crate::cpu::{self, ring};
-use crate::memory::space::Shown;
+use crate::memory::area::Shown;
 use crate::vm::Vm;
 use crate::vmm;
 

@@ -1,29 +1,36 @@
 //! Transfers between files and applications' memory.
 //!
 //! A transfer is one operation however many errands it takes, so that nobody takes a short one for the end.
-//! What is in memory is copied at once; for the rest an errand is started, whose end goes on.
+//! What is in memory is copied at once; for the rest an errand is started, whose end goes on. That may come to a CPU on
+//! which another space is active, or in the middle of a page fault: then the application's memory is reached through
+//! its space, and what is not mapped there any more ends the transfer.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering::Relaxed;
 
 use abi::Code;
 use abi::request::Reply;
 use abi::vm::fuse::POSITION;
 use entry::user_memory;
-use machine::{Event, PAGE, Ticket, Transfer, UserRange};
+use machine::{Event, Fault, PAGE, Ticket, Transfer, UserRange};
 
 use super::file::{File, MOST, blank, zero_from};
 use super::{errand, write_back};
 use crate::code::{EFAULT, ENOMEM};
+use crate::cpu;
 use crate::memory::frame::Page;
 use crate::memory::object::Object;
+use crate::memory::spaces::Space;
 
 /// A transfer under way.
 pub struct Work {
     file: Arc<File>,
     offset: Option<u64>,
     ranges: Vec<UserRange>,
+    /// The space that they are in, once it takes time: then another one may be active.
+    space: Option<Arc<Space>>,
     write: bool,
     done: u64,
     length: u64,
@@ -43,7 +50,7 @@ impl Work {
     pub fn new(file: Arc<File>, offset: Option<u64>, ranges: &[UserRange], write: bool) -> Self {
         let length = ranges.iter().fold(0u64, |sum, range| sum.saturating_add(range.length));
         let (ranges, ticket) = (ranges.to_vec(), errand::ticket());
-        Self { file, offset, ranges, write, done: 0, length, alone: false, ticket }
+        Self { file, offset, ranges, space: None, write, done: 0, length, alone: false, ticket }
     }
 
     /// The user memory for what comes next, and how much of it lies together.
@@ -69,22 +76,33 @@ impl Work {
             if count == 0 {
                 break;
             }
-            let own = page.bytes() as u64 + at % PAGE;
-            // SAFETY: the page is held; the other side was checked to be the application's.
-            let result = unsafe {
-                if self.write {
-                    user_memory::transfer(own, outside, count)
-                } else {
-                    user_memory::transfer(outside, own, count)
-                }
-            };
-            if result.is_err() {
+            // SAFETY: the page is held, and the count is within it.
+            if unsafe { self.move_bytes(outside, page.bytes().add((at % PAGE) as usize), count) }.is_err() {
                 return if copied > 0 { Ok(copied) } else { Err(EFAULT) };
             }
             copied += count;
             self.done += count;
         }
         Ok(copied)
+    }
+
+    /// Copies between user memory, which was checked to be the application's, and our own.
+    ///
+    /// # Safety
+    /// `own` names as many bytes.
+    unsafe fn move_bytes(&self, user: u64, own: *mut u8, count: u64) -> Result<(), Fault> {
+        let block = cpu::current();
+        // SAFETY: the caller's promise.
+        unsafe {
+            match &self.space {
+                // A page fault that is waiting for something on this CPU cannot be met by another.
+                Some(space) if !block.active.is(space.root()) || block.faulting.load(Relaxed) => {
+                    space.transfer(user, own, count, !self.write)
+                }
+                _ if self.write => user_memory::transfer(own as u64, user, count),
+                _ => user_memory::transfer(user, own as u64, count),
+            }
+        }
     }
 
     /// Writes one whole page that is not in memory; false if its old content is needed.
@@ -146,6 +164,7 @@ impl Work {
 
     /// Starts what the next step needs.
     fn go_outside(mut self) -> Result<(), Code> {
+        self.space.get_or_insert_with(|| cpu::current().active.keep());
         let outside = self.file.outside.clone();
         let at = self.offset.map(|offset| offset + self.done);
         if let (Some(at), true, Some(object)) = (at, self.file.is_kept(), self.file.known()) {

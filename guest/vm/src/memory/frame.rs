@@ -1,9 +1,10 @@
 //! Memory in pages: who has which.
 //!
 //! Memory is divided into blocks of 2 MiB. A block is free, or somebody's as a whole, or split into pages,
-//! each with a count of references; nothing is kept about pages of blocks that are not split, so that much
-//! memory costs little. What is not needed yet is not even divided: it waits in reserve, lowest first, so
-//! that a machine's memory costs by use and not by size. A split block's counts lie in its own first page, or
+//! each with a count of references (`page.rs`). Address spaces may share one as a whole: then it is counted who has
+//! it, and if it is split nevertheless, each who has it has a reference to every page. Nothing is kept about pages of
+//! blocks that are not split, so that much memory costs little. What is not needed yet is not even divided: it waits
+//! in reserve, lowest first, so that a machine's memory costs by use and not by size. A split block's counts lie in its own first page, or
 //! where a whole block was split while in use, in a page of another block. Pages are never zero when taken
 //! unless asked for.
 //!
@@ -12,10 +13,12 @@
 
 use alloc::vec::Vec;
 use core::slice;
-use core::sync::atomic::{AtomicU16, Ordering::*};
+use core::sync::atomic::{AtomicU32, Ordering::*};
 
 use machine::PAGE;
 use spin::Mutex;
+
+pub use super::page::Page;
 
 use super::layout::{DIRECT, LARGE};
 
@@ -42,6 +45,8 @@ struct Block {
     touched: bool,
     /// Free pages, where it is split.
     free: u16,
+    /// How many have it, where it is somebody's as a whole.
+    sharers: u32,
     /// Neighbours in the list of free blocks, or of split ones with free pages.
     next: u32,
     previous: u32,
@@ -54,10 +59,20 @@ const STEP: u64 = 256 << 20;
 /// Ranges that may be in reserve; boot loaders tell of fewer.
 const RANGES: usize = 64;
 
-/// The counts of a split block's pages.
+/// The counts of a split block's pages, which lie in one page. They are wide: more references than memory has
+/// room for are needed before one overflows.
 struct Counts {
     free: [u64; WORDS],
-    references: [AtomicU16; PAGES],
+    references: [AtomicU32; PAGES],
+}
+
+const _: () = assert!(size_of::<Counts>() <= PAGE as usize);
+
+impl Counts {
+    /// The count of a page of the block.
+    fn of(&self, at: u64) -> &AtomicU32 {
+        &self.references[(at % LARGE / PAGE) as usize]
+    }
 }
 
 struct Frames {
@@ -152,8 +167,9 @@ impl Frames {
         let (old, new) = (self.blocks.len(), end.div_ceil(LARGE) as usize);
         if old < new {
             let first = self.blocks.as_mut_ptr();
+            let (used, counts) = (Use::Absent, 0);
             let absent =
-                Block { used: Use::Absent, touched: false, free: 0, next: NONE, previous: NONE, counts: 0 };
+                Block { used, touched: false, free: 0, sharers: 0, next: NONE, previous: NONE, counts };
             // SAFETY: room for all was set aside at `begin`; every element is written before there is a
             // reference to it.
             self.blocks = unsafe {
@@ -228,7 +244,7 @@ impl Frames {
         self.unlink(index, false);
         self.pages -= PAGES as u64;
         let block = &mut self.blocks[index as usize];
-        block.used = Use::Whole;
+        (block.used, block.sharers) = (Use::Whole, 1);
         self.touched -= u64::from(block.touched);
         self.changes += u64::from(block.touched);
     }
@@ -248,13 +264,13 @@ impl Frames {
     }
 
     /// Splits a block that is nobody's, with these pages in use.
-    fn split(&mut self, index: u32, at: u64, reference: u16) {
+    fn split(&mut self, index: u32, at: u64, references: u32) {
         // SAFETY: the page is nobody's, and is written whole.
         unsafe { direct(at).write_bytes(0, size_of::<Counts>()) };
         let block = &mut self.blocks[index as usize];
         (block.used, block.free, block.counts) = (Use::Split, 0, at);
         for count in &self.counts(index).references {
-            count.store(reference, Relaxed);
+            count.store(references, Relaxed);
         }
     }
 
@@ -266,7 +282,7 @@ impl Frames {
             start += PAGE;
         }
         for at in (start..end).step_by(PAGE as usize) {
-            self.counts(index).references[(at % LARGE / PAGE) as usize].store(0, Relaxed);
+            self.counts(index).of(at).store(0, Relaxed);
             self.free_page(at);
         }
     }
@@ -323,6 +339,38 @@ impl Frames {
         }
     }
 
+    /// Gives a reference to a page back, if it is one that is counted.
+    fn give(&mut self, at: u64) {
+        let index = (at / LARGE) as u32;
+        if self.blocks.get(index as usize).is_none_or(|block| block.used != Use::Split) {
+            return;
+        }
+        if self.counts(index).of(at).fetch_sub(1, AcqRel) == 1 {
+            self.free_page(at);
+        }
+    }
+
+    fn share_block(&mut self, index: u32) {
+        match self.blocks[index as usize].used {
+            Use::Split => self.counts(index).references.iter().for_each(|count| {
+                count.fetch_add(1, Relaxed);
+            }),
+            _ => self.blocks[index as usize].sharers += 1,
+        }
+    }
+
+    fn give_block(&mut self, index: u32) {
+        let block = &mut self.blocks[index as usize];
+        if block.used == Use::Split {
+            let start = u64::from(index) * LARGE;
+            return (start..start + LARGE).step_by(PAGE as usize).for_each(|at| self.give(at));
+        }
+        block.sharers -= 1;
+        if block.sharers == 0 {
+            self.put_free(index, true);
+        }
+    }
+
     /// Takes neighbouring free blocks.
     fn take_many(&mut self, count: usize) -> Option<u64> {
         let end = loop {
@@ -343,89 +391,55 @@ impl Frames {
     }
 }
 
-/// One reference to a page.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Page(u64);
+/// Takes a page of whatever content.
+pub fn take_page() -> Option<u64> {
+    FRAMES.lock().take_page()
+}
 
-impl Page {
-    /// A page of whatever content. Pages of files that can be read again make room.
-    pub fn take() -> Option<Self> {
-        const SHED: usize = 64;
-        let page = FRAMES.lock().take_page();
-        let page = page.or_else(|| if crate::device::shed(SHED) { FRAMES.lock().take_page() } else { None });
-        page.map(Self)
+/// The count of a page; none for memory that is not ours to give back.
+pub fn count(at: u64) -> Option<&'static AtomicU32> {
+    counts_around(at).map(|counts| counts.of(at))
+}
+
+/// The counts of all pages of the block around one, to which somebody has a reference as long as they are used.
+fn counts_around(at: u64) -> Option<&'static Counts> {
+    let frames = FRAMES.lock();
+    let block = frames.blocks.get((at / LARGE) as usize)?;
+    // SAFETY: the block is split as long as a page of it is referred to.
+    (block.used == Use::Split).then(|| unsafe { counts(block.counts) })
+}
+
+/// Gives references to pages back.
+///
+/// # Safety
+/// The caller had them, and uses them no more.
+pub unsafe fn give_pages(pages: impl Iterator<Item = u64>) {
+    let mut frames = FRAMES.lock();
+    pages.for_each(|at| frames.give(at));
+}
+
+/// Takes further references to many pages, of which neighbours follow each other.
+pub struct Sharer {
+    /// The block that was looked at last, and its counts, if its pages are counted.
+    block: u64,
+    counts: Option<&'static Counts>,
+}
+
+impl Sharer {
+    pub const fn new() -> Self {
+        Self { block: u64::MAX, counts: None }
     }
 
-    pub fn zeroed() -> Option<Self> {
-        let page = Self::take()?;
-        // SAFETY: the page is this reference's alone.
-        unsafe { page.bytes().write_bytes(0, PAGE as usize) };
-        Some(page)
-    }
-
-    /// A page with the same content.
-    pub fn copied(&self) -> Option<Self> {
-        let page = Self::take()?;
-        // SAFETY: the new page is nobody else's, so the two do not overlap.
-        unsafe { page.bytes().copy_from_nonoverlapping(self.bytes(), PAGE as usize) };
-        Some(page)
-    }
-
-    pub fn address(&self) -> u64 {
-        self.0
-    }
-
-    pub fn bytes(&self) -> *mut u8 {
-        direct(self.0)
-    }
-
-    /// Whether this is the only reference.
-    pub fn is_alone(&self) -> bool {
-        self.count().is_some_and(|count| count.load(Acquire) == 1)
-    }
-
-    /// The count; none for memory that is not ours to give back.
-    fn count(&self) -> Option<&'static AtomicU16> {
-        let frames = FRAMES.lock();
-        let block = frames.blocks.get((self.0 / LARGE) as usize)?;
-        // SAFETY: the block is split as long as a page of it is referred to.
-        (block.used == Use::Split)
-            .then(|| unsafe { &counts(block.counts).references[(self.0 % LARGE / PAGE) as usize] })
-    }
-
-    /// Gives the reference to a table, which keeps only the address.
-    pub fn into_address(self) -> u64 {
-        let address = self.0;
-        core::mem::forget(self);
-        address
-    }
-
-    /// Takes a reference back from a table; of memory that is not ours there may be any number.
+    /// Takes one more reference to a page.
     ///
     /// # Safety
-    /// The address came from `into_address`, and is not used any more, or is that of memory that is
-    /// never given back.
-    pub unsafe fn from_address(address: u64) -> Self {
-        Self(address)
-    }
-}
-
-impl Clone for Page {
-    fn clone(&self) -> Self {
-        if let Some(count) = self.count() {
-            let before = count.fetch_add(1, Relaxed);
-            assert!(before < u16::MAX, "a page has too many references");
+    /// Somebody has references to all pages that are named here, until the last one is.
+    pub unsafe fn share(&mut self, at: u64) {
+        if self.block != at / LARGE {
+            (self.block, self.counts) = (at / LARGE, counts_around(at));
         }
-        Self(self.0)
-    }
-}
-
-impl Drop for Page {
-    fn drop(&mut self) {
-        if let Some(count) = self.count()
-            && count.fetch_sub(1, AcqRel) == 1
-        {
-            FRAMES.lock().free_page(self.0);
+        if let Some(counts) = self.counts {
+            counts.of(at).fetch_add(1, Relaxed);
         }
     }
 }
@@ -452,7 +466,7 @@ pub fn take_part(length: u64) -> Option<u64> {
     let counts = Page::take()?;
     // SAFETY: the block was just taken, and each page has its reference: the first ones are the caller's.
     unsafe {
-        split_block(block, counts);
+        drop(split_block(block, counts));
         for at in (block + length.next_multiple_of(PAGE)..block + LARGE).step_by(PAGE as usize) {
             drop(Page::from_address(at));
         }
@@ -460,20 +474,42 @@ pub fn take_part(length: u64) -> Option<u64> {
     Some(block)
 }
 
-/// Gives a whole block back.
+/// Takes another reference to a block, whose memory somebody else may have from now on.
 ///
 /// # Safety
-/// It was taken whole and is nobody's any more.
-pub unsafe fn give_block(address: u64) {
-    FRAMES.lock().put_free((address / LARGE) as u32, true);
+/// The caller has a reference to it already, as a whole.
+pub unsafe fn share_block(address: u64) {
+    FRAMES.lock().share_block((address / LARGE) as u32);
 }
 
-/// Makes a whole block in use one of pages, each with one reference; `counts` is where their counts go.
+/// Whether somebody has the only reference to a block, and as a whole.
+pub fn is_block_alone(address: u64) -> bool {
+    let block = FRAMES.lock().blocks[(address / LARGE) as usize];
+    block.used == Use::Whole && block.sharers == 1
+}
+
+/// Gives a reference to a whole block back.
 ///
 /// # Safety
-/// The block was taken whole, and is referred to page by page from now on.
-pub unsafe fn split_block(address: u64, counts: Page) {
-    FRAMES.lock().split((address / LARGE) as u32, counts.into_address(), 1);
+/// The caller had it, as a whole, and does not use it any more.
+pub unsafe fn give_block(address: u64) {
+    FRAMES.lock().give_block((address / LARGE) as u32);
+}
+
+/// Makes a reference to a whole block one to each of its pages. `counts` is where their counts go; it comes back if
+/// others have split the block already.
+///
+/// # Safety
+/// The caller has the reference, and refers to the block page by page from now on.
+pub unsafe fn split_block(address: u64, counts: Page) -> Option<Page> {
+    let mut frames = FRAMES.lock();
+    let index = (address / LARGE) as u32;
+    let Block { used, sharers, .. } = frames.blocks[index as usize];
+    if used == Use::Split {
+        return Some(counts);
+    }
+    frames.split(index, counts.into_address(), sharers);
+    None
 }
 
 /// Whether free blocks were touched; and a number that changes whenever their number does.

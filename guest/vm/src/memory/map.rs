@@ -12,7 +12,7 @@ use spin::{Mutex, Once};
 
 use super::frame::{self, Page, direct};
 use super::layout::{CONTROLLER, DEVICES, DIRECT, IMAGE_LOAD, LARGE, SHARED_CONTROLLER, STACKS};
-use super::table::{Bits, Entry, NoMemory, Slot, Tables};
+use super::table::{self, Bits, Entry, NoMemory, Slot, Tables};
 use crate::cpu::ring;
 
 unsafe extern "C" {
@@ -23,13 +23,15 @@ unsafe extern "C" {
 const READ: Bits = Bits::HELD.union(Bits::NO_EXECUTE);
 const READ_WRITE: Bits = READ.union(Bits::WRITABLE).union(Bits::DIRTY);
 const EXECUTE: Bits = Bits::HELD;
+/// The gate table lies where applications are, so each space has entries of its own for it.
+const GATES: Bits = READ.union(Bits::LENT);
 const DEVICE: Bits = READ_WRITE.union(Bits::UNCACHED);
 
 /// Where the interrupt controllers are on every PC.
 const CONTROLLER_AT: u64 = 0xfee0_0000;
 const SHARED_CONTROLLER_AT: u64 = 0xfec0_0000;
 
-/// The tables of the first address space, which hold the library OS's part for all.
+/// The tables of the first address space, which hold the library OS's part for all: here it is that part alone.
 pub static OWN: Once<Mutex<Tables>> = Once::new();
 static NEXT_DEVICE: AtomicU64 = AtomicU64::new(DEVICES);
 static NEXT_STACK: AtomicU64 = AtomicU64::new(STACKS);
@@ -69,7 +71,7 @@ pub fn build(end: u64) -> Result<(), NoMemory> {
     let table = GATE_TABLE_END - GATE_TABLE;
     let stubs = stub::END - STUBS;
     let gates = frame::take_part(table + stubs).ok_or(NoMemory)?;
-    map(GATE_TABLE, gates, table, READ)?;
+    map(GATE_TABLE, gates, table, GATES)?;
     map(STUBS, gates + table, stubs, EXECUTE)?;
     for at in (0..end.next_multiple_of(LARGE).min(SHOWN)).step_by(LARGE as usize) {
         tables.make(DIRECT + at, true)?.set(Entry::new(at, READ_WRITE | Bits::LARGE));
@@ -85,8 +87,20 @@ pub fn build(end: u64) -> Result<(), NoMemory> {
         ring::load_tables(tables.root());
         stub::claim(direct(gates) as u64, direct(gates + table) as u64);
     }
+    table::seal();
     OWN.call_once(|| Mutex::new(tables));
     Ok(())
+}
+
+/// Tables for another space, with the library OS's part and the gate table.
+pub fn another() -> Result<Tables, NoMemory> {
+    let first = OWN.get().expect("invariant: built first").lock();
+    let mut tables = first.beside()?;
+    for at in (GATE_TABLE..GATE_TABLE_END).step_by(PAGE as usize) {
+        let gate = first.find(at).expect("invariant: `build` maps the gate table").get();
+        tables.make(at, false)?.set(gate);
+    }
+    Ok(tables)
 }
 
 /// Maps memory where the direct map has it, in large pages; below [`SHOWN`] it is from the start.

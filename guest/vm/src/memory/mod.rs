@@ -1,13 +1,23 @@
-//! Memory: frames, translation tables, the library OS's own map, and the applications' space.
+//! Memory: frames, translation tables, the library OS's own map, and the applications' spaces.
+//!
+//! What is here are the machine's calls on memory. They act on the space that is active on their CPU; those on objects
+//! act wherever an object is shown.
 
+pub mod active;
+pub mod area;
+mod copy;
 pub mod dirty;
+pub mod fault;
 pub mod flush;
 pub mod frame;
 pub mod layout;
 pub mod map;
+mod mappings;
 pub mod object;
-pub mod space;
+mod page;
+pub mod spaces;
 pub mod table;
+mod user;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -15,42 +25,43 @@ use alloc::vec::Vec;
 use abi::Code;
 use abi::address::{GATE_TABLE, GATE_TABLE_END, USER_END};
 use machine::{Advice, PAGE, Protection, Space, UserRange};
-use spin::Mutex;
 
 use crate::code::{EFAULT, ENOMEM};
 
+use area::Shown;
+use fault::{Access, Failure};
+use mappings::Mappings;
 use object::Object;
-use space::{Access, Failure, Shown};
-use table::{NoMemory, Tables};
+use table::NoMemory;
 
-pub static CODE: entry::Code = entry::Code::new();
-
-static SPACE: Mutex<space::Space> = Mutex::new(space::Space::new());
-
-/// The physical address of the tables in use.
+/// The physical address of the first tables.
 pub fn root() -> u64 {
     ROOT.load(core::sync::atomic::Ordering::Relaxed)
 }
 static ROOT: core::sync::atomic::AtomicU64 = core::sync::atomic::AtomicU64::new(0);
 
-/// Says which tables are in use.
+/// Says which tables are the first.
 pub fn use_root(root: u64) {
     ROOT.store(root, core::sync::atomic::Ordering::Relaxed);
 }
 
-fn with<T>(act: impl FnOnce(&mut space::Space, &mut Tables) -> T) -> T {
-    let mut space = SPACE.lock();
-    let mut tables = map::OWN.get().expect("invariant: built first").lock();
-    act(&mut space, &mut tables)
+/// Does something with the active space.
+fn with<T>(act: impl FnOnce(&mut Mappings) -> T) -> T {
+    spaces::with_active(|space| act(&mut space.mappings.lock()))
 }
 
 /// A range of whole pages that belongs to applications.
 fn check(space: Space, range: UserRange) -> Result<(), Code> {
-    assert!(space == Space(0), "rule: there is one space so far");
+    spaces::check(space);
     assert!((range.address | range.length).is_multiple_of(PAGE), "rule: ranges are page-aligned");
     let inside = range.end() <= USER_END;
     let gates = range.address < GATE_TABLE_END && range.end() > GATE_TABLE;
     if inside && !gates { Ok(()) } else { Err(ENOMEM) }
+}
+
+/// Tells what is known of code in the active space.
+fn code(tell: impl FnOnce(&entry::Code)) {
+    spaces::with_active(|space| tell(&space.code));
 }
 
 impl From<NoMemory> for Code {
@@ -68,144 +79,107 @@ impl From<Failure> for Code {
     }
 }
 
-/// After a page fault with this error code: whether something was missing, or whether the address is beyond an
-/// object's end.
-pub fn resolve(address: u64, error: u64) -> Result<bool, bool> {
+/// After a page fault in the active space with this error code: whether something was missing. Why not is never that
+/// something has to be fetched first.
+pub fn resolve(address: u64, error: u64) -> Result<bool, Failure> {
     if address >= USER_END {
-        return Err(false);
+        return Err(Failure::Denied);
     }
     let access = Access { write: error & 2 != 0, execute: error & 16 != 0 };
-    let failure = loop {
-        match with(|space, tables| space.resolve(tables, address, access)) {
-            Ok(missing) => return Ok(missing),
-            Err(Failure::Missing(object, page)) => match object.page(page) {
-                Ok(_) => {}
-                Err(absent) => break absent.into(),
-            },
-            Err(failure) => break failure,
-        }
-    };
-    match failure {
-        Failure::NoMemory => crate::vm::halt(abi::exit::Exit::OutOfMemory),
-        failure => Err(matches!(failure, Failure::Beyond)),
-    }
+    spaces::with_active(|space| space.access(address, access, |_, missing| missing))
 }
 
 pub fn map(space: Space, range: UserRange, protection: Protection, shown: Shown) -> Result<(), Code> {
     check(space, range)?;
-    CODE.forget(range);
+    code(|code| code.forget(range));
     let private = matches!(shown, Shown::Object { shared: false, .. });
-    with(|space, tables| space.map(tables, range, protection, shown));
+    with(|mappings| mappings.map(range, protection, shown));
     if private {
-        CODE.remember(range, protection);
+        code(|code| code.remember(range, protection));
     }
     Ok(())
 }
 
 pub fn protect(space: Space, range: UserRange, protection: Protection) -> Result<(), Code> {
     check(space, range)?;
-    CODE.protected(range, protection);
-    Ok(with(|space, tables| space.protect(tables, range, protection))?)
+    code(|code| code.protected(range, protection));
+    Ok(with(|mappings| mappings.protect(range, protection))?)
 }
 
 pub fn unmap(space: Space, range: UserRange) -> Result<(), Code> {
     check(space, range)?;
-    CODE.forget(range);
-    with(|space, tables| space.unmap(tables, range));
+    code(|code| code.forget(range));
+    with(|mappings| mappings.unmap(range));
     Ok(())
 }
 
 pub fn relocate(space: Space, from: UserRange, to: UserRange) -> Result<(), Code> {
     check(space, from)?;
     check(space, to)?;
-    CODE.forget(from);
-    CODE.forget(to);
-    Ok(with(|space, tables| space.relocate(tables, from, to))?)
+    code(|code| [from, to].into_iter().for_each(|range| code.forget(range)));
+    Ok(with(|mappings| mappings.relocate(from, to))?)
 }
 
 pub fn advise(space: Space, range: UserRange, advice: Advice) -> Result<(), Code> {
     check(space, range)?;
-    if advice == Advice::Populate {
-        return populate(range);
-    }
-    with(|space, tables| match advice {
-        Advice::Discard => Ok(space.discard(tables, range)?),
+    match advice {
+        Advice::Populate => populate(range),
+        Advice::Discard => Ok(with(|mappings| mappings.discard(range))?),
         // They may be kept, and nobody needs the memory more.
         Advice::Free | Advice::WillNeed => Ok(()),
-        Advice::Populate => Ok(()),
         Advice::HugePages | Advice::SmallPages => {
-            space.want_large(range, advice == Advice::HugePages);
+            with(|mappings| mappings.want_large(range, advice == Advice::HugePages));
             Ok(())
         }
         Advice::Remove => {
-            for (object, start, end) in space.objects(range) {
-                space.forget(tables, &object, start, end);
-                object.punch(start, end);
+            for (object, start, end) in with(|mappings| mappings.areas.objects(range)) {
+                punch(&object, start, end);
             }
             Ok(())
         }
-    })
+    }
 }
 
 /// Makes every page of a range present, writable where that is allowed.
 fn populate(range: UserRange) -> Result<(), Code> {
     for at in (range.address..range.end()).step_by(PAGE as usize) {
-        let write = with(|space, _| space.protection(at)).ok_or(ENOMEM)?.contains(Protection::WRITE);
-        resolve(at, u64::from(write) << 1).map_err(|_| EFAULT)?;
+        let protection = with(|mappings| mappings.areas.at(at).map(|(_, area)| area.protection));
+        let write = protection.ok_or(ENOMEM)?.contains(Protection::WRITE);
+        resolve(at, u64::from(write) << 1)?;
     }
     Ok(())
 }
 
-/// Writes over code, whatever its protection; a page that others have too is copied first.
+/// Writes over code of the active space, whatever its protection; a page that others have too is copied first.
 pub fn write_code(at: u64, bytes: &[u8]) -> Option<()> {
-    let end = at + bytes.len() as u64;
-    for page in [at, end - 1].map(|address| address & !(PAGE - 1)) {
-        resolve(page, 0).ok()?;
-        with(|space, tables| space.make_own(tables, page))?;
-    }
-    let mut rest = bytes;
-    let mut at = at;
-    while !rest.is_empty() {
-        let (now, later) = rest.split_at(rest.len().min((PAGE - at % PAGE) as usize));
-        let page = with(|_, tables| tables.find(at).map(|slot| slot.get().address()))?;
-        // SAFETY: the page is the application's alone, and nobody runs its code.
-        unsafe {
-            let to = frame::direct(page + at % PAGE);
-            to.copy_from_nonoverlapping(now.as_ptr(), now.len());
-        }
-        at += now.len() as u64;
-        rest = later;
-    }
-    Some(())
+    spaces::with_active(|space| space.write_code(at, bytes))
 }
 
-/// Takes the dirty pages of an object, so that the next write to each is seen again.
+/// Takes the dirty pages of an object, so that the next write to each is seen again. What is written meanwhile is
+/// either part of what is stored, or seen.
 pub fn take_dirty(object: &Arc<Object>, most: usize) -> Vec<object::Run> {
-    with(|space, tables| {
-        let runs = object.take_dirty(most);
-        for run in &runs {
-            space.clean(tables, object, run.first, run.first + run.pages.len() as u64);
-        }
-        runs
-    })
+    let runs = object.take_dirty(most);
+    if !runs.is_empty() {
+        spaces::each(|space| space.mappings.lock().clean(object, &runs));
+    }
+    runs
 }
 
 /// Changes the length of an object that may be mapped.
 pub fn resize(object: &Arc<Object>, length: u64) {
-    with(|space, tables| {
-        let old = object.length();
-        object.resize(length);
-        if length < old {
-            space.cut_off(tables, object, length.next_multiple_of(PAGE));
-        }
-    });
+    let old = object.length();
+    // First, so that no fault finds what is cut off.
+    object.resize(length);
+    if length < old {
+        spaces::each(|space| space.mappings.lock().cut_off(object, length.next_multiple_of(PAGE)));
+    }
 }
 
 /// Makes a part of an object that may be mapped zero.
 pub fn punch(object: &Arc<Object>, start: u64, end: u64) {
-    with(|space, tables| {
-        // While the object has its pages they are told from copies.
-        space.forget(tables, object, start, end);
-        object.punch(start, end);
-    });
+    // They are kept meanwhile, so that nothing else has their places.
+    let removed = object.punch(start, end);
+    if !removed.is_empty() {
+        spaces::each(|space| space.mappings.lock().forget(object, &removed));
+    }
 }

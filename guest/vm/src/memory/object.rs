@@ -3,7 +3,7 @@
 //! A page that is there is the one truth about its part: reads, writes and mappings all use it. Where the
 //! content of absent pages comes from is the object's [`Content`]; where pages go that were written through
 //! mappings is its [`Store`], if it has one. Then pages are mapped for reading first, so that the first write
-//! to each is seen: it makes the page dirty, until it is taken to be stored (`Space::clean`).
+//! to each is seen: it makes the page dirty, until it is taken to be stored (`Mappings::clean`).
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -207,8 +207,8 @@ impl Object {
         }
     }
 
-    /// Takes what is dirty, in runs of at most so many pages. The caller has made sure that the next write is
-    /// seen.
+    /// Takes what is dirty, in runs of at most so many pages. The caller makes sure that the next write is seen,
+    /// before anything of it is stored.
     pub fn take_dirty(&self, most: usize) -> Vec<Run> {
         let mut state = self.state.lock();
         let mut runs: Vec<Run> = Vec::new();
@@ -336,7 +336,7 @@ impl Object {
         shed
     }
 
-    /// Changes the length; what is cut off is zero if it comes back. The caller drops mappings of it.
+    /// Changes the length; what is cut off is zero if it comes back. Mappings still show it.
     pub fn resize(&self, length: u64) {
         let mut state = self.state.lock();
         if length < state.length {
@@ -358,21 +358,23 @@ impl Object {
         state.length = state.length.max(length);
     }
 
-    /// Makes a part zero again. The caller has dropped mappings of it.
-    pub fn punch(&self, start: u64, end: u64) {
+    /// Makes a part zero again: pages that are no more the object's, by their numbers. Mappings still show them.
+    pub fn punch(&self, start: u64, end: u64) -> Vec<(u64, Page)> {
         let mut state = self.state.lock();
         let end = end.min(state.length.next_multiple_of(PAGE));
         let touched: Vec<u64> =
             state.pages.range(start / PAGE..end.div_ceil(PAGE)).map(|(&at, _)| at).collect();
+        let mut removed = Vec::new();
         for index in touched {
             let (from, to) = (start.max(index * PAGE), end.min((index + 1) * PAGE));
             if to - from == PAGE {
-                state.pages.remove(&index);
+                removed.extend(state.pages.remove(&index).map(|page| (index, page)));
                 state.dirty.remove(&index);
             } else if let Some(page) = state.pages.get(&index) {
                 zero(page, from - index * PAGE, to - index * PAGE);
             }
         }
+        removed
     }
 
     /// The next part at or behind an offset that holds data, or that holds none; none behind the end.

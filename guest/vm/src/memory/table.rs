@@ -1,15 +1,17 @@
 //! Translation tables: four levels, everything for ring 3.
 //!
 //! Entries that are present hold a reference to their page, which goes with them; tables are pages as
-//! well. New entries are marked as used already, because a hypervisor that shadows the tables looks ahead
+//! well. What belongs to the library OS is the same in all address spaces: their top tables share the tables below
+//! from there up ([`OWN`]), which are all there before a second space is ([`seal`]). New entries are marked as used already, because a hypervisor that shadows the tables looks ahead
 //! only at those. Invariant: whoever changes a table holds the lock of its space.
 
-use core::sync::atomic::{AtomicU64, Ordering::*};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 
+use abi::address::IMAGE_BASE;
 use bitflags::bitflags;
 use machine::PAGE;
 
-use super::frame::{Page, direct};
+use super::frame::{self, Page, direct};
 use super::layout::LARGE;
 
 bitflags! {
@@ -23,6 +25,8 @@ bitflags! {
         const ACCESSED = 1 << 5;
         const DIRTY = 1 << 6;
         const LARGE = 1 << 7;
+        /// Ours (ignored by the processor): the entry holds no reference to its page.
+        const LENT = 1 << 9;
         const NO_EXECUTE = 1 << 63;
     }
 }
@@ -66,7 +70,17 @@ impl Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoMemory;
 
-/// The tables of one address space.
+/// Where the library OS's own entries begin in a top table.
+const OWN: usize = (IMAGE_BASE / span(3)) as usize;
+
+static SEALED: AtomicBool = AtomicBool::new(false);
+
+/// From now on no entry of the library OS's own comes to a top table, because others have copies.
+pub fn seal() {
+    SEALED.store(true, Relaxed);
+}
+
+/// The tables of one address space, but for the library OS's own part.
 pub struct Tables {
     root: u64,
 }
@@ -92,6 +106,11 @@ impl Slot {
             table = entry.address();
         }
         Some(Self::at(table, index(address, 1)))
+    }
+
+    /// The place of an entry of the same table.
+    pub fn beside(self, number: usize) -> Self {
+        Self(self.0.map_addr(|at| at & !(PAGE as usize - 1)).wrapping_add(number))
     }
 
     pub fn get(self) -> Entry {
@@ -128,8 +147,27 @@ impl Tables {
         Ok(Self { root: Page::zeroed().ok_or(NoMemory)?.into_address() })
     }
 
+    /// Tables of another space, in which applications have nothing.
+    pub fn beside(&self) -> Result<Self, NoMemory> {
+        let other = Self::new()?;
+        for index in OWN..512 {
+            Slot::at(other.root, index).set(Slot::at(self.root, index).get());
+        }
+        Ok(other)
+    }
+
+    /// A second name for these tables, which are never given back.
+    pub const fn named(root: u64) -> Self {
+        Self { root }
+    }
+
     pub fn root(&self) -> u64 {
         self.root
+    }
+
+    /// Takes everything out that applications have, and the tables for it.
+    pub fn detach(&mut self) -> Detached {
+        Detached(core::array::from_fn(|index| Slot::at(self.root, index).swap(Entry::NONE)))
     }
 
     /// The slot of a page, or of the large page around it; tables that are missing are made.
@@ -144,6 +182,11 @@ impl Tables {
             table = if entry.is_present() {
                 entry.address()
             } else {
+                let own = level == 3 && index(address, level) >= OWN;
+                assert!(
+                    !own || !SEALED.load(Relaxed),
+                    "invariant: all top tables have the library OS's part"
+                );
                 let new = Page::zeroed().ok_or(NoMemory)?.into_address();
                 slot.set(Entry::new(new, Bits::HELD | Bits::WRITABLE));
                 new
@@ -191,6 +234,49 @@ impl Tables {
             }
             at += LARGE;
         }
+    }
+}
+
+impl Drop for Tables {
+    fn drop(&mut self) {
+        drop(self.detach());
+        // SAFETY: the top table was made as a page of its own, and no CPU uses it.
+        drop(unsafe { Page::from_address(self.root) });
+    }
+}
+
+/// What was taken out of a top table; it goes when it is dropped, after all CPUs have forgotten it.
+pub struct Detached([Entry; OWN]);
+
+impl Drop for Detached {
+    fn drop(&mut self) {
+        for entry in self.0.iter().filter(|entry| entry.is_present()) {
+            // SAFETY: nothing else leads to the table.
+            unsafe { release(entry.address(), 2) };
+        }
+    }
+}
+
+/// Gives a table back that nothing leads to, with all it leads to.
+///
+/// # Safety
+/// The table is of this level, and no CPU translates by it any more.
+unsafe fn release(table: u64, level: u32) {
+    let entries = (0..512).map(|number| Slot::at(table, number).get()).filter(|entry| entry.is_present());
+    // SAFETY: the entries' references, which go with the table; and the table's own.
+    unsafe {
+        if level == 0 {
+            frame::give_pages(entries.filter(|entry| !entry.bits().contains(Bits::LENT)).map(Entry::address));
+        } else {
+            for entry in entries {
+                if entry.is_large() {
+                    frame::give_block(entry.address())
+                } else {
+                    release(entry.address(), level - 1)
+                }
+            }
+        }
+        drop(Page::from_address(table));
     }
 }
 
