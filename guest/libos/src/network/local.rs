@@ -8,6 +8,7 @@ use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
+use core::sync::atomic::Ordering;
 
 use abi::network::Shutdown;
 use spin::{Mutex, Once};
@@ -41,7 +42,26 @@ enum Carrier {
 struct Link {
     carrier: Carrier,
     peer: LocalName,
+    /// Who is at the other end, and who was here when they met.
     credentials: Credentials,
+    own: Credentials,
+    /// The other end's.
+    options: Arc<Options>,
+}
+
+impl Link {
+    /// Who sends, if the other end wants to know and does not already: another process may have the socket by
+    /// now (fork(2)).
+    fn announce(&self, thread: &Arc<Thread>, outgoing: &mut Outgoing<'_>) {
+        if !self.options.pass_credentials.load(Ordering::Relaxed) || outgoing.ancillary.credentials.is_some()
+        {
+            return;
+        }
+        let sender = Credentials::of(thread);
+        if sender != self.own {
+            outgoing.ancillary.credentials = Some(sender);
+        }
+    }
 }
 
 struct Backlog {
@@ -101,8 +121,20 @@ impl LocalStream {
             let (first, second) = Connection::pair(&one.queue, &other.queue);
             (Carrier::Bytes(first), Carrier::Bytes(second))
         };
-        one.link.call_once(|| Link { carrier: first, peer: names.1, credentials: other_is });
-        other.link.call_once(|| Link { carrier: second, peer: names.0, credentials: one_is });
+        one.link.call_once(|| Link {
+            carrier: first,
+            peer: names.1,
+            credentials: other_is,
+            own: one_is,
+            options: other.options.clone(),
+        });
+        other.link.call_once(|| Link {
+            carrier: second,
+            peer: names.0,
+            credentials: one_is,
+            own: other_is,
+            options: one.options.clone(),
+        });
         one.queue.notify();
         other.queue.notify();
     }
@@ -228,6 +260,7 @@ impl Endpoint for LocalStream {
         if outgoing.to.is_some() {
             return Err(Errno::EISCONN);
         }
+        link.announce(thread, outgoing);
         match &link.carrier {
             Carrier::Bytes(connection) => connection.send(thread, outgoing),
             Carrier::Packets { outgoing: mailbox, .. } => self.send_packet(thread, mailbox, outgoing),

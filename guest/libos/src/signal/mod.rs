@@ -259,8 +259,7 @@ pub enum Target {
 /// Signals that stop a process by default: STOP, TSTP, TTIN, TTOU.
 const STOPS: Set = set_of(SIGSTOP) | set_of(SIGTSTP) | set_of(SIGTTIN) | set_of(SIGTTOU);
 
-/// What a signal does whatever becomes of it: stops and SIGCONT cancel each other, and a process that is to
-/// end does not stay stopped.
+/// What a signal does whatever becomes of it: stops and SIGCONT cancel each other.
 fn prepare(process: &Arc<Process>, number: u8) {
     let discarded = match number {
         SIGCONT => STOPS,
@@ -272,7 +271,7 @@ fn prepare(process: &Arc<Process>, number: u8) {
         process.signals.pending.lock().discard_all(discarded);
         threads.iter().for_each(|thread| thread.signals.pending.lock().discard_all(discarded));
     }
-    if matches!(number, SIGCONT | SIGKILL) {
+    if number == SIGCONT {
         process.go_on();
     }
 }
@@ -280,6 +279,10 @@ fn prepare(process: &Arc<Process>, number: u8) {
 /// Sends a signal. One that is ignored and blocked by nobody is dropped at once.
 pub fn send(process: &Arc<Process>, target: Target, information: Information) {
     let number = information.number;
+    if number == SIGKILL {
+        // Nothing may come between this one and its effect, a stop least of all.
+        return process.end(Exit::Signal(number));
+    }
     prepare(process, number);
     let threads: alloc::vec::Vec<Arc<Thread>> = process.threads.lock().values().cloned().collect();
     let addressed = match target {

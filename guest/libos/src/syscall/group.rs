@@ -36,8 +36,9 @@ pub fn getpgrp(call: &mut Call<'_>) -> Outcome {
 }
 
 pub fn setpgid(call: &mut Call<'_>) -> Outcome {
-    if call.int(0) < 0 || call.int(1) < 0 {
-        return Err::<u64, _>(if call.int(1) < 0 { Errno::EINVAL } else { Errno::ESRCH }).into();
+    let group = if call.int(1) == 0 { call.int(0) } else { call.int(1) };
+    if group < 0 {
+        return Err::<u64, _>(Errno::EINVAL).into();
     }
     job::set_group(call.process(), call.word(0), call.word(1)).into()
 }
