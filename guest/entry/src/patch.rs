@@ -45,6 +45,11 @@ pub fn consider(code: &Code, context: &Context, write: impl FnOnce(Change<'_>) -
     }
 }
 
+/// As long as what this answers lives, no site is patched.
+pub fn pause() -> impl Sized {
+    PATCHING.lock()
+}
+
 /// Patches no site from now on: a debugger is to see the program's own instructions, one by one.
 pub fn refuse() {
     REFUSED.store(true, Relaxed);

@@ -1,6 +1,5 @@
 //! The library OS's heap, on the part of the shared state behind the stacks.
 
-use core::arch::asm;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use abi::exit::Exit;
@@ -18,11 +17,7 @@ unsafe impl Ground for State {
 
     #[inline]
     fn cache() -> Option<&'static Cache> {
-        let local: *const Local;
-        // SAFETY: reads a register. FSGSBASE was checked at start.
-        unsafe { asm!("rdgsbase {}", out(reg) local, options(nomem, nostack, preserves_flags)) };
-        // SAFETY: a GS base that is not zero points to this CPU's `Local`, which lives for ever.
-        unsafe { local.as_ref() }.map(|local| &local.cache)
+        Local::current().map(|local| &local.cache)
     }
 
     fn more(_: usize) -> Option<(*mut u8, usize)> {

@@ -64,14 +64,14 @@ pub fn exit_group(status: u8) -> ! {
 pub fn futex_wait(word: &core::sync::atomic::AtomicU32, expected: u32, timeout_ns: Option<u64>) {
     let time = timeout_ns.map(|ns| [ns / 1_000_000_000, ns % 1_000_000_000]);
     let time = time.as_ref().map_or(0, |time| time.as_ptr() as u64);
-    let operation = (linux::FUTEX_WAIT | linux::FUTEX_PRIVATE_FLAG) as u64;
+    let operation = linux::FUTEX_WAIT as u64;
     // SAFETY: the word and the time outlive the call; the kernel writes to neither.
     let _ = unsafe { call(linux::__NR_futex, [word.as_ptr() as u64, operation, expected as u64, time]) };
 }
 
 /// Wakes at most `count` sleepers of the word.
 pub fn futex_wake(word: &core::sync::atomic::AtomicU32, count: u32) {
-    let operation = (linux::FUTEX_WAKE | linux::FUTEX_PRIVATE_FLAG) as u64;
+    let operation = linux::FUTEX_WAKE as u64;
     // SAFETY: only the word's address is used.
     let _ = unsafe { call(linux::__NR_futex, [word.as_ptr() as u64, operation, count as u64]) };
 }

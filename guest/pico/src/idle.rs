@@ -3,7 +3,9 @@
 //! A CPU publishes how it idles, then looks whether it was kicked; a kicker leaves its mark, then looks
 //! how the CPU idles: one of them sees the other. A CPU that does not idle gets a signal, whether it
 //! runs application code or the library OS: to know which, entering an application would need a
-//! locked instruction. The mark alone stops the next entry, and a marked CPU gets no second signal.
+//! locked instruction. The mark alone stops the next entry, and a marked CPU gets no second signal. One that
+//! goes to another process says so, then looks at the mark before it enters an application there: a signal
+//! to where it was is not missed.
 
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering::*};
@@ -13,7 +15,7 @@ use linux_raw_sys::general as linux;
 use machine::{Event, Patience};
 
 use crate::local::Local;
-use crate::{device, host, signal, ticker, vdso};
+use crate::{device, host, signal, space, ticker, vdso};
 
 const RUNNING: u32 = 0;
 /// Asleep on its own `idle` word.
@@ -41,9 +43,10 @@ pub fn kick(local: &Local) {
 
 /// Sends a CPU's thread the kick's signal, whatever it does.
 pub fn signal(local: &Local) {
-    let thread = local.thread.load(Relaxed) as u64;
+    let (process, thread) = local.runs();
+    let arguments = [process.into(), thread.into(), signal::KICK.into()];
     // SAFETY: no memory is named; the handler for the kick stands.
-    let _ = unsafe { host::call(linux::__NR_tgkill, [device::process(), thread, signal::KICK as u64]) };
+    let _ = unsafe { host::call(linux::__NR_tgkill, arguments) };
 }
 
 /// Whether a CPU waits in `wait`, from which it goes no further without looking around.
@@ -70,6 +73,7 @@ fn wake_collector() {
 /// See [`machine::Machine::wait`].
 pub fn wait(local: &Local, patience: Patience, collect: bool, events: &mut Vec<Event>) {
     ticker::end(local);
+    space::leave_dropped(local);
     let before = events.len();
     if collect {
         device::collect(events);
@@ -99,4 +103,5 @@ pub fn wait(local: &Local, patience: Patience, collect: bool, events: &mut Vec<E
     }
     local.idle.store(RUNNING, SeqCst);
     local.head.kicked.swap(0, AcqRel);
+    space::leave_dropped(local);
 }

@@ -1,14 +1,14 @@
-//! The picoprocess: `trait Machine` over one host process that may hardly ask its kernel for anything.
+//! The picoprocess: `trait Machine` over host processes that may hardly ask their kernel for anything.
 //!
-//! Application code runs natively in this process. Its system calls are turned back by the filter and
-//! arrive as signals; the site is then patched to call the library OS through a gate. The library OS
-//! runs on kernel stacks of its own in memory that later processes of the island will share, and holds
+//! Application code runs natively in them, one for each address space. Its system calls are turned back by the
+//! filter and arrive as signals; the site is then patched to call the library OS through a gate. The library OS
+//! runs on kernel stacks of its own in memory that all processes of the island share, and holds
 //! no state in thread-local storage: FS belongs to applications, GS to this crate.
 //!
 //! The wall is the filter, not this code: applications share the address space and may overwrite it.
 //!
-//! Where to read on: `start` boots, `signal` judges traps, `idle` and `ticker` schedule virtual CPUs,
-//! `device` talks to the outside; how applications are entered and left is the crate `entry`'s. Only vector
+//! Where to read on: `start` boots, `signal` judges traps, `idle` and `ticker` schedule virtual CPUs, `space`
+//! takes them from process to process, `device` talks to the outside; how applications are entered and left is the crate `entry`'s. Only vector
 //! instructions of SSE2 may be in this image.
 #![no_std]
 #![no_main]
@@ -31,6 +31,7 @@ mod lock;
 mod memory;
 mod pico;
 mod signal;
+mod space;
 mod start;
 mod thread;
 mod ticker;

@@ -1,8 +1,8 @@
 //! Applications' mappings, by the host's own memory management.
 //!
-//! Only ranges below `USER_END` and outside the gate table are touched, and always with an address of
-//! the caller's (MAP_FIXED): the library OS keeps the map. The gate table lies where an application
-//! linked very low might want to be; such a mapping is refused.
+//! They are those of the process that the calling CPU is in. Only ranges below `USER_END` and outside the
+//! gate table are touched, and always with an address of the caller's (MAP_FIXED): the library OS keeps the
+//! map. The gate table lies where an application linked very low might want to be; such a mapping is refused.
 
 use abi::Code;
 use abi::address::{GATE_TABLE, GATE_TABLE_END, USER_END};
@@ -14,11 +14,19 @@ use machine::{Advice, Backing, PAGE, Protection, Space, UserRange};
 use crate::local::Local;
 use crate::{hold, host};
 
-pub static CODE: entry::Code = entry::Code::new();
+/// The calling CPU.
+fn local() -> &'static Local {
+    Local::current().expect("invariant: only virtual CPUs have applications")
+}
+
+/// The code of the space that is active.
+fn code() -> &'static entry::Code {
+    &local().space().code
+}
 
 /// A range of whole pages that belongs to applications.
 fn check(space: Space, range: UserRange) -> Result<(), Code> {
-    assert!(space == Space(0), "rule: there is one space so far");
+    assert!(space == local().space().number(), "rule: the space is active");
     assert!((range.address | range.length).is_multiple_of(PAGE), "rule: ranges are page-aligned");
     let inside = range.end() <= USER_END;
     let gates = range.address < GATE_TABLE_END && range.end() > GATE_TABLE;
@@ -40,28 +48,28 @@ pub fn map(space: Space, range: UserRange, protection: Protection, backing: Back
         }
     };
     let flags = (flags | linux::MAP_FIXED | linux::MAP_NORESERVE) as u64;
-    CODE.forget(range);
+    code().forget(range);
     // SAFETY: the range is the applications', which no Rust object lies in.
     unsafe {
         host::call(linux::__NR_mmap, [range.address, range.length, bits(protection), flags, file, offset])
     }?;
     let private_file = matches!(backing, Backing::File { shared: false, .. });
     if private_file {
-        CODE.remember(range, protection);
+        code().remember(range, protection);
     }
     Ok(())
 }
 
 pub fn protect(space: Space, range: UserRange, protection: Protection) -> Result<(), Code> {
     check(space, range)?;
-    CODE.protected(range, protection);
+    code().protected(range, protection);
     // SAFETY: as in `map`.
     unsafe { host::call(linux::__NR_mprotect, [range.address, range.length, bits(protection)]) }.map(drop)
 }
 
 pub fn unmap(space: Space, range: UserRange) -> Result<(), Code> {
     check(space, range)?;
-    CODE.forget(range);
+    code().forget(range);
     // SAFETY: as in `map`.
     unsafe { host::call(linux::__NR_munmap, [range.address, range.length]) }.map(drop)
 }
@@ -69,8 +77,8 @@ pub fn unmap(space: Space, range: UserRange) -> Result<(), Code> {
 pub fn relocate(space: Space, from: UserRange, to: UserRange) -> Result<(), Code> {
     check(space, from)?;
     check(space, to)?;
-    CODE.forget(from);
-    CODE.forget(to);
+    code().forget(from);
+    code().forget(to);
     let flags = (linux::MREMAP_MAYMOVE | linux::MREMAP_FIXED) as u64;
     let arguments = if from.address == to.address {
         [from.address, from.length, to.length, 0, 0]

@@ -1,4 +1,4 @@
-//! The machine over one host process.
+//! The machine over host processes.
 
 use alloc::format;
 use alloc::sync::Arc;
@@ -20,9 +20,9 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use crate::device::{self, Trees};
 use crate::local::{LOCALS, Local};
 use crate::lock::Mutex;
-use crate::{hold, host, idle, memory, thread, ticker, vdso};
+use crate::{hold, idle, memory, space, thread, ticker, vdso};
 
-/// This process as a machine.
+/// These processes as a machine.
 pub struct Pico {
     pub trees: Trees,
     generator: Mutex<ChaCha20Rng>,
@@ -37,17 +37,17 @@ impl Pico {
 
 impl Ground for Local {
     fn code(&self) -> &entry::Code {
-        &memory::CODE
+        &self.space().code
     }
 
     #[inline]
     fn pass(&self) {
-        hold::pass();
+        hold::pass(self);
     }
 
     fn trapped(&self, context: &mut Context) -> Result<(), Exception> {
         if self.head.is_patchable() {
-            patch::consider(&memory::CODE, context, |change| memory::change_code(self, change));
+            patch::consider(self.code(), context, |change| memory::change_code(self, change));
         }
         Ok(())
     }
@@ -91,19 +91,21 @@ impl Machine for Pico {
         idle::wait(&LOCALS[cpu.0 as usize], patience, collect, events);
     }
 
-    fn activate(&self, _cpu: Cpu, space: Space) {
-        assert!(space == Space::FIRST, "rule: there is one space so far");
+    fn activate(&self, cpu: Cpu, space: Space) {
+        space::activate(cpu, space);
     }
 
-    fn make_space(&self, _cpu: Cpu) -> Result<Space, Code> {
-        Err(Code(11))
+    fn make_space(&self, cpu: Cpu) -> Result<Space, Code> {
+        space::make(cpu)
     }
 
-    fn copy_space(&self, _cpu: Cpu) -> Result<Space, Code> {
-        Err(Code(11))
+    fn copy_space(&self, cpu: Cpu) -> Result<Space, Code> {
+        space::copy(cpu)
     }
 
-    fn drop_space(&self, _cpu: Cpu, _space: Space) {}
+    fn drop_space(&self, cpu: Cpu, space: Space) {
+        space::drop_space(cpu, space);
+    }
 
     fn now(&self) -> Now {
         vdso::now()
@@ -167,8 +169,9 @@ pub fn halt(exit: Exit) -> ! {
         Exit::Signal(signal) => 128 + signal,
         _ => 125,
     };
+    space::ending(status);
     device::last_word(exit);
-    host::exit_group(status)
+    space::end(status)
 }
 
 /// Our own bug, or the application's doing: the guest cannot go on.

@@ -38,6 +38,8 @@ pub fn install() {
         linux::SIGTTIN,
         linux::SIGTTOU,
         linux::SIGWINCH,
+        // Whoever ends leaves nothing to be waited for.
+        linux::SIGCHLD,
     ] {
         action(signal, 1);
     }
@@ -62,9 +64,7 @@ fn action(signal: u32, handler: u64) {
 
 /// Gives the calling thread its signal stack.
 pub fn set_stack(cpu: usize) {
-    // One page at the bottom stays inaccessible, so that an overflow ends the guest at once.
-    let bottom = layout::SIGNAL_STACKS + cpu as u64 * layout::SIGNAL_STACK;
-    let stack = [bottom + layout::PAGE, 0, layout::SIGNAL_STACK - layout::PAGE];
+    let stack = layout::signal_stack(cpu);
     // SAFETY: the kernel reads `stack_t`; the range is mapped by `start.rs` and used for nothing else.
     let result = unsafe { host::call(linux::__NR_sigaltstack, [stack.as_ptr() as u64, 0]) };
     if result.is_err() {

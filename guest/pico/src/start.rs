@@ -1,9 +1,8 @@
 //! From the first instruction to the library OS.
 //!
 //! Order, and why: the image's data becomes shared before anything uses it; handlers and stacks stand
-//! before the filter, because their calls are not in it; every thread that will ever run is made here
-//! and parked, because a new one would need a signal stack; the filter is the last thing before the
-//! library OS, and covers all threads at once.
+//! before the filter, because their calls are not in it; the first process's threads are made here and
+//! parked; the filter is the last thing before the library OS, and covers all threads at once.
 
 use alloc::sync::Arc;
 use core::arch::naked_asm;
@@ -14,7 +13,7 @@ use entry::stub;
 use linux_raw_sys::general as linux;
 
 use crate::layout::{self, PAGE};
-use crate::{device, filter, heap, host, pico, signal, thread, vdso};
+use crate::{device, filter, heap, host, pico, signal, space, thread, vdso};
 
 #[cfg(feature = "conformance")]
 use crate::conformance::run;
@@ -198,10 +197,16 @@ unsafe extern "C" fn main(stack: *const u64) -> ! {
     for cpu in 0..cpus {
         guard(layout::SIGNAL_STACKS + cpu * layout::SIGNAL_STACK);
     }
+    // For what is no virtual CPU's.
+    let last = layout::SIGNAL_STACKS + layout::CPUS_MAX as u64 * layout::SIGNAL_STACK;
+    map(last, layout::SIGNAL_STACK, read_write, None);
+    guard(last);
     map_stubs();
     let functions = vdso::Functions::new(vdso.unwrap_or(0));
     thread::start(cpus);
     device::begin();
+    space::prepare();
+    space::begin();
     filter::install(&start.filter);
 
     let clock = libos::HostClock {

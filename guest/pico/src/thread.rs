@@ -1,6 +1,8 @@
-//! The host threads: one per virtual CPU, a few that wait for disks, one that keeps time.
+//! The first process's threads: one per virtual CPU, a few that wait for disks, one that keeps time, one that
+//! watches other processes.
 //!
-//! All are made before the filter stands and parked until needed; a thread never ends.
+//! All are made before the filter stands and parked until needed, but for the last, which is made with the first
+//! other process; none ever ends.
 
 use alloc::sync::Arc;
 use core::arch::{asm, naked_asm};
@@ -12,7 +14,7 @@ use machine::Cpu;
 
 use crate::local::{LOCALS, Local};
 use crate::lock::Mutex;
-use crate::{host, layout, signal};
+use crate::{host, layout, signal, space};
 
 /// What a virtual CPU runs once it is started.
 type Body = Arc<dyn Fn(Cpu) + Send + Sync>;
@@ -20,19 +22,14 @@ type Body = Arc<dyn Fn(Cpu) + Send + Sync>;
 static BODIES: [Mutex<Option<Body>>; layout::CPUS_MAX] = [const { Mutex::new(None) }; layout::CPUS_MAX];
 /// Virtual CPUs whose threads are not parked yet.
 static MISSING: AtomicU32 = AtomicU32::new(0);
+/// The first process's number.
+static PROCESS: AtomicU32 = AtomicU32::new(0);
 /// Virtual CPUs there are.
 static CPUS: AtomicU32 = AtomicU32::new(0);
 
-const FLAGS: u32 = linux::CLONE_VM
-    | linux::CLONE_FS
-    | linux::CLONE_FILES
-    | linux::CLONE_SIGHAND
-    | linux::CLONE_THREAD
-    | linux::CLONE_SYSVSEM;
-
-/// All threads of an island with that many virtual CPUs.
+/// All threads of the first process with that many virtual CPUs.
 pub const fn total(cpus: u64) -> u64 {
-    cpus + layout::IO_THREADS as u64 + 1
+    cpus + layout::IO_THREADS as u64 + 2
 }
 
 /// The virtual CPUs there are.
@@ -44,8 +41,11 @@ pub fn locals() -> &'static [Local] {
 pub fn start(cpus: u64) {
     CPUS.store(cpus as u32, Relaxed);
     MISSING.store(cpus as u32 - 1, Relaxed);
-    for thread in 1..total(cpus) {
-        spawn(thread);
+    PROCESS.store(process(), Relaxed);
+    for thread in 1..total(cpus) - 1 {
+        if spawn(thread).is_err() {
+            crate::fatal("a thread was refused");
+        }
     }
     become_cpu(0);
     LOCALS[0].started.store(1, Relaxed);
@@ -68,7 +68,23 @@ pub fn run(cpu: Cpu, body: Body) -> Result<(), Code> {
     Ok(())
 }
 
-fn spawn(thread: u64) {
+/// Makes the thread that watches other processes.
+pub fn watch() -> Result<(), Code> {
+    spawn(total(locals().len() as u64) - 1)
+}
+
+/// Whether the first process is its process name space's init, with which all others end.
+pub fn is_init() -> bool {
+    PROCESS.load(Relaxed) == 1
+}
+
+/// The calling process's number.
+pub fn process() -> u32 {
+    // SAFETY: no memory is named.
+    unsafe { host::call(linux::__NR_getpid, []) }.unwrap_or(0) as u32
+}
+
+fn spawn(thread: u64) -> Result<(), Code> {
     let top = layout::stack_top(thread) as *mut u64;
     // SAFETY: the stack is mapped and nobody's yet.
     let stack = unsafe {
@@ -77,9 +93,7 @@ fn spawn(thread: u64) {
         top.sub(2)
     };
     // SAFETY: the new thread returns from the call on its own stack, to `enter`.
-    if unsafe { host::call(linux::__NR_clone, [FLAGS as u64, stack as u64]) }.is_err() {
-        crate::fatal("a thread was refused");
-    }
+    unsafe { host::call(linux::__NR_clone, [space::THREAD as u64, stack as u64]) }.map(drop)
 }
 
 /// A new thread's first instruction; its number is on the stack.
@@ -89,11 +103,15 @@ unsafe extern "C" fn enter() -> ! {
 }
 
 unsafe extern "C" fn body(thread: u64) -> ! {
+    // SAFETY: what it has inherited is the maker's; a virtual CPU gets its own next.
+    unsafe { asm!("wrgsbase {}", in(reg) 0_u64, options(nostack, preserves_flags)) };
     let cpus = locals().len() as u64;
     if thread < cpus {
         cpu(thread as usize)
     } else if thread < cpus + layout::IO_THREADS as u64 {
         crate::io::serve()
+    } else if thread == total(cpus) - 1 {
+        space::watch()
     } else {
         crate::ticker::run()
     }
@@ -126,6 +144,6 @@ fn become_cpu(number: usize) {
     local.head.components.store(low as u64 & machine::EXTENDED_MASK, Relaxed);
     // SAFETY: no memory is named.
     let thread = unsafe { host::call(linux::__NR_gettid, []) }.unwrap_or(0);
-    local.thread.store(thread as i32, Relaxed);
+    local.set_runs(PROCESS.load(Relaxed), thread as u32);
     signal::set_stack(number);
 }

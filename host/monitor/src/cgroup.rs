@@ -74,6 +74,12 @@ impl Group {
         openat(CWD, self.path.join("cgroup.procs"), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).ok()
     }
 
+    /// Kills all that is in it, where the kernel does that at once.
+    pub fn kill(&self) {
+        // Version 1 has no such thing; there each process is killed by its number.
+        let _ = fs::write(self.path.join("cgroup.kill"), "1");
+    }
+
     /// Whether the limit has killed.
     pub fn has_killed(&self) -> bool {
         let mut text = [0; 1024];

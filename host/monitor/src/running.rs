@@ -17,7 +17,7 @@ use crate::cgroup::Group;
 use crate::engine::Engine;
 use crate::launch::{Launched, StartError, launch};
 use crate::plan::Plan;
-use crate::sandbox::Guest;
+use crate::sandbox::{Guest, family};
 use crate::serve::{End, Granted, Server, Session, window};
 use crate::signal::Signals;
 use crate::stream::{Kept, Pseudo, Terminal};
@@ -43,6 +43,8 @@ pub struct Running {
     emulator: Option<Guest>,
     /// It has a machine of KVM's, and the kernel takes its time to take that apart.
     lingers: bool,
+    /// What the guest's process leaves behind is to be ended.
+    adopted: bool,
     session: Session,
     signals: Signals,
     copying: Vec<JoinHandle<()>>,
@@ -64,7 +66,7 @@ impl Running {
         // A virtual machine's memory is as long as its limit: there is nothing to bound.
         let limit = plan.memory.filter(|_| matches!(plan.engine, Engine::Pico(_)));
         let group = limit.and_then(Group::with_memory);
-        let Launched { channel, guest, state, emulator } =
+        let Launched { channel, guest, state, emulator, adopted } =
             launch(&plan, &granted.descriptors, group.as_ref())?;
         // The monitor's copies would keep pipes and the terminal from ending with the island.
         let Granted { descriptors, objects } = granted;
@@ -94,6 +96,7 @@ impl Running {
             guest,
             emulator,
             lingers: matches!(plan.engine, Engine::Kvm { .. }),
+            adopted,
             session,
             signals,
             copying,
@@ -223,6 +226,12 @@ impl Running {
             let _ = pidfd_send_signal(&self.guest.descriptor, Signal::KILL);
         }
         self.bury(ended, parted);
+        if self.adopted {
+            if let Some(group) = &self.group {
+                group.kill();
+            }
+            family::end_orphans();
+        }
         self.evidence.out_of_memory |= self.group.as_ref().is_some_and(Group::has_killed);
         // The island's ends of the pipes are closed with its process, so the copies come to an end.
         let Self { copying, mut session, evidence, terminal, guest, .. } = self;

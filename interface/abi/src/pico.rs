@@ -9,9 +9,6 @@ use crate::file::Owner;
 /// The library OS's state: one shared mapping of [`descriptor::STATE`], on which heap and stacks live.
 pub const STATE_BASE: u64 = 0x7e10_0000_0000;
 
-/// What the filter compares a thread group with where it means the guest's own: only the guest can see
-/// its number, and puts it into each jump-if-equal instruction that compares with this.
-pub const OWN_THREAD_GROUP: u32 = 0x7e17_1d00;
 /// The signal with which the guest takes its threads back from the application (SIGURG).
 pub const KICK: u32 = 23;
 
@@ -27,9 +24,13 @@ pub mod descriptor {
     pub const EPOLL: u32 = 6;
     /// The event counter that ends an idle wait.
     pub const WAKE: u32 = 7;
+    /// The epoll instance for the ends of the guest's processes.
+    pub const ENDS: u32 = 8;
+    /// The one for the end of the first of them.
+    pub const FIRST: u32 = 9;
     /// Where the granted descriptors start that [`super::Start::boot`] names. Descriptors 0 to 2 are
     /// /dev/null.
-    pub const FIRST_FREE: u32 = 8;
+    pub const FIRST_FREE: u32 = 10;
 }
 
 /// What the image reads from [`descriptor::BOOT`].

@@ -11,7 +11,7 @@ mod socket;
 mod transfer;
 
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 use abi::network::{Address, Shutdown, SocketOption};
 use abi::pico::descriptor;
@@ -32,24 +32,16 @@ pub use transfer::{Part, transfer};
 const CONTROL: u64 = u64::MAX;
 const WAKE: u64 = u64::MAX - 1;
 
-static PROCESS: AtomicU64 = AtomicU64::new(0);
 /// What helper threads have finished and nobody has collected yet.
 static COMPLETED: Mutex<Vec<Event>> = Mutex::new(Vec::new());
 
 /// Prepares the event sources, before the filter stands.
 pub fn begin() {
-    // SAFETY: no memory is named.
-    PROCESS.store(unsafe { host::call(linux::__NR_getpid, []) }.unwrap_or(0), Relaxed);
     let control = add(descriptor::CONTROL, linux::EPOLLIN, CONTROL);
     let wake = add(descriptor::WAKE, linux::EPOLLIN | linux::EPOLLET, WAKE);
     if control.and(wake).is_err() {
         crate::fatal("the event descriptors are missing");
     }
-}
-
-/// The process number the host knows us by.
-pub fn process() -> u64 {
-    PROCESS.load(Relaxed)
 }
 
 /// Leaves an event for the collecting CPU.
@@ -115,18 +107,32 @@ fn readiness(bits: u32) -> Readiness {
 }
 
 fn add(file: u32, bits: u32, data: u64) -> Result<(), Code> {
-    epoll_control(linux::EPOLL_CTL_ADD, file, bits, data)
+    epoll_control(descriptor::EPOLL, linux::EPOLL_CTL_ADD, file, bits, data)
+}
+
+/// Has the end of a process reported to an epoll instance, by its descriptor's number.
+pub fn report(instance: u32, process: u32) -> Result<(), Code> {
+    epoll_control(instance, linux::EPOLL_CTL_ADD, process, linux::EPOLLIN, process.into())
+}
+
+/// Waits until one is reported, and answers its number.
+pub fn reported(instance: u32) -> Option<u32> {
+    let mut found = linux::epoll_event { events: 0, data: 0 };
+    let arguments = [instance.into(), &raw mut found as u64, 1, 0, 0, 0];
+    // SAFETY: the kernel writes one event, a local.
+    let count = unsafe { host::call(linux::__NR_epoll_pwait2, arguments) };
+    (count == Ok(1)).then_some(found.data as u32)
 }
 
 /// Says whether room on the control channel is an event, too.
 fn await_room(wanted: bool) {
     let bits = linux::EPOLLIN | if wanted { linux::EPOLLOUT } else { 0 };
-    let _ = epoll_control(linux::EPOLL_CTL_MOD, descriptor::CONTROL, bits, CONTROL);
+    let _ = epoll_control(descriptor::EPOLL, linux::EPOLL_CTL_MOD, descriptor::CONTROL, bits, CONTROL);
 }
 
-fn epoll_control(operation: u32, file: u32, bits: u32, data: u64) -> Result<(), Code> {
+fn epoll_control(instance: u32, operation: u32, file: u32, bits: u32, data: u64) -> Result<(), Code> {
     let event = linux::epoll_event { events: bits, data };
-    let arguments = [descriptor::EPOLL as u64, operation as u64, file as u64, &raw const event as u64];
+    let arguments = [instance as u64, operation as u64, file as u64, &raw const event as u64];
     // SAFETY: the kernel reads the local.
     unsafe { host::call(linux::__NR_epoll_ctl, arguments) }.map(drop)
 }
@@ -186,7 +192,8 @@ impl Device for Pico {
     }
 }
 
-fn close(file: u32) {
+/// Closes a descriptor.
+pub fn close(file: u32) {
     // SAFETY: no memory is named.
     let _ = unsafe { host::call(linux::__NR_close, [file as u64]) };
 }

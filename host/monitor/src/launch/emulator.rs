@@ -57,7 +57,9 @@ pub fn launch(
         own.push(other);
     }
     // As many as a picoprocess has, so that what is granted has the same numbers.
-    own.push(eventfd(0, EventfdFlags::CLOEXEC)?);
+    while own.len() < super::OWN {
+        own.push(eventfd(0, EventfdFlags::CLOEXEC)?);
+    }
     let first = descriptor::CONTROL + 1;
     let run = || {
         vmm::run(&vmm::Settings {
@@ -70,7 +72,9 @@ pub fn launch(
     drop(own);
     let start = start_information(plan)?;
     match emulator(plan, kernel, program, &start, &ends, group) {
-        Ok(emulator) => Ok(Launched { channel, guest, state: None, emulator: Some(emulator) }),
+        Ok(emulator) => {
+            Ok(Launched { channel, guest, state: None, emulator: Some(emulator), adopted: false })
+        }
         Err(error) => {
             // Without connections it ends by itself; this takes it off the list of processes.
             drop(ends);

@@ -24,6 +24,8 @@ use crate::watch;
 const STATE: u64 = 4 << 30;
 /// What of it is not heap: stacks that are mostly never touched.
 const STATE_LEAST: u64 = 96 << 20;
+/// Descriptors that every guest has, before what is granted.
+const OWN: usize = (descriptor::FIRST_FREE - descriptor::CONTROL) as usize;
 
 /// Why an island could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +49,8 @@ pub struct Launched {
     pub state: Option<OwnedFd>,
     /// The process that has the CPUs, where that is another one.
     pub emulator: Option<Guest>,
+    /// What the guest's process leaves behind is this one's to end.
+    pub adopted: bool,
 }
 
 /// Makes the guest's process, with the best view that this machine allows; `granted` follows the
@@ -83,15 +87,21 @@ fn pico(
     let length = plan.memory.map_or(STATE, |limit| limit.saturating_add(STATE_LEAST).min(STATE));
     let state = state(length)?;
     let (channel, control) = Channel::new()?;
-    let own = [
+    let own: [_; OWN] = [
         control,
         sealed_file("eyot-boot", &start_page(plan, image, view, length)?, false)?,
         state.try_clone()?,
         epoll::create(epoll::CreateFlags::CLOEXEC)?,
         eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+        epoll::create(epoll::CreateFlags::CLOEXEC)?,
+        epoll::create(epoll::CreateFlags::CLOEXEC)?,
     ];
+    let adopted = !view.in_process_namespace();
+    if adopted {
+        sandbox::family::adopt()?;
+    }
     let guest = spawn(plan, Program::Image(image), view, &own, granted, data, group)?;
-    Ok(Launched { channel, guest, state: Some(state), emulator: None })
+    Ok(Launched { channel, guest, state: Some(state), emulator: None, adopted })
 }
 
 /// A process that is a virtual machine.
@@ -106,9 +116,10 @@ fn kvm(
     let (channel, control) = Channel::new()?;
     let start = start_information(plan)?;
     // As many as a picoprocess has, so that what is granted has the same numbers.
-    let unused = eventfd(0, EventfdFlags::CLOEXEC)?;
-    let own =
-        [control, sealed_file("eyot-boot", &start, false)?, device.try_clone()?, unused.try_clone()?, unused];
+    let mut own = vec![control, sealed_file("eyot-boot", &start, false)?, device.try_clone()?];
+    while own.len() < OWN {
+        own.push(eventfd(0, EventfdFlags::CLOEXEC)?);
+    }
     let engine = vmm::Engine::Kvm { kernel, start: descriptor::BOOT, device: descriptor::STATE };
     let run = || {
         vmm::run(&vmm::Settings {
@@ -118,7 +129,7 @@ fn kvm(
         })
     };
     let guest = spawn(plan, Program::Inside(&run), view, &own, granted, None, group)?;
-    Ok(Launched { channel, guest, state: None, emulator: None })
+    Ok(Launched { channel, guest, state: None, emulator: None, adopted: false })
 }
 
 /// The numbers of what is granted, in the process that has it.

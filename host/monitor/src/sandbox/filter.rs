@@ -10,7 +10,7 @@
 
 use std::ops::Range;
 
-use abi::pico::{KICK, OWN_THREAD_GROUP};
+use abi::pico::KICK;
 
 /// What an argument must be. `int` arguments are compared in the 32 bits that the kernel looks at.
 #[derive(Clone, Copy, Debug)]
@@ -21,11 +21,11 @@ enum Condition {
     In(u8, &'static [u32]),
     /// The argument's low half has no bits but these.
     Within(u8, u32),
-    /// All 64 bits are zero.
-    Null(u8),
+    /// All 64 bits are this.
+    Whole(u8, u32),
 }
 
-use Condition::{In, Is, Null, Within};
+use Condition::{In, Is, Whole, Within};
 
 /// A system call and the ways in which it may be made: one of the alternatives must hold, all of its
 /// conditions.
@@ -53,14 +53,14 @@ const ALWAYS: &[Rule] = &[
     // No address, so a connected socket stays connected to its peer; no MSG_FASTOPEN, which connects.
     allow(
         libc::SYS_sendto,
-        &[&[Null(4), Within(3, (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_MORE) as u32)]],
+        &[&[Whole(4, 0), Within(3, (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_MORE) as u32)]],
     ),
-    // FUTEX_WAIT and FUTEX_WAKE, private.
-    allow(libc::SYS_futex, &[&[In(1, &[128, 129])]]),
+    // FUTEX_WAIT and FUTEX_WAKE, shared: threads of several processes sleep on one word.
+    allow(libc::SYS_futex, &[&[In(1, &[0, 1])]]),
     allow(libc::SYS_epoll_pwait2, ANY),
     allow(libc::SYS_rt_sigreturn, ANY),
-    // Its own threads, the one signal that stands for a kick.
-    allow(libc::SYS_tgkill, &[&[Is(0, OWN_THREAD_GROUP), Is(2, KICK)]]),
+    // The one signal that stands for a kick. Whom it reaches the process name space bounds, or Landlock.
+    allow(libc::SYS_tgkill, &[&[Is(2, KICK)]]),
     // Memory.
     // No shared anonymous memory, which no limit counts; no huge page pool, no locked pages.
     allow(
@@ -128,7 +128,19 @@ const ALWAYS: &[Rule] = &[
     // Where the host's vDSO cannot read the clock by itself.
     allow(libc::SYS_clock_gettime, &[&[In(0, &[0, 1])]]),
     allow(libc::SYS_exit_group, ANY),
+    // Address spaces: processes with the same descriptors, and their threads. No name spaces, no other parent,
+    // nothing traced; the numbers are bounded (`limit.rs`).
+    allow(libc::SYS_clone, &[&[Whole(0, PROCESS)], &[Whole(0, THREAD)]]),
+    allow(libc::SYS_sigaltstack, ANY),
 ];
+
+const PROCESS: u32 = (libc::CLONE_FILES | libc::CLONE_PIDFD | libc::SIGCHLD) as u32;
+const THREAD: u32 = (libc::CLONE_VM
+    | libc::CLONE_FS
+    | libc::CLONE_FILES
+    | libc::CLONE_SIGHAND
+    | libc::CLONE_THREAD
+    | libc::CLONE_SYSVSEM) as u32;
 
 /// What openat may be told: to read, never to create or to follow a last link.
 const OPEN: u32 =
@@ -174,8 +186,7 @@ const fn instruction(code: u16, yes: u8, no: u8, value: u32) -> u64 {
     code as u64 | (yes as u64) << 16 | (no as u64) << 24 | (value as u64) << 32
 }
 
-/// The filter for a guest image whose code lies in `code`. `direct` allows look-ups by path. The
-/// comparison with [`OWN_THREAD_GROUP`] is completed by the guest, which alone knows the number.
+/// The filter for a guest image whose code lies in `code`. `direct` allows look-ups by path.
 pub fn compile(code: Range<u64>, direct: bool) -> Vec<u64> {
     assert_eq!(code.start >> 32, code.end >> 32, "rule: the image's code lies within 4 GiB");
     let turned_back = instruction(RETURN, 0, 0, TURNED_BACK);
@@ -232,9 +243,9 @@ fn test(condition: &Condition) -> Vec<u64> {
     match *condition {
         Is(argument, value) => vec![load(argument, 0), instruction(JUMP_IF_EQUAL, 0, FAIL, value)],
         Within(argument, bits) => vec![load(argument, 0), instruction(JUMP_IF_BITS, FAIL, 0, !bits)],
-        Null(argument) => vec![
+        Whole(argument, value) => vec![
             load(argument, 0),
-            instruction(JUMP_IF_EQUAL, 0, FAIL, 0),
+            instruction(JUMP_IF_EQUAL, 0, FAIL, value),
             load(argument, 1),
             instruction(JUMP_IF_EQUAL, 0, FAIL, 0),
         ],

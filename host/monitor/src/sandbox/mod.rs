@@ -9,6 +9,7 @@
 pub mod raw;
 
 mod descriptor;
+pub mod family;
 pub mod filter;
 mod image;
 mod limit;

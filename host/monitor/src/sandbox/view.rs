@@ -92,6 +92,11 @@ impl View {
         self.namespaces() & libc::CLONE_NEWUSER != 0
     }
 
+    /// Whether the kernel ends all processes with the first one.
+    pub fn in_process_namespace(&self) -> bool {
+        self.namespaces() & libc::CLONE_NEWPID != 0
+    }
+
     fn parts(&self) -> &[Part] {
         match self {
             Self::Trees { parts, .. } => parts,

@@ -44,7 +44,9 @@ pub fn start(form: Form, code: std::ops::Range<u64>) -> Island {
         let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
         let epoll = libc::epoll_create1(0);
         let wake = libc::eventfd(0, libc::EFD_NONBLOCK);
-        let given = [null, null, null, pair[1], file(&start, 0), file(&[], STATE_LENGTH), epoll, wake];
+        let [ends, first] = [(); 2].map(|()| libc::epoll_create1(0));
+        let [start, state] = [file(&start, 0), file(&[], STATE_LENGTH)];
+        let given = [null, null, null, pair[1], start, state, epoll, wake, ends, first];
         let image = file(IMAGE, 0);
         let process = libc::fork();
         if process == 0 {
