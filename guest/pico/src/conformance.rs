@@ -1,19 +1,115 @@
-//! The image's other service: the checks that every machine must pass, run where the library OS would.
+//! The image's other service: the checks that every machine must pass, run where the library OS would, and one
+//! of this machine's own, which takes several CPUs.
 //!
 //! Only in images built for the test of the monitor that judges them; the status is the number of checks
 //! that hold.
 
 use alloc::format;
+use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 use abi::boot::Boot;
 use abi::exit::Exit;
 use libos::HostClock;
-use machine::{Machine, conformance};
+use machine::{Backing, Cpu, Machine, PAGE, Patience, Protection, Space, UserRange, conformance};
 
-pub fn run(machine: Arc<dyn Machine>, _: Boot, _: HostClock) -> ! {
-    machine.halt(match conformance::check(machine.as_ref()) {
+pub fn run(machine: Arc<dyn Machine>, boot: Boot, _: HostClock) -> ! {
+    let checked = conformance::check(machine.as_ref()).and_then(|count| {
+        let together = together(&machine, boot.cpus);
+        together.map(|()| count + 1).map_err(|failure| format!("\n  {failure}"))
+    });
+    machine.halt(match checked {
         Ok(count) => Exit::Status(u8::try_from(count).unwrap_or(u8::MAX)),
         Err(failures) => Exit::Broken { message: format!("the machine breaks its contract:{failures}") },
     })
+}
+
+/// How often each CPU goes around.
+const ROUNDS: u32 = 400;
+/// Spaces that all CPUs visit.
+const SPACES: u32 = 3;
+const AT: u64 = 0x2000_0000;
+
+/// What went wrong on any CPU.
+static WRONG: AtomicU32 = AtomicU32::new(0);
+/// CPUs that have gone around as often as they should.
+static DONE: AtomicU32 = AtomicU32::new(0);
+
+/// All CPUs go through the same spaces and count in each, while each makes and drops others; in the end a space
+/// is dropped where all are.
+fn together(machine: &Arc<dyn Machine>, cpus: u16) -> Result<(), String> {
+    let range = UserRange::new(AT, PAGE);
+    let protection = Protection::READ | Protection::WRITE;
+    machine
+        .map(Space::FIRST, range, protection, Backing::Anonymous)
+        .map_err(|code| format!("map: {code:?}"))?;
+    let mut spaces = Vec::new();
+    for number in 0..SPACES {
+        let written = machine.copy_out(Space::FIRST, &[0, number].map(u32::to_le_bytes).concat(), AT);
+        written.map_err(|_| "a write faults")?;
+        spaces.push(machine.copy_space(Cpu(0)).map_err(|code| format!("copy_space: {code:?}"))?);
+    }
+    let spaces: Arc<[Space]> = spaces.into();
+    for cpu in 1..cpus {
+        let (machine_there, spaces) = (machine.clone(), spaces.clone());
+        let body = move |cpu| {
+            around(machine_there.as_ref(), cpu, &spaces);
+            loop {
+                machine_there.wait(cpu, Patience::Forever, false, &mut Vec::new());
+            }
+        };
+        machine.start_cpu(Cpu(cpu), Arc::new(body)).map_err(|code| format!("start_cpu: {code:?}"))?;
+    }
+    around(machine.as_ref(), Cpu(0), &spaces);
+    while DONE.load(SeqCst) < u32::from(cpus) {
+        machine.wait(Cpu(0), Patience::Until(machine.now().monotonic_ns + 1_000_000), false, &mut Vec::new());
+    }
+    for &space in spaces.iter() {
+        machine.activate(Cpu(0), space);
+        let counted = machine.compare_exchange(space, AT, 0, 0);
+        let expected = ROUNDS * u32::from(cpus);
+        if counted != Ok(expected) {
+            return Err(format!("{counted:?} visits of {space:?} instead of {expected}"));
+        }
+        machine.drop_space(Cpu(0), space);
+    }
+    match WRONG.load(SeqCst) {
+        0 => Ok(()),
+        wrong => Err(format!("{wrong} visits found another space than they came to")),
+    }
+}
+
+fn around(machine: &dyn Machine, cpu: Cpu, spaces: &[Space]) {
+    for round in 0..ROUNDS {
+        for (number, &space) in spaces.iter().enumerate() {
+            machine.activate(cpu, space);
+            let found = machine.compare_exchange(space, AT + 4, 0, 0);
+            let counted = (0..u32::MAX)
+                .try_fold(0, |old, _| match machine.compare_exchange(space, AT, old, old + 1) {
+                    Ok(was) if was == old => Err(true),
+                    Ok(was) => Ok(was),
+                    Err(_) => Err(false),
+                })
+                .is_err_and(|counted| counted);
+            if found != Ok(number as u32) || !counted {
+                WRONG.fetch_add(1, SeqCst);
+            }
+        }
+        if round % 20 == u32::from(cpu.0) {
+            let own = if round % 40 < 20 { machine.copy_space(cpu) } else { machine.make_space(cpu) };
+            match own {
+                Ok(own) => {
+                    machine.activate(cpu, own);
+                    machine.drop_space(cpu, own);
+                }
+                Err(_) => drop(WRONG.fetch_add(1, SeqCst)),
+            }
+        }
+        machine.wait(cpu, Patience::None, false, &mut Vec::new());
+    }
+    // Everybody is in the last space when it goes.
+    machine.activate(cpu, spaces[spaces.len() - 1]);
+    DONE.fetch_add(1, SeqCst);
 }

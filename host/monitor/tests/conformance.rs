@@ -19,7 +19,7 @@ const FEWEST: u8 = 20;
 const MOST: u8 = 100;
 
 const QEMU: &str = "qemu-system-x86_64";
-/// Virtual processors, of which the suite wants more than one in virtual machines.
+/// Virtual processors, of which the suites want more than one.
 const CPUS: u16 = 3;
 
 /// A machine's name, and its test.
@@ -147,7 +147,7 @@ fn spec(engine: Engine) -> Spec {
         published: Vec::new(),
         allowed: Vec::new(),
         memory: None,
-        cpus: Some(if engine == Engine::Kvm { CPUS } else { 1 }),
+        cpus: Some(CPUS),
         interactive: false,
         terminal: false,
         name: None,
