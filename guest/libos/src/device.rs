@@ -13,7 +13,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use core::task::{Poll, Waker};
 
 use abi::request::{Reply, Request};
-use machine::{Event, Handle, Machine, Readiness, Started, Ticket};
+use machine::{Event, Handle, Machine, Readiness, Started, Ticket, Transfer};
 use spin::Mutex;
 
 use crate::errno::{Errno, Result};
@@ -166,6 +166,20 @@ impl Devices {
             Started::Later(ticket) => {
                 let kernel = kernel.clone();
                 Promise::later(async move { kernel.devices.completion(&kernel, ticket).await })
+            }
+        }
+    }
+
+    /// Waits for a transfer under way, and answers how many bytes it was.
+    pub async fn transferred(&self, kernel: &Kernel, mut ticket: Ticket) -> Result<u64> {
+        loop {
+            let Reply::Number(length) = self.completion(kernel, ticket).await? else {
+                return Err(Errno::EIO);
+            };
+            match self.machine.finish(ticket, length)? {
+                Transfer::Done(length) => return Ok(length as u64),
+                Transfer::Later(next) => ticket = next,
+                Transfer::NotReady => return Err(Errno::EIO),
             }
         }
     }

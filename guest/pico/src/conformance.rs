@@ -1,5 +1,5 @@
-//! The image's other service: the checks that every machine must pass, run where the library OS would, and one
-//! of this machine's own, which takes several CPUs.
+//! The image's other service: the checks that every machine must pass, run where the library OS would, and some
+//! of this machine's own: what takes several CPUs, and what only a slow disk brings about.
 //!
 //! Only in images built for the test of the monitor that judges them; the status is the number of checks
 //! that hold.
@@ -12,18 +12,83 @@ use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 use abi::boot::Boot;
 use abi::exit::Exit;
+use abi::request::{Reply, Request};
 use libos::HostClock;
-use machine::{Backing, Cpu, Machine, PAGE, Patience, Protection, Space, UserRange, conformance};
+use machine::{
+    Backing, Cpu, Device, Event, Machine, PAGE, Patience, Protection, Source, Space, Started, Ticket,
+    Transfer, UserRange, conformance,
+};
+
+use crate::io;
 
 pub fn run(machine: Arc<dyn Machine>, boot: Boot, _: HostClock) -> ! {
     let checked = conformance::check(machine.as_ref()).and_then(|count| {
-        let together = together(&machine, boot.cpus);
-        together.map(|()| count + 1).map_err(|failure| format!("\n  {failure}"))
+        let own = slow_reads(machine.as_ref()).and_then(|()| together(&machine, boot.cpus));
+        own.map(|()| count + 2).map_err(|failure| format!("\n  {failure}"))
     });
     machine.halt(match checked {
         Ok(count) => Exit::Status(u8::try_from(count).unwrap_or(u8::MAX)),
         Err(failures) => Exit::Broken { message: format!("the machine breaks its contract:{failures}") },
     })
+}
+
+/// The event that completes an operation.
+fn completion(machine: &dyn Machine, wanted: Ticket) -> Result<Reply, String> {
+    let mut events = Vec::new();
+    loop {
+        machine.wait(Cpu(0), Patience::Forever, true, &mut events);
+        for event in events.drain(..) {
+            if let Event::Completed { ticket, result } = event
+                && ticket == wanted
+            {
+                return result.map_err(|code| format!("{code:?}"));
+            }
+        }
+    }
+}
+
+/// What the I/O threads read for another space than theirs comes there, however long it is.
+fn slow_reads(machine: &dyn Machine) -> Result<(), String> {
+    const LENGTH: usize = 700_000;
+    let Started::Later(ticket) = machine.request(Request::MakeMemory { length: LENGTH as u64 }) else {
+        return Err("memory is not made later".into());
+    };
+    let Reply::Opened { handle, .. } = completion(machine, ticket)? else { return Err("no memory".into()) };
+    let content: Vec<u8> = (0..LENGTH).map(|at| (at / 7) as u8).collect();
+    machine.write(handle, Some(0), Source::Kernel(&content)).map_err(|code| format!("write: {code:?}"))?;
+    for space in [Ok(Space::FIRST), machine.make_space(Cpu(0))] {
+        let space = space.map_err(|code| format!("make_space: {code:?}"))?;
+        machine.activate(Cpu(0), space);
+        let range = UserRange::new(AT, (LENGTH as u64).next_multiple_of(PAGE));
+        let protection = Protection::READ | Protection::WRITE;
+        machine.map(space, range, protection, Backing::Anonymous).map_err(|code| format!("map: {code:?}"))?;
+        // More than there is, in two parts.
+        let parts = alloc::vec![[AT, 1000], [AT + 1000, range.length - 1000]];
+        let mut ticket = Ticket(1 << 40);
+        io::start(io::Job { ticket: ticket.0, file: handle.descriptor(), offset: 0, parts, done: 0 });
+        let read = loop {
+            let Reply::Number(length) = completion(machine, ticket)? else { return Err("no number".into()) };
+            match machine.finish(ticket, length).map_err(|code| format!("finish: {code:?}"))? {
+                Transfer::Later(next) => ticket = next,
+                Transfer::Done(length) => break length,
+                Transfer::NotReady => return Err("a file is not ready".into()),
+            }
+        };
+        let mut found = alloc::vec![0; LENGTH];
+        machine.copy_in(space, AT, &mut found).map_err(|_| "a read faults")?;
+        if read != LENGTH || found != content {
+            return Err(format!(
+                "{read} bytes are read slowly in {space:?}, and perhaps others than there are"
+            ));
+        }
+        if space == Space::FIRST {
+            machine.unmap(space, range).map_err(|code| format!("unmap: {code:?}"))?;
+        } else {
+            machine.drop_space(Cpu(0), space);
+        }
+    }
+    machine.close(handle);
+    Ok(())
 }
 
 /// How often each CPU goes around.

@@ -32,7 +32,7 @@ pub enum Transfer {
     Done(usize),
     /// Nothing now: wait for readiness.
     NotReady,
-    /// Under way: `Reply::Number` with the bytes transferred follows.
+    /// Under way: `Reply::Number` with the bytes transferred follows, and is to be passed to [`Device::finish`].
     Later(Ticket),
 }
 
@@ -90,6 +90,10 @@ pub trait Device {
 
     /// Writes at an offset of a file, or (`None`) to a stream or at a file's own position.
     fn write(&self, handle: Handle, offset: Option<u64>, from: Source<'_>) -> Result<Transfer, Code>;
+
+    /// Brings what a transfer has read to where it belongs, in the space that it was begun in: what was answered for
+    /// it comes here before it is believed. It may go on with the rest, under another ticket.
+    fn finish(&self, ticket: Ticket, length: u64) -> Result<Transfer, Code>;
 
     /// Receives from a socket; with `peek` the data stays. A datagram's source comes along, and its full
     /// length, which may exceed the sink.

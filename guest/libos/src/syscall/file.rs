@@ -152,13 +152,9 @@ impl Transferring {
                 Transfer::Done(length) => length as u64,
                 Transfer::Later(ticket) => {
                     let kernel = thread.kernel();
-                    match kernel.devices.completion(kernel, ticket).await? {
-                        abi::request::Reply::Number(length) => {
-                            self.advance(length);
-                            length
-                        }
-                        _ => return Err(Errno::EIO),
-                    }
+                    let length = kernel.devices.transferred(kernel, ticket).await?;
+                    self.advance(length);
+                    length
                 }
                 Transfer::NotReady if self.description.nonblocking() => {
                     return if done > 0 { Ok(done) } else { Err(Errno::EAGAIN) };
@@ -259,13 +255,9 @@ fn transfer(call: &mut Call<'_>, way: Way, ranges: &[UserRange], offset: Option<
         Transfer::Later(ticket) => {
             let kernel = call.kernel().clone();
             call.wait(async move {
-                match kernel.devices.completion(&kernel, ticket).await? {
-                    abi::request::Reply::Number(length) => {
-                        transferring.advance(length);
-                        Ok(length)
-                    }
-                    _ => Err(Errno::EIO),
-                }
+                let length = kernel.devices.transferred(&kernel, ticket).await?;
+                transferring.advance(length);
+                Ok(length)
             })
         }
     }

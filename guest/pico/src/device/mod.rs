@@ -18,7 +18,7 @@ use abi::pico::descriptor;
 use abi::request::Request;
 use abi::{Code, Handle};
 use linux_raw_sys::{errno, general as linux};
-use machine::{Device, Event, Readiness, Sink, Source, Started, Transfer};
+use machine::{Device, Event, Readiness, Sink, Source, Started, Ticket, Transfer};
 
 use crate::lock::Mutex;
 use crate::pico::Pico;
@@ -151,6 +151,10 @@ impl Device for Pico {
 
     fn write(&self, handle: Handle, offset: Option<u64>, from: Source<'_>) -> Result<Transfer, Code> {
         transfer::write(handle, offset, from)
+    }
+
+    fn finish(&self, ticket: Ticket, length: u64) -> Result<Transfer, Code> {
+        transfer::finish(ticket, length)
     }
 
     fn receive(&self, handle: Handle, to: Sink<'_>, peek: bool) -> Result<(Transfer, Option<Address>), Code> {

@@ -8,6 +8,7 @@
 use alloc::vec::Vec;
 
 use abi::{Code, Handle};
+use entry::user_memory;
 use linux_raw_sys::{errno, general as linux};
 use machine::{PAGE, Sink, Source, Ticket, Transfer, UserRange};
 
@@ -85,17 +86,8 @@ impl Parts {
         self.iter().fold(0, |sum, part| sum.saturating_add(part[1]))
     }
 
-    /// What is left behind the first `done` bytes.
-    fn behind(&self, mut done: u64) -> Vec<Part> {
-        let mut rest = Vec::with_capacity(self.list().len());
-        for &[address, length] in self.iter() {
-            let skip = done.min(length);
-            done -= skip;
-            if length > skip {
-                rest.push([address + skip, length - skip]);
-            }
-        }
-        rest
+    fn behind(&self, done: u64) -> Vec<Part> {
+        behind(self.list(), done)
     }
 
     fn read(&self, file: u32, offset: u64, flags: u32) -> Result<u64, Code> {
@@ -105,6 +97,19 @@ impl Parts {
     pub fn write(&self, file: u32, offset: u64) -> Result<u64, Code> {
         transfer(linux::__NR_pwritev2, file, self.list(), offset, 0)
     }
+}
+
+/// What is left behind the first `done` bytes.
+fn behind(parts: &[Part], mut done: u64) -> Vec<Part> {
+    let mut rest = Vec::with_capacity(parts.len());
+    for &[address, length] in parts {
+        let skip = done.min(length);
+        done -= skip;
+        if length > skip {
+            rest.push([address + skip, length - skip]);
+        }
+    }
+    rest
 }
 
 /// One preadv2 or pwritev2 on checked parts; offset -1 is the file's own position, or a stream.
@@ -159,9 +164,44 @@ pub fn read(handle: Handle, offset: Option<u64>, to: Sink<'_>) -> Result<Transfe
     if !missed {
         return Ok(Transfer::Done(done as usize));
     }
+    Ok(later(file, offset + done, parts.behind(done), done))
+}
+
+/// Leaves the rest of a read to an I/O thread.
+fn later(file: u32, offset: u64, parts: Vec<Part>, done: u64) -> Transfer {
     let ticket = control::ticket();
-    io::start(io::Job { ticket, file, offset: offset + done, parts: parts.behind(done), done });
-    Ok(Transfer::Later(Ticket(ticket)))
+    io::start(io::Job { ticket, file, offset, parts, done });
+    Transfer::Later(Ticket(ticket))
+}
+
+/// See [`machine::Device::finish`].
+pub fn finish(Ticket(ticket): Ticket, length: u64) -> Result<Transfer, Code> {
+    let Some((job, bytes)) = io::take(ticket) else { return Ok(Transfer::Done(length as usize)) };
+    let read = &bytes[..(length.saturating_sub(job.done) as usize).min(bytes.len())];
+    let brought = bring(read, &job.parts);
+    let done = job.done + brought as u64;
+    if brought < read.len() && done == 0 {
+        return Err(Code(errno::EFAULT as u16));
+    }
+    let rest = behind(&job.parts, brought as u64);
+    // Fewer than asked for: the end, an error that the next call will meet, or a place that cannot be written.
+    if brought < bytes.len() || rest.is_empty() {
+        return Ok(Transfer::Done(done as usize));
+    }
+    Ok(later(job.file, job.offset + brought as u64, rest, done))
+}
+
+/// Copies to user memory; how much of it could be.
+fn bring(bytes: &[u8], parts: &[Part]) -> usize {
+    let mut brought = 0;
+    for &[address, length] in parts {
+        let now = &bytes[brought..bytes.len().min(brought + length as usize)];
+        if user_memory::copy_out(abi::address::USER_END, now, address).is_err() {
+            break;
+        }
+        brought += now.len();
+    }
+    brought
 }
 
 /// See [`machine::Device::write`].

@@ -20,7 +20,7 @@ use machine::{Cpu, Space};
 
 use crate::local::{LOCALS, Local};
 use crate::lock::Mutex;
-use crate::{host, idle, pico, thread};
+use crate::{host, idle, io, pico, thread};
 
 use seat::Seats;
 
@@ -187,6 +187,7 @@ pub fn drop_space(cpu: Cpu, number: Space) {
     let dropped = (number != Space::FIRST).then(|| SPACES.lock().remove(&number.0)).flatten();
     let dropped = dropped.expect("rule: a space that is there, and not the first");
     dropped.dropped.store(true, SeqCst);
+    io::forget(number);
     let own = &LOCALS[usize::from(cpu.0)];
     leave_dropped(own);
     for other in thread::locals().iter().filter(|other| other.active() == number) {

@@ -29,7 +29,7 @@ fn finished(machine: &dyn Machine, transfer: Result<Transfer, Code>) -> Result<u
         for event in events.drain(..) {
             match event {
                 Event::Completed { ticket: other, result } if other == ticket => match result {
-                    Ok(Reply::Number(count)) => return Ok(count),
+                    Ok(Reply::Number(count)) => return finished(machine, machine.finish(ticket, count)),
                     other => return Err(format!("a transfer ends in {other:?}")),
                 },
                 _ => {}
