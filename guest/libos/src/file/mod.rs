@@ -8,6 +8,7 @@ pub mod counter;
 pub mod epoll;
 pub mod fifo;
 pub mod inotify;
+mod owner;
 pub mod pipe;
 mod process;
 mod promise;
@@ -31,6 +32,7 @@ use crate::file_system::{Location, Watches, happened};
 use crate::thread::Thread;
 use crate::wait::WaitQueue;
 
+pub use owner::Owner;
 pub use process::ProcessFile;
 pub use promise::{Promise, kept};
 pub use table::{Slot, Table};
@@ -58,7 +60,7 @@ pub mod flag {
     pub const PATH: u32 = 0o10000000;
     pub const TEMPORARY: u32 = 0o20200000;
     /// What F_SETFL may change.
-    pub const CHANGEABLE: u32 = APPEND | NONBLOCK | DIRECT | NO_ACCESS_TIME | 0o20000;
+    pub const CHANGEABLE: u32 = APPEND | NONBLOCK | DIRECT | NO_ACCESS_TIME | ASYNC;
 }
 
 /// Poll events as poll(2) numbers them.
@@ -194,6 +196,8 @@ pub struct Description {
     pub number: u64,
     /// The locks of its file, once it has asked for one.
     pub locks: spin::Once<Arc<crate::file_system::lock::FileLocks>>,
+    /// Who is told by a signal that it is ready, once somebody has asked.
+    pub owner: spin::Once<Arc<Owner>>,
     /// Who is to be told of what is done with it, if it was opened by name.
     pub watches: spin::Once<Arc<Watches>>,
 }
@@ -209,6 +213,7 @@ impl Description {
             listing: Mutex::new(None),
             number: NUMBERS.fetch_add(1, Ordering::Relaxed),
             locks: spin::Once::new(),
+            owner: spin::Once::new(),
             watches: spin::Once::new(),
         })
     }
@@ -249,6 +254,9 @@ impl Description {
 
 impl Drop for Description {
     fn drop(&mut self) {
+        if let Some(owner) = self.owner.get() {
+            owner.tell(false);
+        }
         self.file.closed();
         let writes = self.flags() & flag::ACCESS != 0;
         self.tell(if writes { happened::CLOSE_WRITE } else { happened::CLOSE_NO_WRITE });

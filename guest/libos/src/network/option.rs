@@ -53,6 +53,7 @@ const TCP_INFO: u32 = 11;
 const TCP_QUICKACK: u32 = 12;
 const TCP_USER_TIMEOUT: u32 = 18;
 const IPV6_V6ONLY: u32 = 26;
+const IP_OPTIONS: u32 = 4;
 const IP_PKTINFO: u32 = 8;
 const IPV6_RECVPKTINFO: u32 = 49;
 const IPV6_PKTINFO: u32 = 50;
@@ -199,6 +200,8 @@ impl Options {
                 information[0] = 1; // TCP_ESTABLISHED
                 return Ok(information);
             }
+            // None came with the packets.
+            (SOL_IP, IP_OPTIONS) if domain != AF_UNIX => return Ok(Vec::new()),
             (SOL_TCP, TCP_MAXSEG) => 1460,
             (SOL_TCP, TCP_KEEPIDLE) => 7200,
             (SOL_TCP, TCP_KEEPINTVL) => 75,

@@ -45,6 +45,7 @@ pub const SIGTTOU: u8 = 22;
 pub const SIGURG: u8 = 23;
 pub const SIGXFSZ: u8 = 25;
 pub const SIGWINCH: u8 = 28;
+pub const SIGIO: u8 = 29;
 pub const SIGSYS: u8 = 31;
 /// Signals from here on queue, each with its value.
 const FIRST_REALTIME: u8 = 32;

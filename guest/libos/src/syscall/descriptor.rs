@@ -1,9 +1,12 @@
 //! Calls on descriptors themselves: close(2), dup(2), fcntl(2).
 
+use alloc::sync::Arc;
+
 use super::{Call, Outcome};
 use crate::errno::{Errno, Result};
-use crate::file::{Slot, flag};
+use crate::file::{Description, Owner, Slot, flag};
 use crate::process::Process;
+use crate::user;
 
 use super::file::attempt;
 
@@ -64,6 +67,27 @@ pub fn dup3(call: &mut Call<'_>) -> Outcome {
     duplicate_to(call, flags, true).into()
 }
 
+/// `struct f_owner_ex`.
+fn owner(call: &Call<'_>, description: &Arc<Description>, sets: bool, address: u64) -> Result<u64> {
+    const GROUP: u32 = 2;
+    let owner = Owner::of(description, call.kernel());
+    if sets {
+        let kind = user::read_u32(call.thread, address)?;
+        let number = user::read_u32(call.thread, address.wrapping_add(4))? as i32;
+        match kind {
+            GROUP => owner.set_number(-number),
+            0 | 1 => owner.set_number(number),
+            _ => return Err(Errno::EINVAL),
+        }
+    } else {
+        let number = owner.number();
+        let kind = if number < 0 { GROUP } else { 1 };
+        let bytes = [kind.to_le_bytes(), number.unsigned_abs().to_le_bytes()].concat();
+        user::write(call.thread, address, &bytes)?;
+    }
+    Ok(0)
+}
+
 pub fn fcntl(call: &mut Call<'_>) -> Outcome {
     let [number, command, argument, ..] = call.arguments;
     let files = &call.process().files;
@@ -87,14 +111,25 @@ pub fn fcntl(call: &mut Call<'_>) -> Outcome {
         3 => Ok(u64::from(description.flags() & !flag::CLOSE_ON_EXEC)).into(),
         4 => {
             let kept = description.flags() & !flag::CHANGEABLE;
-            description.set_flags(kept | argument as u32 & flag::CHANGEABLE);
+            description.change_flags(call.kernel(), kept | argument as u32 & flag::CHANGEABLE);
             Ok(0).into()
         }
         // F_GETLK, F_SETLK, F_SETLKW and their forms for open file descriptions
         5..=7 | 36..=38 => super::locking::record(call, description, command),
-        // F_SETOWN, F_GETOWN, F_SETSIG, F_GETSIG, F_NOTIFY
-        8 | 10 => Ok(0).into(),
-        9 | 11 => Ok(0).into(),
+        // F_SETOWN, F_GETOWN, F_SETSIG, F_GETSIG
+        8 => {
+            Owner::of(&description, call.kernel()).set_number(argument as i32);
+            Ok(0).into()
+        }
+        9 => Ok(description.owner.get().map_or(0, |owner| owner.number()) as u64).into(),
+        10 if argument > 64 => Err::<u64, _>(Errno::EINVAL).into(),
+        10 => {
+            Owner::of(&description, call.kernel()).set_signal(argument as u8);
+            Ok(0).into()
+        }
+        11 => Ok(description.owner.get().map_or(0, |owner| u64::from(owner.signal()))).into(),
+        // F_SETOWN_EX, F_GETOWN_EX: of a thread, a process or a group.
+        15 | 16 => owner(call, &description, command == 15, argument).into(),
         // F_SETPIPE_SZ, F_GETPIPE_SZ
         1031 | 1032 => {
             let control = description.file.control(call.thread, command as u32, argument);

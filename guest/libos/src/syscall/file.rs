@@ -8,7 +8,7 @@ use machine::{Transfer, UserRange};
 use super::{Call, Outcome, range};
 use crate::errno::{Errno, Result};
 use crate::file::pipe::{End, FIONREAD};
-use crate::file::{Description, File, flag};
+use crate::file::{Description, File, Owner, flag};
 use crate::file_system::{REGULAR, TYPE, happened};
 use crate::process::FILE_SIZE_LIMIT;
 use crate::signal::{self, Information, Target};
@@ -391,6 +391,25 @@ pub fn ioctl(call: &mut Call<'_>) -> Outcome {
             let flags = description.flags() & !flag::NONBLOCK;
             description.set_flags(if on { flags | flag::NONBLOCK } else { flags });
             Ok(0).into()
+        }
+        // FIOASYNC
+        0x5452 if description.file.queue().is_some() => {
+            let on = attempt!(user::read_u32(call.thread, argument)) != 0;
+            let flags = description.flags() & !flag::ASYNC;
+            let flags = if on { flags | flag::ASYNC } else { flags };
+            description.change_flags(call.kernel(), flags);
+            Ok(0).into()
+        }
+        // FIOSETOWN, SIOCSPGRP
+        0x8901 | 0x8902 if description.file.queue().is_some() => {
+            let number = attempt!(user::read_u32(call.thread, argument)) as i32;
+            Owner::of(&description, call.kernel()).set_number(number);
+            Ok(0).into()
+        }
+        // FIOGETOWN, SIOCGPGRP
+        0x8903 | 0x8904 if description.file.queue().is_some() => {
+            let number = Owner::of(&description, call.kernel()).number();
+            user::write(call.thread, argument, &number.to_le_bytes()).into()
         }
         FIONREAD if description.file.seekable() => {
             let thread = call.thread.clone();
