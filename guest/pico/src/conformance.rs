@@ -15,13 +15,16 @@ use abi::exit::Exit;
 use abi::request::{Reply, Request};
 use libos::HostClock;
 use machine::{
-    Backing, Cpu, Device, Event, Machine, PAGE, Patience, Protection, Source, Space, Started, Ticket,
+    Advice, Backing, Cpu, Event, Machine, PAGE, Patience, Protection, Source, Space, Started, Ticket,
     Transfer, UserRange, conformance,
 };
 
 use crate::io;
 
 pub fn run(machine: Arc<dyn Machine>, boot: Boot, _: HostClock) -> ! {
+    if boot.program == b"/family" {
+        family(machine.as_ref());
+    }
     let checked = conformance::check(machine.as_ref()).and_then(|count| {
         let own = slow_reads(machine.as_ref()).and_then(|()| together(&machine, boot.cpus));
         own.map(|()| count + 2).map_err(|failure| format!("\n  {failure}"))
@@ -30,6 +33,26 @@ pub fn run(machine: Arc<dyn Machine>, boot: Boot, _: HostClock) -> ! {
         Ok(count) => Exit::Status(u8::try_from(count).unwrap_or(u8::MAX)),
         Err(failures) => Exit::Broken { message: format!("the machine breaks its contract:{failures}") },
     })
+}
+
+/// Many spaces, one of them active and larger than others, for ever: the test kills some process.
+fn family(machine: &dyn Machine) -> ! {
+    let mut last = Space::FIRST;
+    for round in 0..200 {
+        let made = if round % 2 == 0 { machine.copy_space(Cpu(0)) } else { machine.make_space(Cpu(0)) };
+        last = made.unwrap_or(last);
+        if round % 10 == 0 {
+            machine.activate(Cpu(0), last);
+        }
+    }
+    machine.activate(Cpu(0), last);
+    let range = UserRange::new(AT, 8 << 20);
+    let protection = Protection::READ | Protection::WRITE;
+    let mapped = machine.map(last, range, protection, Backing::Anonymous);
+    let _ = mapped.and_then(|()| machine.advise(last, range, Advice::Populate));
+    loop {
+        machine.wait(Cpu(0), Patience::Forever, true, &mut Vec::new());
+    }
 }
 
 /// The event that completes an operation.

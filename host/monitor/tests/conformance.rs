@@ -7,6 +7,9 @@
 #[path = "../build/image.rs"]
 mod image;
 
+#[path = "conformance/family.rs"]
+mod family;
+
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -32,23 +35,34 @@ enum Outcome {
     Skipped(&'static str),
 }
 
+const TESTS: [Test; 4] = [
+    ("pico_conforms", pico),
+    ("pico_processes_end_together", pico_family),
+    ("kvm_conforms", kvm),
+    ("qemu_conforms", qemu),
+];
+
 fn main() -> ExitCode {
     let words: Vec<String> = env::args().collect();
     // A process of its own for each island, because a monitor serves one.
-    if let [_, mark, engine, image] = &words[..]
+    if let [_, mark, engine, image, program @ ..] = &words[..]
         && mark == "--island"
     {
-        return island(if engine == "kvm" { Engine::Kvm } else { Engine::Pico }, Path::new(image));
+        let engine = if engine == "kvm" { Engine::Kvm } else { Engine::Pico };
+        let program = program.first().map_or("conformance", String::as_str);
+        return island(
+            Spec { program: format!("/{program}").into_bytes(), ..spec(engine) },
+            Path::new(image),
+        );
     }
     // A harness of our own: cargo's words to it are of no interest.
     if words.iter().any(|word| word == "--list") {
-        println!("pico_conforms: test\nkvm_conforms: test\nqemu_conforms: test");
+        TESTS.iter().for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;
     }
-    println!("\nrunning 3 tests");
+    println!("\nrunning {} tests", TESTS.len());
     let [mut passed, mut failed, mut skipped] = [0; 3];
-    let tests: [Test; 3] = [("pico", pico), ("kvm", kvm), ("qemu", qemu)];
-    for (name, test) in tests {
+    for (name, test) in TESTS {
         let word = match test() {
             Outcome::Passed => {
                 passed += 1;
@@ -63,7 +77,7 @@ fn main() -> ExitCode {
                 format!("ignored, skipped: {why}")
             }
         };
-        println!("test {name}_conforms ... {word}");
+        println!("test {name} ... {word}");
     }
     let word = if failed == 0 { "ok" } else { "FAILED" };
     println!("\ntest result: {word}. {passed} passed; {failed} failed; {skipped} ignored");
@@ -78,6 +92,10 @@ fn build(name: &str) -> PathBuf {
 
 fn pico() -> Outcome {
     on_island("pico", &build("pico"))
+}
+
+fn pico_family() -> Outcome {
+    family::test(&build("pico"))
 }
 
 fn kvm() -> Outcome {
@@ -95,9 +113,9 @@ fn on_island(engine: &str, image: &Path) -> Outcome {
     }
 }
 
-fn island(engine: Engine, image: &Path) -> ExitCode {
+fn island(spec: Spec, image: &Path) -> ExitCode {
     let content = std::fs::read(image).expect("the image was built");
-    match eyot_monitor::try_image(spec(engine), content.leak()) {
+    match eyot_monitor::try_image(spec, content.leak()) {
         Ok((status, None)) => ExitCode::from(status),
         Ok((_, Some(sentence))) => {
             eprintln!("{sentence}");

@@ -13,6 +13,7 @@ const OLDEST: (u32, u32) = (5, 11);
 const FSGSBASE: usize = 2;
 /// Landlock's version that also closes TCP, and the one that closes abstract sockets and signals.
 const LANDLOCK_GOOD: i32 = 4;
+const LANDLOCK_SIGNALS: i32 = 6;
 
 pub fn kernel() -> Check {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
@@ -79,7 +80,11 @@ pub fn namespaces(caller: Caller) -> Check {
     match sandbox::rehearse(&view, caller) {
         Ok(()) => check(subject, State::Good, "a second wall, and look-ups at native speed", None),
         Err(error) => {
-            let found = format!("refused ({:?}: {}); file look-ups are slower", error.step, error.errno);
+            let mut found = format!("refused ({:?}: {}); file look-ups are slower", error.step, error.errno);
+            // Root's islands are users of their own.
+            if !caller.is_root() && raw::landlock_version().unwrap_or(0) < LANDLOCK_SIGNALS {
+                found += ", and islands can send SIGURG to your other processes";
+            }
             check(subject, State::Limited, found, Some(remedy(caller)))
         }
     }
