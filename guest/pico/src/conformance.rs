@@ -15,8 +15,8 @@ use abi::exit::Exit;
 use abi::request::{Reply, Request};
 use libos::HostClock;
 use machine::{
-    Advice, Backing, Cpu, Event, Machine, PAGE, Patience, Protection, Source, Space, Started, Ticket,
-    Transfer, UserRange, conformance,
+    Advice, Backing, Context, Cpu, Event, Machine, PAGE, Patience, Protection, Slice, Source, Space, Started,
+    Ticket, Transfer, Trap, UserRange, conformance,
 };
 
 use crate::io;
@@ -26,8 +26,9 @@ pub fn run(machine: Arc<dyn Machine>, boot: Boot, _: HostClock) -> ! {
         family(machine.as_ref());
     }
     let checked = conformance::check(machine.as_ref()).and_then(|count| {
-        let own = slow_reads(machine.as_ref()).and_then(|()| together(&machine, boot.cpus));
-        own.map(|()| count + 2).map_err(|failure| format!("\n  {failure}"))
+        let single = slow_reads(machine.as_ref()).and_then(|()| slice_elsewhere(machine.as_ref()));
+        let own = single.and_then(|()| together(&machine, boot.cpus));
+        own.map(|()| count + 3).map_err(|failure| format!("\n  {failure}"))
     });
     machine.halt(match checked {
         Ok(count) => Exit::Status(u8::try_from(count).unwrap_or(u8::MAX)),
@@ -112,6 +113,21 @@ fn slow_reads(machine: &dyn Machine) -> Result<(), String> {
     }
     machine.close(handle);
     Ok(())
+}
+
+/// The thread that ends slices is another process's than the one that runs.
+fn slice_elsewhere(machine: &dyn Machine) -> Result<(), String> {
+    let space = machine.make_space(Cpu(0)).map_err(|code| format!("make_space: {code:?}"))?;
+    machine.activate(Cpu(0), space);
+    let mapped = machine.map(space, UserRange::new(AT, PAGE), Protection::all(), Backing::Anonymous);
+    mapped.map_err(|code| format!("map: {code:?}"))?;
+    // jmp .
+    machine.copy_out(space, &[0xeb, 0xfe], AT).map_err(|_| "a write faults")?;
+    let mut context = Context::new(AT, AT + PAGE);
+    let trap = machine.enter(Cpu(0), &mut context, Slice::Tick, &mut |_| false);
+    machine.leave(Cpu(0), &mut context);
+    machine.drop_space(Cpu(0), space);
+    if trap == Trap::Interrupt { Ok(()) } else { Err(format!("a slice in {space:?} ends in {trap:?}")) }
 }
 
 /// How often each CPU goes around.

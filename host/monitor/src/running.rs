@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use abi::message::ToGuest;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::read;
-use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+use rustix::process::{Signal, WaitId, WaitIdOptions, kill_process, pidfd_send_signal, waitid};
 
 use crate::cgroup::Group;
 use crate::engine::Engine;
@@ -196,6 +196,9 @@ impl Running {
             for process in std::iter::once(&self.guest).chain(&self.emulator) {
                 // It fails only for a process that has ended.
                 let _ = pidfd_send_signal(&process.descriptor, signal);
+            }
+            for other in family::members(self.guest.process).into_iter().skip(1) {
+                let _ = kill_process(other, signal);
             }
         };
         all(Signal::STOP);
