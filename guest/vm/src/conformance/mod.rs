@@ -1,6 +1,9 @@
-//! The image's other service: the checks that every machine must pass, run where the library OS would, and
-//! those of its processors together.
+//! The image's other service: the checks that every machine must pass, run where the library OS would, those of
+//! what only this one has, and those of its processors together.
 
+mod space;
+
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -9,6 +12,7 @@ use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use abi::exit::Exit;
 use machine::{Cpu, Machine, Patience, conformance};
+use spin::Mutex;
 
 pub fn run(start: Option<abi::vm::Start>) -> ! {
     if start.is_some() {
@@ -18,12 +22,18 @@ pub fn run(start: Option<abi::vm::Start>) -> ! {
     let machine: Arc<dyn Machine> = Arc::new(crate::vm::Vm::new([7; 32]));
     let verdict = conformance::check(machine.as_ref())
         .map_err(|failures| format!("the machine breaks its contract:{failures}"))
+        .and_then(|count| space::check(machine.as_ref()).map(|own| count + own))
         .and_then(|count| together(&machine).map(|cpus| count + cpus - 1));
     machine.halt(match verdict {
         Ok(count) => Exit::Status(u8::try_from(count).unwrap_or(u8::MAX)),
         Err(message) => Exit::Broken { message },
     })
 }
+
+/// What another processor is to do.
+type Job = Box<dyn FnOnce(Cpu) + Send>;
+
+static JOB: Mutex<Option<Job>> = Mutex::new(None);
 
 /// Starts all processors, and has each answer kicks; how many there are.
 fn together(machine: &Arc<dyn Machine>) -> Result<usize, String> {
@@ -36,6 +46,10 @@ fn together(machine: &Arc<dyn Machine>) -> Result<usize, String> {
         let body = move |cpu: Cpu| {
             loop {
                 KICKS[usize::from(cpu.0)].fetch_add(1, SeqCst);
+                let job = JOB.lock().take();
+                if let Some(job) = job {
+                    job(cpu);
+                }
                 other.wait(cpu, Patience::Forever, false, &mut Vec::new());
             }
         };
@@ -54,6 +68,12 @@ fn together(machine: &Arc<dyn Machine>) -> Result<usize, String> {
             }
             machine.kick(Cpu(number as u16));
         }
+    }
+    if cpus > 1 {
+        space::together(machine, |job| {
+            *JOB.lock() = Some(job);
+            machine.kick(Cpu(1));
+        })?;
     }
     Ok(cpus)
 }
