@@ -21,10 +21,11 @@ const AT: u64 = 0x4000_0000;
 const LENGTH: u64 = 36 << 20;
 
 type Verdict = Result<(), String>;
+type Check = fn(&dyn Machine) -> Verdict;
 
 /// Runs every check that takes one processor; how many there are.
 pub fn check(machine: &dyn Machine) -> Result<usize, String> {
-    let checks: [(&str, fn(&dyn Machine) -> Verdict); 5] = [
+    let checks: [(&str, Check); 5] = [
         ("large pages are shared by a copied space", large),
         ("large pages keep their content when they are relocated", relocated),
         ("private copies survive a hole in their object", holes),

@@ -7,6 +7,7 @@ pub mod active;
 pub mod area;
 mod copy;
 pub mod dirty;
+mod entry;
 pub mod fault;
 pub mod flush;
 pub mod frame;
@@ -14,7 +15,6 @@ pub mod layout;
 pub mod map;
 mod mappings;
 pub mod object;
-mod page;
 pub mod spaces;
 pub mod table;
 mod user;
@@ -60,7 +60,7 @@ fn check(space: Space, range: UserRange) -> Result<(), Code> {
 }
 
 /// Tells what is known of code in the active space.
-fn code(tell: impl FnOnce(&entry::Code)) {
+fn code(tell: impl FnOnce(&::entry::Code)) {
     spaces::with_active(|space| tell(&space.code));
 }
 
