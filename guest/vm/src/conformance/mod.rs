@@ -70,10 +70,11 @@ fn together(machine: &Arc<dyn Machine>) -> Result<usize, String> {
         }
     }
     if cpus > 1 {
-        space::together(machine, |job| {
+        let ask = |job| {
             *JOB.lock() = Some(job);
             machine.kick(Cpu(1));
-        })?;
+        };
+        space::together(machine, ask).map_err(|reason| format!("two processors in a space: {reason}"))?;
     }
     Ok(cpus)
 }

@@ -1,11 +1,11 @@
 //! Keeping other CPUs out of the application code of an address space for a moment, while it is being changed.
 //!
-//! The holder raises `HOLD`, kicks every CPU on which its space is active and that does not idle, and waits until each kick has arrived, or its CPU idles.
-//! From then on such a CPU is in the library OS and carries the kick's mark, so it cannot enter an
-//! application before it has looked at `HOLD`. A CPU that idled when it would have been kicked looks at it when it
-//! wakes, and leaves itself the mark: it may have slept in a page fault, which returns to an application unless
-//! there is a mark. One CPU holds at a time (`entry::patch` has the lock). A CPU with another
-//! space runs on; one that activates the space meanwhile looks at `HOLD` before it enters it.
+//! The holder raises `HOLD`, kicks every CPU on which its space is active and that does not idle, and waits until each
+//! kick has arrived, or its CPU idles. From then on such a CPU is in the library OS and carries the kick's mark, so it
+//! cannot enter an application before it has looked at `HOLD`. A CPU that idled when it would have been kicked looks
+//! at it when it wakes, and leaves itself the mark: it may have slept in a page fault, which returns to an application
+//! unless there is a mark. One CPU holds at a time (`entry::patch` has the lock). A CPU with another space runs on; one
+//! that activates this one meanwhile looks at `HOLD` before it enters an application.
 
 use core::sync::atomic::{AtomicBool, Ordering::*};
 

@@ -72,7 +72,7 @@ impl Space {
 fn first() -> Arc<Space> {
     let make = || {
         let space = Space::new(Tables::named(super::root()), entry::Code::new());
-        let space = space.unwrap_or_else(|_| unreachable!("invariant: there are numbers left"));
+        let space = space.expect("invariant: it has the first number");
         SPACES.lock().insert(Number::FIRST.0, space.clone());
         space
     };
