@@ -1,7 +1,8 @@
-//! The project's own commands: `cargo xtask test`, `tidy`, `bench`.
+//! The project's own commands: `cargo xtask test`, `tidy`, `bench`, `conformance`.
 #![forbid(unsafe_code)]
 
 mod bench;
+mod conformance;
 mod count;
 mod test;
 mod tidy;
@@ -21,6 +22,10 @@ cargo xtask COMMAND
   bench [--only TEXT] [--rounds N] [--quick] [--json FILE] [--list]
         builds, measures target/release/eyot against this machine, prints one table and writes
         target/bench.json
+  conformance [SUITE…] [--engine ENGINE] [--fast] [--only TEXT] [--list] [--reuse] [--write]
+        runs other people's test suites natively and on an island, prints what differs and a table;
+        --fast takes a fixed part, --reuse the native verdicts of the last run, --write renews the
+        table in docs/conformance.md
 ";
 
 fn main() -> ExitCode {
@@ -44,6 +49,7 @@ fn run() -> Result<bool> {
         "test" => test::run(&rest),
         "tidy" => tidy::run(root),
         "bench" => bench::run(&rest),
+        "conformance" => conformance::run(&rest),
         _ => {
             eprint!("{USAGE}");
             Ok(matches!(command.as_str(), "help" | "--help" | "-h"))

@@ -66,7 +66,7 @@ fn stage(name: &str, mut command: Command, total: &mut Count) -> Result<bool> {
     Ok(status.success())
 }
 
-fn is_root() -> bool {
+pub fn is_root() -> bool {
     let user = Command::new("id").arg("-u").output();
     user.is_ok_and(|output| output.stdout == b"0\n")
 }
