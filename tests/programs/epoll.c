@@ -37,6 +37,24 @@ static void *wait_too(void *arg) {
     return NULL;
 }
 
+// As many events at once as there are, if there is place for them.
+static void many(void) {
+    enum { ALL = 300 };
+    int waiting = epoll_create1(0), files[ALL];
+    static struct epoll_event events[ALL + 1];
+    for (int i = 0; i < ALL; i++) {
+        files[i] = eventfd(1, 0);
+        struct epoll_event event = {.events = EPOLLIN, .data.u64 = i};
+        if (epoll_ctl(waiting, EPOLL_CTL_ADD, files[i], &event)) puts("not added");
+    }
+    TRY(epoll_wait(waiting, events, ALL + 1, 0));
+    int sum = 0;
+    for (int i = 0; i < ALL; i++) sum += events[i].data.u64;
+    TRY(sum);
+    for (int i = 0; i < ALL; i++) close(files[i]);
+    close(waiting);
+}
+
 int main(void) {
     enter_scratch();
     int pair[2], ends[2];
@@ -59,6 +77,7 @@ int main(void) {
     TRY(epoll_wait(epoll, &(struct epoll_event){0}, 0, 0));
     TRY(epoll_wait(file, &(struct epoll_event){0}, 1, 0));
 
+    many();
     wait_show("nothing", 0);
     TRY(write(pair[1], "ab", 2));
     wait_show("level", 30000);

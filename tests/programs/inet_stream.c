@@ -137,6 +137,61 @@ static void stream(int family) {
     close(second);
 }
 
+// What a non-blocking connect says, and what comes of it.
+static void begun(int listener, int *client, int *server) {
+    struct pollfd one;
+    *client = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    TRY(connect(*client, (void *)&address, length));
+    one = (struct pollfd){*client, POLLOUT, 0};
+    TRY(poll(&one, 1, 20000));
+    TRY(connect(*client, (void *)&address, length));
+    TRY(connect(*client, (void *)&address, length));
+    TRY(fcntl(*client, F_SETFL, 0));
+    *server = accept(listener, NULL, NULL);
+}
+
+// Only an answer to what was sent tells that nobody is there any more.
+static void gone(void) {
+    char buffer[8];
+    int client, server;
+    loopback(AF_INET);
+    int listener = socket(AF_INET, SOCK_STREAM, 0);
+    TRY(bind(listener, (void *)&address, length));
+    TRY(listen(listener, 4));
+    getsockname(listener, (void *)&address, &length);
+    begun(listener, &client, &server);
+    close(server);
+    struct pollfd one = {client, POLLIN | POLLOUT, 0};
+    TRY(poll(&one, 1, 20000));
+    TRY(one.revents);
+    TRY(recv(client, buffer, 8, 0));
+    TRY(send(client, "first", 5, MSG_NOSIGNAL));
+    sleep_ms(20);
+    TRY(send(client, "second", 6, MSG_NOSIGNAL));
+    close(client);
+    begun(listener, &client, &server);
+    TRY(send(client, "unread", 6, 0));
+    sleep_ms(20);
+    close(server);
+    sleep_ms(20);
+    TRY(send(client, "x", 1, MSG_NOSIGNAL));
+    TRY(send(client, "x", 1, MSG_NOSIGNAL));
+    close(client);
+    begun(listener, &client, &server);
+    TRY(setsockopt(server, SOL_SOCKET, SO_OOBINLINE, &(int){1}, sizeof(int)));
+    TRY(send(client, "ab", 2, 0));
+    TRY(send(client, "cd", 2, MSG_OOB));
+    TRY(send(client, "ef", 2, 0));
+    sleep_ms(20);
+    memset(buffer, 0, sizeof buffer);
+    for (int i = 0; i < 6; i++) recv(server, buffer + i, 1, MSG_DONTWAIT);
+    puts(buffer);
+    TRY(recv(server, buffer, 1, MSG_OOB));
+    close(client);
+    close(server);
+    close(listener);
+}
+
 static void wrong(void) {
     loopback(AF_INET);
     int plain = socket(AF_INET, SOCK_STREAM, 0);
@@ -194,5 +249,6 @@ int main(void) {
     stream(AF_INET);
     stream(AF_INET6);
     wrong();
+    gone();
     PROGRAM_ENDS;
 }

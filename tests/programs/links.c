@@ -1,5 +1,6 @@
 // Hard and symbolic links, renames, removals.
 #include "check.h"
+#include <sys/sysmacros.h>
 
 static ino_t number(const char *path) {
     struct stat data;
@@ -129,11 +130,73 @@ static void removals(void) {
     TRY(unlink("fifo"));
 }
 
+static int64_t changed(const char *path) {
+    struct stat data;
+    return lstat(path, &data) ? 0 : data.st_ctim.tv_sec * 1000000000LL + data.st_ctim.tv_nsec;
+}
+
+static int64_t modified(const char *path) {
+    struct stat data;
+    return lstat(path, &data) ? 0 : data.st_mtim.tv_sec * 1000000000LL + data.st_mtim.tv_nsec;
+}
+
+// Names that mean nothing to a host: pipes, sockets and devices. Only the superuser makes the last.
+static void special(void) {
+    struct stat data;
+    TRY(mkdir("special", 0755));
+    int64_t before = modified("special");
+    sleep_ms(20);
+    TRY(mkfifo("special/pipe", 0600));
+    CHECK(modified("special") > before);
+    TRY(link("special/pipe", "special/other"));
+    TRY(count("special/pipe"));
+    CHECK(number("special/pipe") == number("special/other"));
+    TRY(mkdir("special/pipe", 0700));
+    TRY(symlink("x", "special/pipe"));
+    write_file("special/file", "");
+    TRY(link("special/file", "special/pipe"));
+    before = changed("special/pipe");
+    sleep_ms(20);
+    TRY(rename("special/pipe", "special/moved"));
+    CHECK(changed("special/moved") > before);
+    TRY(rename("special/moved", "special/file"));
+    TRY(unlink("special/other"));
+    TRY(count("special/file"));
+    TRY(mknod("special/character", S_IFCHR | 0600, makedev(1, 3)));
+    TRY(mknod("special/block", S_IFBLK | 0640, makedev(240, 70000)));
+    memset(&data, 0, sizeof data);
+    TRY(lstat("special/block", &data));
+    printf("%o %u %u\n", data.st_mode, major(data.st_rdev), minor(data.st_rdev));
+    TRY(mknod("special/file", S_IFDIR | 0700, 0));
+    TRY(mknod("special/new", S_IFLNK | 0700, 0));
+    TRY(rmdir("special"));
+    unlink("special/character");
+    unlink("special/block");
+    TRY(unlink("special/file"));
+    TRY(rmdir("special"));
+}
+
+// What changes when a name comes or goes that is not a file's last.
+static void times(void) {
+    write_file("time", "");
+    int64_t before = changed("time");
+    sleep_ms(20);
+    TRY(link("time", "second"));
+    CHECK(changed("time") > before);
+    write_file("third", "");
+    before = changed("time");
+    sleep_ms(20);
+    TRY(rename("third", "second"));
+    CHECK(changed("time") > before);
+}
+
 int main(void) {
     enter_scratch();
     hard();
     symbolic();
     renames();
     removals();
+    special();
+    times();
     PROGRAM_ENDS;
 }

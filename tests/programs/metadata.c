@@ -79,6 +79,47 @@ static void modes(void) {
     printf("%o\n", data.st_mode);
 }
 
+// Of a file, a directory made, and the trees that they are in: the device is the tree's.
+static void devices(void) {
+    struct stat here, file, root, other;
+    TRY(stat(".", &here));
+    TRY(stat("file", &file));
+    CHECK(here.st_dev == file.st_dev);
+    TRY(stat("directory", &file));
+    CHECK(here.st_dev == file.st_dev);
+    TRY(stat("/", &root));
+    TRY(stat("/etc", &other));
+    CHECK(root.st_dev == other.st_dev);
+    TRY(stat("/usr/bin", &other));
+    CHECK(root.st_dev == other.st_dev);
+    TRY(stat("/proc/self/status", &other));
+    CHECK(root.st_dev != other.st_dev);
+}
+
+static void allocated(void) {
+    struct stat before, after;
+    int file = open("allocated", O_RDWR | O_CREAT, 0600);
+    TRY(fstat(file, &before));
+    sleep_ms(20);
+    TRY(posix_fallocate(file, 0, 8192));
+    TRY(fstat(file, &after));
+    CHECK(after.st_ctim.tv_nsec != before.st_ctim.tv_nsec);
+    close(file);
+}
+
+// The mask is the program's, and nobody else's.
+static void unmasked(void) {
+    struct stat data;
+    mode_t mask = umask(0);
+    TRY(mkdir("open-to-all", 0777));
+    TRY(stat("open-to-all", &data));
+    printf("%o\n", data.st_mode);
+    close(open("file-of-all", O_WRONLY | O_CREAT, 0666));
+    TRY(stat("file-of-all", &data));
+    printf("%o\n", data.st_mode);
+    umask(mask);
+}
+
 int main(void) {
     enter_scratch();
     write_file("file", "content");
@@ -87,6 +128,9 @@ int main(void) {
     forms();
     times();
     modes();
+    devices();
+    allocated();
+    unmasked();
     struct statfs system;
     TRY(statfs(".", &system));
     CHECK(system.f_bsize > 0 && system.f_blocks > 0 && system.f_namelen == 255);

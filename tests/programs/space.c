@@ -8,6 +8,15 @@ static long size(int file) {
 
 int main(void) {
     enter_scratch();
+    // A hole in what was written piece by piece.
+    static char piece[50000];
+    memset(piece, 7, sizeof piece);
+    int grown = TRY(open("grown", O_RDWR | O_CREAT, 0600));
+    for (int i = 0; i < 6; i++) TRY(write(grown, piece, sizeof piece));
+    TRY(fallocate(grown, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 250000, 100000));
+    TRY(size(grown));
+    TRY(pread(grown, piece, 1, 260000));
+    TRY(piece[0]);
     int file = TRY(open("file", O_RDWR | O_CREAT, 0600));
     TRY(ftruncate(file, 1 << 20));
     TRY(size(file));

@@ -117,6 +117,13 @@ static void datagrams(void) {
     TRY(sendto(two, "hi", 2, 0, (void *)&source, length));
     TRY(recv(one, buffer, 100, 0));
     TRY(send(one, "x", 1, 0));
+    // Who has no name has no address, not even an empty one.
+    int nameless = socket(AF_UNIX, SOCK_DGRAM, 0);
+    TRY(sendto(nameless, "who", 3, 0, (void *)&second, second_length));
+    length = sizeof source;
+    TRY(recvfrom(two, buffer, 100, 0, (void *)&source, &length));
+    TRY(length);
+    close(nameless);
     TRY(connect(one, (void *)&second, second_length));
     TRY(send(one, "", 0, 0));
     TRY(recv(two, buffer, 100, 0));

@@ -33,6 +33,8 @@ mod watch;
 use std::process::ExitCode;
 
 use api::spec::Spec;
+use rustix::fs::Mode;
+use rustix::process::umask;
 
 pub use doctor::examine;
 pub use engine::KERNEL;
@@ -67,6 +69,8 @@ fn island() -> Result<u8, Error> {
 fn serve(spec: Spec, image: Option<&'static [u8]>) -> Result<verdict::Verdict, Error> {
     let signals = signal::Signals::block().map_err(Error::Signals)?;
     let plan = plan::Plan::resolve(spec, image)?;
+    // What the island makes has the mode that it says: the mask of its programs is its own to apply.
+    umask(Mode::empty());
     Ok(running::Running::start(plan, signals)?.serve())
 }
 

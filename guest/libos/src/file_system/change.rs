@@ -6,7 +6,7 @@
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
-use abi::file::{Access, Attributes, Change};
+use abi::file::{Access, Attributes, Change, SetTime};
 use abi::request::{Reply, Request};
 
 use super::node::{DIRECTORY, Place, TYPE};
@@ -45,15 +45,20 @@ pub(super) fn may_remove(thread: &Arc<Thread>, parent: &Attributes, child: &Attr
     }
 }
 
-pub(super) fn touch(thread: &Arc<Thread>, directory: &Location) {
-    let now_ns = now_ns(thread);
-    let mut meta = directory.node.meta.lock();
-    meta.modified_ns = now_ns;
-    meta.changed_ns = now_ns;
+/// A directory's names have changed.
+pub(super) async fn touch(thread: &Arc<Thread>, directory: &Location) {
+    let change = Change { modified: Some(SetTime::Now), ..Change::default() };
+    let volume = directory.node.directory().ok().filter(|directory| directory.is_volume());
+    if let Some(place) = volume.and_then(Directory::place) {
+        // The name is changed all the same if the host does not tell so.
+        let request = Request::Change { at: place.at(), change };
+        let _ = thread.kernel().devices.request(thread.kernel(), request).await;
+    }
+    directory.node.meta.lock().apply(&change, now_ns(thread));
 }
 
 /// Makes a node under a name that must not exist, in the guest's memory: in an overlay directory, or, if
-/// it is a pipe or a socket, above a volume's.
+/// it is a pipe, a socket or a device, above a volume's.
 pub async fn make(
     thread: &Arc<Thread>,
     parent: &Location,
@@ -68,7 +73,7 @@ pub async fn make(
         Err(errno) => return Err(errno),
     }
     let directory = parent.node.directory()?;
-    let above = matches!(mode & TYPE, super::node::FIFO | super::node::SOCKET);
+    let above = !matches!(mode & TYPE, DIRECTORY | super::node::REGULAR | super::node::LINK);
     if !directory.overlay && !above {
         return Err(Errno::EROFS);
     }
@@ -78,19 +83,34 @@ pub async fn make(
         owner.group = parent_attributes.group;
     }
     let meta = Meta::new(kernel.file_systems.next_number(), mode, owner.user, owner.group, now_ns(thread));
+    let meta = Meta { device: parent_attributes.device, ..meta };
     let entry = Entry::new(name, Some(parent.clone()), Node::new(meta, kind(directory)));
+    insert(directory, name, &entry)?;
+    if mode & TYPE == DIRECTORY {
+        parent.node.meta.lock().links += 1;
+    }
+    touch(thread, parent).await;
+    tell_made(thread, parent, name, mode & TYPE == DIRECTORY);
+    Ok(entry)
+}
+
+/// Keeps a new name of a directory.
+fn insert(directory: &Directory, name: &[u8], entry: &Location) -> Result<()> {
     let mut children = directory.children.lock();
     if let Some(Some(_)) = children.get(name) {
         return Err(Errno::EEXIST);
     }
     children.insert(name.to_vec(), Some(entry.clone()));
-    drop(children);
-    if mode & TYPE == DIRECTORY {
-        parent.node.meta.lock().links += 1;
-    }
-    touch(thread, parent);
-    tell_made(thread, parent, name, mode & TYPE == DIRECTORY);
-    Ok(entry)
+    Ok(())
+}
+
+/// Where a volume has a name that is to be made, if the directory is a volume's: the host does not know of what
+/// lies above it.
+fn new_volume_place(parent: &Location, name: &[u8]) -> Result<Option<Place>> {
+    let place = volume_place(parent, name)?;
+    let special = |child: &Option<Location>| child.as_ref().is_some_and(|child| child.node.is_special());
+    let taken = place.is_some() && parent.node.directory()?.children.lock().get(name).is_some_and(special);
+    if taken { Err(Errno::EEXIST) } else { Ok(place) }
 }
 
 pub(super) fn tell_made(thread: &Arc<Thread>, parent: &Location, name: &[u8], directory: bool) {
@@ -120,7 +140,7 @@ pub async fn make_directory(thread: &Arc<Thread>, found: &Found, mode: u32) -> R
         return Err(Errno::EEXIST);
     }
     let mode = mode & 0o1777 & !thread.process.file_mask.load(Ordering::Relaxed);
-    if let Some(place) = volume_place(&found.parent, &found.name)? {
+    if let Some(place) = new_volume_place(&found.parent, &found.name)? {
         may_change(thread, &found.parent)?;
         let request = Request::MakeDirectory { at: place.at(), mode, owner: owner(thread) };
         thread.kernel().devices.request(thread.kernel(), request).await?;
@@ -137,7 +157,7 @@ pub async fn make_link(thread: &Arc<Thread>, found: &Found, target: &[u8]) -> Re
     if found.name.is_empty() || found.slash {
         return Err(Errno::ENOENT);
     }
-    if let Some(place) = volume_place(&found.parent, &found.name)? {
+    if let Some(place) = new_volume_place(&found.parent, &found.name)? {
         may_change(thread, &found.parent)?;
         let request = Request::MakeLink { at: place.at(), target, owner: owner(thread) };
         thread.kernel().devices.request(thread.kernel(), request).await?;
@@ -179,7 +199,8 @@ pub async fn make_hard_link(thread: &Arc<Thread>, from: &Location, found: &Found
         return Err(Errno::EPERM);
     }
     may_change(thread, &found.parent)?;
-    if let (Some(to), Kind::Host(leaf)) = (volume_place(&found.parent, &found.name)?, &from.node.kind) {
+    let to = new_volume_place(&found.parent, &found.name)?;
+    if let (Some(to), Kind::Host(leaf)) = (&to, &from.node.kind) {
         if to.tree != leaf.place.tree {
             return Err(Errno::EXDEV);
         }
@@ -189,7 +210,7 @@ pub async fn make_hard_link(thread: &Arc<Thread>, from: &Location, found: &Found
         return Ok(());
     }
     let directory = found.parent.node.directory()?;
-    if !directory.overlay {
+    if !directory.overlay && !lies_in_tree(from, to.as_ref()) {
         return Err(Errno::EXDEV);
     }
     match step(thread, &found.parent, &found.name).await {
@@ -202,11 +223,23 @@ pub async fn make_hard_link(thread: &Arc<Thread>, from: &Location, found: &Found
         return Err(Errno::EXDEV);
     }
     let entry = Entry::new(&found.name, Some(found.parent.clone()), from.node.clone());
-    directory.children.lock().insert(found.name.clone(), Some(entry));
-    from.node.meta.lock().links += 1;
-    touch(thread, &found.parent);
+    insert(directory, &found.name, &entry)?;
+    {
+        let mut meta = from.node.meta.lock();
+        meta.links += 1;
+        meta.changed_ns = now_ns(thread);
+    }
+    touch(thread, &found.parent).await;
     tell_linked(thread, &from, found);
     Ok(())
+}
+
+/// Whether what lies above a volume lies above the one that a place is in.
+fn lies_in_tree(entry: &Location, place: Option<&Place>) -> bool {
+    let parent = entry.parent.lock().clone();
+    let directory = parent.as_ref().and_then(|parent| parent.node.directory().ok());
+    let tree = directory.and_then(Directory::place).map(|place| place.tree);
+    entry.node.is_special() && tree.is_some() && tree == place.map(|place| place.tree)
 }
 
 fn tell_linked(thread: &Arc<Thread>, from: &Location, found: &Found) {
@@ -235,8 +268,8 @@ pub async fn remove(thread: &Arc<Thread>, found: &Found, directory: bool) -> Res
     if is_mount(&entry) {
         return Err(Errno::EBUSY);
     }
-    let above = matches!(entry.node.kind, Kind::Fifo(_) | Kind::Socket);
-    if let Some(place) = volume_place(&found.parent, &found.name)?.filter(|_| !above) {
+    let special = entry.node.is_special();
+    if let Some(place) = volume_place(&found.parent, &found.name)?.filter(|_| !special) {
         if directory && holds_own(entry.node.directory()?) {
             return Err(Errno::ENOTEMPTY);
         }
@@ -261,7 +294,7 @@ pub async fn remove(thread: &Arc<Thread>, found: &Found, directory: bool) -> Res
         let mut meta = found.parent.node.meta.lock();
         meta.links = meta.links.saturating_sub(1);
     }
-    touch(thread, &found.parent);
+    touch(thread, &found.parent).await;
     entry.set_removed();
     tell_removed(thread, &entry, found, entry.node.attributes().links == 0);
     Ok(())
@@ -284,7 +317,7 @@ async fn remove_at_once(thread: &Arc<Thread>, found: &Found) -> Result<bool> {
     Ok(kernel.devices.request(kernel, request).await.is_ok())
 }
 
-/// Whether pipes or sockets lie above a volume's directory, which the host takes for empty.
+/// Whether pipes, sockets or devices lie above a volume's directory, which the host takes for empty.
 fn holds_own(directory: &Directory) -> bool {
     let children = directory.children.lock();
     children
@@ -355,7 +388,7 @@ pub(super) async fn apply(thread: &Arc<Thread>, entry: &Location, change: Change
         if gives_away && !identity.privileged() || (change.mode.is_some() && !owns) {
             return Err(Errno::EPERM);
         }
-        let explicit = |time: &Option<abi::file::SetTime>| matches!(time, Some(abi::file::SetTime::At(_)));
+        let explicit = |time: &Option<SetTime>| matches!(time, Some(SetTime::At(_)));
         if (explicit(&change.accessed) || explicit(&change.modified)) && !owns {
             return Err(Errno::EPERM);
         }

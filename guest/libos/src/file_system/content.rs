@@ -334,16 +334,22 @@ impl File for MemoryFile {
             let node = node?;
             let super::Kind::Memory(file) = &node.kind else { return Err(Errno::EIO) };
             let end = offset.checked_add(length).ok_or(Errno::EFBIG)?;
-            if mode == 0 && end > file.size() {
-                return file.resize(&kernel, end).await;
-            }
-            if mode & 2 != 0 {
+            let punches = mode & 2 != 0;
+            if punches {
                 file.seals.may_write()?;
                 let handle = file.promote(&kernel).await?;
                 let request = Request::Allocate { handle, mode, offset, length };
-                return kernel.devices.request(&kernel, request).await.map(|_| ());
+                kernel.devices.request(&kernel, request).await?;
+            } else if mode & !1 != 0 {
+                return Err(Errno::EOPNOTSUPP);
+            } else if mode == 0 && end > file.size() {
+                file.resize(&kernel, end).await?;
             }
-            if mode & !1 == 0 { Ok(()) } else { Err(Errno::EOPNOTSUPP) }
+            let now_ns = kernel.machine.now().realtime_ns as i64;
+            let mut meta = node.meta.lock();
+            meta.changed_ns = now_ns;
+            meta.modified_ns = if punches { now_ns } else { meta.modified_ns };
+            Ok(())
         })
     }
 

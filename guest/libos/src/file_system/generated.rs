@@ -18,7 +18,7 @@ use core::any::Any;
 use abi::file::{Attributes, Change, Entry as Listed};
 use machine::{Transfer, UserRange};
 
-use super::node::{LINK, TYPE};
+use super::node::{GENERATED_DEVICE, LINK, TYPE};
 use super::process::{self, Part};
 use super::walk::Target;
 use super::{Kind, Meta, Node};
@@ -77,7 +77,7 @@ impl Generator {
         };
         let now_ns = thread.kernel().machine.now().realtime_ns as i64;
         let meta = Meta::new(self.inode(), self.mode(), user, group, now_ns);
-        Node::new(meta, Kind::Generated(self))
+        Node::new(Meta { device: GENERATED_DEVICE, ..meta }, Kind::Generated(self))
     }
 
     /// What a name in this directory stands for.

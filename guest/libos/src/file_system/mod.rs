@@ -30,6 +30,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use abi::boot::{Boot, MountKind, Stream};
+use abi::file::Attributes;
 use abi::request::{Reply, Request};
 use spin::Mutex;
 
@@ -40,13 +41,13 @@ pub use attributes::attributes;
 pub use bounds::{Bounds, Rules};
 pub use change::*;
 pub use content::MemoryFile;
-pub use generated::{DiskFile, Generator};
+pub use generated::{Device, DiskFile, Generator};
 pub use host_file::HostFile;
 pub use identity::Identity;
 pub use listing::{Listing, list};
 pub use node::{
-    DIRECTORY, Directory, Kind, Meta, Node, OWN_DEVICE, Place, REGULAR, TERMINAL_INODE, TERMINAL_NUMBER,
-    TYPE, permits,
+    BLOCK, CHARACTER, DIRECTORY, Directory, Kind, Meta, Node, OWN_DEVICE, Place, REGULAR, TERMINAL_INODE,
+    TERMINAL_NUMBER, TYPE, permits,
 };
 pub use open::{DirectoryFile, open_entry, opened, temporary};
 use record::Record;
@@ -190,7 +191,8 @@ impl FileSystems {
         generated::add_disks(&devices, boot, &meta);
         own(b"/dev/shm", 0o1777, 0, 0);
         for (path, generator) in generated::roots() {
-            let node = Node::new(meta(0o040555, 0, 0), Kind::Generated(generator));
+            let meta_here = Meta { device: node::GENERATED_DEVICE, ..meta(0o040555, 0, 0) };
+            let node = Node::new(meta_here, Kind::Generated(generator));
             attach(&root, path, node, &meta);
         }
         Self {
@@ -204,31 +206,62 @@ impl FileSystems {
     }
 
     /// Puts a file of the island's own into its tree.
-    fn attach_own(&self, kernel: &Arc<Kernel>, path: &[u8], content: &[u8]) {
+    async fn attach_own(&self, kernel: &Arc<Kernel>, path: &[u8], content: &[u8]) {
+        let device = self.reach(kernel, path).await;
         let file = MemoryFile::new(kernel);
         file.hold(content);
         let now_ns = kernel.machine.now().realtime_ns as i64;
         let meta = |mode, user, group| Meta::new(self.next_number(), mode, user, group, now_ns);
-        let node = Node::new(meta(0o100644, 0, 0), Kind::Memory(file.clone()));
+        let node = Node::new(Meta { device, ..meta(0o100644, 0, 0) }, Kind::Memory(file.clone()));
         file.belong_to(&node);
         attach(&self.root, path, node, &meta);
+    }
+
+    /// Has the directories above a path, as far as the host has them, and says which device the last one is on.
+    async fn reach(&self, kernel: &Arc<Kernel>, path: &[u8]) -> u64 {
+        let mut at = self.root.clone();
+        let names: Vec<&[u8]> = path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()).collect();
+        for name in &names[..names.len().saturating_sub(1)] {
+            let Kind::Directory(directory) = &at.node.kind else { break };
+            let known = directory.children.lock().get(*name).cloned();
+            let next = match (known, directory.below(name)) {
+                (Some(known), _) => known,
+                (None, Some(place)) => {
+                    let attributes = host_attributes(kernel, &place).await.ok();
+                    attributes.filter(|attributes| attributes.mode & TYPE == DIRECTORY).map(|attributes| {
+                        let below = Directory::new(Some(place), directory.overlay, directory.writable);
+                        let node = Node::new(Meta::of(&attributes), Kind::Directory(below));
+                        let entry = Entry::new(name, Some(at.clone()), node);
+                        directory.children.lock().insert(name.to_vec(), Some(entry.clone()));
+                        entry
+                    })
+                }
+                (None, None) => None,
+            };
+            let Some(next) = next else { break };
+            at = next;
+        }
+        at.node.meta.lock().device
     }
 
     /// Puts the granted trees behind the first where they belong; a tree may be a single file. What
     /// names stand for is the island's own: names that only the machine knows are asked of the monitor.
     pub async fn attach_trees(&self, kernel: &Arc<Kernel>) -> Result<()> {
+        if let Some(place) = self.root.node.directory()?.place()
+            && let Ok(attributes) = host_attributes(kernel, &place).await
+        {
+            let mut meta = self.root.node.meta.lock();
+            (meta.device, meta.inode) = (attributes.device, attributes.inode);
+        }
         let hostname = &kernel.boot.hostname[..];
         let hosts = [b"127.0.0.1\tlocalhost\n::1\tlocalhost\n127.0.0.1\t", hostname, b"\n"].concat();
-        self.attach_own(kernel, b"/etc/hosts", &hosts);
-        self.attach_own(kernel, b"/etc/hostname", &[hostname, b"\n"].concat());
-        self.attach_own(kernel, b"/etc/resolv.conf", b"nameserver 127.0.0.53\n");
+        self.attach_own(kernel, b"/etc/hosts", &hosts).await;
+        self.attach_own(kernel, b"/etc/hostname", &[hostname, b"\n"].concat()).await;
+        self.attach_own(kernel, b"/etc/resolv.conf", b"nameserver 127.0.0.53\n").await;
         for mount in kernel.boot.mounts.iter().skip(1) {
             let place = Place::root(mount.tree);
-            let Reply::Attributes(attributes) =
-                kernel.devices.request(kernel, Request::Attributes { at: place.at() }).await?
-            else {
-                return Err(Errno::EIO);
-            };
+            let attributes = host_attributes(kernel, &place).await?;
+            self.reach(kernel, &mount.path).await;
             let overlay = mount.kind == MountKind::Overlay;
             let writable = mount.kind == MountKind::Writable;
             let kind = if attributes.mode & node::TYPE == node::DIRECTORY {
@@ -241,6 +274,17 @@ impl FileSystems {
             attach(&self.root, &mount.path, Node::new(Meta::of(&attributes), kind), &meta);
         }
         Ok(())
+    }
+
+    /// The device of the last directory on a path that is kept here, as mount points are.
+    pub fn device_at(&self, path: &[u8]) -> u64 {
+        let mut at = self.root.clone();
+        for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
+            let Kind::Directory(directory) = &at.node.kind else { break };
+            let Some(Some(next)) = directory.children.lock().get(name).cloned() else { break };
+            at = next;
+        }
+        at.node.attributes().device
     }
 
     pub fn root(&self) -> Location {
@@ -269,7 +313,15 @@ impl FileSystems {
     }
 }
 
-/// Puts a node at an absolute path, with directories above it as needed.
+async fn host_attributes(kernel: &Arc<Kernel>, place: &Place) -> Result<Attributes> {
+    match kernel.devices.request(kernel, Request::Attributes { at: place.at() }).await? {
+        Reply::Attributes(attributes) => Ok(attributes),
+        _ => Err(Errno::EIO),
+    }
+}
+
+/// Puts a node at an absolute path, with directories above it as needed, which are on the same device as those
+/// above them.
 fn attach(root: &Location, path: &[u8], node: Arc<Node>, meta: &impl Fn(u32, u32, u32) -> Meta) -> Location {
     let names: Vec<&[u8]> = path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()).collect();
     let mut at = root.clone();
@@ -287,7 +339,8 @@ fn attach(root: &Location, path: &[u8], node: Arc<Node>, meta: &impl Fn(u32, u32
             } else {
                 let place = directory.below(name);
                 let below = Directory::new(place, directory.overlay, directory.writable);
-                Node::new(meta(0o040755, 0, 0), Kind::Directory(below))
+                let device = at.node.meta.lock().device;
+                Node::new(Meta { device, ..meta(0o040755, 0, 0) }, Kind::Directory(below))
             };
             let entry = Entry::new(name, Some(at.clone()), made);
             children.insert(name.to_vec(), Some(entry.clone()));

@@ -62,8 +62,10 @@ pub struct Meta {
     pub changed_ns: i64,
 }
 
-/// The device that the island's own files are on, as stat(2) tells it.
+/// The devices that the island's own files and the generated ones are on, as stat(2) tells them. What is made
+/// in a granted tree's overlay is on the tree's.
 pub const OWN_DEVICE: u64 = 0x2a;
+pub const GENERATED_DEVICE: u64 = 0x2b;
 /// The island's terminal, /dev/pts/0: its inode, below all that are given out, and its device number.
 /// fstat(2) of an open one tells the same, for ttyname(3) finds the node by them.
 pub const TERMINAL_INODE: u64 = 3;
@@ -238,6 +240,11 @@ impl Node {
             Kind::Host(leaf) => leaf.attributes.mode,
             _ => self.meta.lock().mode,
         }
+    }
+
+    /// Whether it lives here even in a volume: pipes, sockets and devices mean nothing to the host.
+    pub fn is_special(&self) -> bool {
+        matches!(self.kind, Kind::Fifo(_) | Kind::Socket | Kind::Device(_))
     }
 
     /// The mode, if this is a directory that can be searched.

@@ -257,6 +257,7 @@ pub async fn temporary(
     let mut meta =
         Meta::new(kernel.file_systems.next_number(), mode, owner.user, owner.group, now_ns(thread));
     meta.links = 0;
+    meta.device = parent.node.attributes().device;
     let node = Node::new(meta, Kind::Memory(file.clone()));
     file.belong_to(&node);
     let entry = Entry::new(b"(deleted)", Some(parent), node);

@@ -1,7 +1,7 @@
 //! renameat2(2): names that become others, on volumes by the monitor and elsewhere here.
 //!
 //! What is kept of a volume's directories moves along, so that whoever is in one stays there. A named
-//! pipe or socket above a volume moves here alone.
+//! pipe, a socket or a device above a volume moves here alone.
 
 use alloc::sync::Arc;
 
@@ -108,7 +108,7 @@ impl Rename<'_> {
         flags: u32,
     ) -> Result<()> {
         let kernel = thread.kernel();
-        let above = |entry: &Location| matches!(entry.node.kind, Kind::Fifo(_) | Kind::Socket);
+        let above = |entry: &Location| entry.node.is_special();
         let (source_above, target_above) = (above(&self.source), self.target.as_ref().is_some_and(above));
         if self.exchanges && source_above != target_above {
             return Err(Errno::EINVAL);
@@ -127,10 +127,19 @@ impl Rename<'_> {
         }
         match replaced {
             Some(entry) if self.exchanges => put(&entry, self.from, Some(old))?,
-            Some(entry) => entry.set_removed(),
+            Some(entry) => drop_link(thread, &entry),
             None => {}
         }
+        if source_above {
+            self.source.node.meta.lock().changed_ns = now_ns(thread);
+            self.touch_parents(thread).await;
+        }
         Ok(())
+    }
+
+    async fn touch_parents(&self, thread: &Arc<Thread>) {
+        touch(thread, &self.from.parent).await;
+        touch(thread, &self.to.parent).await;
     }
 
     /// A directory that is partly on the host cannot move: overlayfs says the same without redirect_dir.
@@ -153,20 +162,13 @@ impl Rename<'_> {
         put(&moved, self.to, None)?;
         match (&exchanged, &self.target) {
             (Some(entry), _) => put(entry, self.from, None)?,
-            (None, Some(replaced)) => {
-                let is_directory = replaced.node.is_directory();
-                let mut meta = replaced.node.meta.lock();
-                meta.links = if is_directory { 0 } else { meta.links.saturating_sub(1) };
-                drop(meta);
-                replaced.set_removed();
-            }
+            (None, Some(replaced)) => drop_link(thread, replaced),
             _ => {}
         }
         for entry in [Some(&moved), exchanged.as_ref()].into_iter().flatten() {
             entry.node.meta.lock().changed_ns = now_ns(thread);
         }
-        touch(thread, &self.from.parent);
-        touch(thread, &self.to.parent);
+        self.touch_parents(thread).await;
         Ok(moved)
     }
 
@@ -200,6 +202,16 @@ impl Rename<'_> {
             None => {}
         }
     }
+}
+
+/// A name is gone that something else has taken.
+fn drop_link(thread: &Arc<Thread>, entry: &Location) {
+    let is_directory = entry.node.is_directory();
+    let mut meta = entry.node.meta.lock();
+    meta.links = if is_directory { 0 } else { meta.links.saturating_sub(1) };
+    meta.changed_ns = now_ns(thread);
+    drop(meta);
+    entry.set_removed();
 }
 
 /// Puts an entry under a name; `place` is where the host has it now.

@@ -48,6 +48,8 @@ struct Flow {
     ended: bool,
     /// The reader wants no more.
     refused: bool,
+    /// The reader is gone, and the writer has not sent anything since: on a network it takes an answer to know.
+    unaware: bool,
     /// The writer is gone and has lost something: the reader is to hear of it, once.
     reset: bool,
     urgent: Option<Urgent>,
@@ -61,9 +63,15 @@ impl Flow {
             marks: VecDeque::new(),
             ended: false,
             refused: false,
+            unaware: false,
             reset: false,
             urgent: None,
         }))
+    }
+
+    /// Whether the writer knows that there is nothing more to be written.
+    fn is_over(&self) -> bool {
+        self.ended || self.refused && !self.unaware
     }
 
     /// The position of the next byte to be written.
@@ -97,6 +105,11 @@ impl Flow {
         }
     }
 
+    /// Whether the next byte in order is an urgent one that has not been read.
+    fn urgent_is_next(&self) -> bool {
+        self.urgent.as_ref().is_some_and(|urgent| urgent.position == self.taken && urgent.byte.is_some())
+    }
+
     fn receive_urgent(&mut self, to: &mut Sink<'_>, peek: bool) -> Result<Option<Received>> {
         let urgent = self.urgent.as_mut().ok_or(Errno::EINVAL)?;
         let byte = urgent.byte.ok_or(Errno::EINVAL)?;
@@ -114,31 +127,42 @@ pub struct Connection {
     outgoing: Arc<Mutex<Flow>>,
     own: Arc<WaitQueue>,
     peer: Arc<WaitQueue>,
+    /// Behaves as one over a network.
+    network: bool,
 }
 
 impl Connection {
     /// Both ends, given the queues of those who wait at each.
-    pub fn pair(first: &Arc<WaitQueue>, second: &Arc<WaitQueue>) -> (Self, Self) {
+    pub fn pair(first: &Arc<WaitQueue>, second: &Arc<WaitQueue>, network: bool) -> (Self, Self) {
         let (there, back) = (Flow::new(), Flow::new());
         let end = |incoming: &Arc<_>, outgoing: &Arc<_>, own: &Arc<_>, peer: &Arc<_>| Self {
             incoming: Arc::clone(incoming),
             outgoing: Arc::clone(outgoing),
             own: Arc::clone(own),
             peer: Arc::clone(peer),
+            network,
         };
         (end(&back, &there, first, second), end(&there, &back, second, first))
     }
 
     pub fn send(&self, thread: &Arc<Thread>, outgoing: &mut Outgoing<'_>) -> Result<Option<usize>> {
         let mut flow = self.outgoing.lock();
-        if flow.refused || flow.ended {
+        if flow.is_over() {
             drop(flow);
+            if self.network && core::mem::take(&mut self.incoming.lock().reset) {
+                return Err(Errno::ECONNRESET);
+            }
             let silent = outgoing.flags & flag::NO_SIGNAL != 0;
             return Err(if silent { Errno::EPIPE } else { broken(thread) });
         }
         let length = outgoing.from.length();
         if length == 0 {
             return Ok(Some(0));
+        }
+        if core::mem::take(&mut flow.unaware) {
+            drop(flow);
+            self.own.notify();
+            return Ok(Some(length));
         }
         if flow.ring.free() == 0 {
             return Ok(None);
@@ -161,10 +185,14 @@ impl Connection {
         Ok(Some(count))
     }
 
-    pub fn receive(&self, mut to: Sink<'_>, flags: u32) -> Result<Option<Received>> {
+    /// Reads; `inline` has urgent bytes in their place among the others (SO_OOBINLINE).
+    pub fn receive(&self, mut to: Sink<'_>, flags: u32, inline: bool) -> Result<Option<Received>> {
         let mut flow = self.incoming.lock();
         let peek = flags & flag::PEEK != 0;
         if flags & flag::OUT_OF_BAND != 0 {
+            return if inline { Err(Errno::EINVAL) } else { flow.receive_urgent(&mut to, peek) };
+        }
+        if inline && flow.urgent_is_next() {
             return flow.receive_urgent(&mut to, peek);
         }
         if flow.ring.is_empty() {
@@ -206,11 +234,13 @@ impl Connection {
     }
 
     /// The end is gone: what was sent can still be read, what was not read is lost. The other end hears
-    /// of a reset if anything was, or if the program wants one (SO_LINGER).
+    /// of a reset if anything was, or if the program wants one (SO_LINGER); else, over a network, the first bytes that
+    /// it sends after this go nowhere without its knowing.
     pub fn close(&self, abort: bool) {
         let mut incoming = self.incoming.lock();
         let lost = abort || !incoming.ring.is_empty();
         incoming.refused = true;
+        incoming.unaware = self.network && !lost && !incoming.ended;
         let marks = core::mem::take(&mut incoming.marks);
         drop(incoming);
         drop(marks);
@@ -241,12 +271,12 @@ impl Connection {
         self.outgoing.lock().ring.length()
     }
 
-    pub fn events(&self) -> u32 {
+    pub fn events(&self, inline: bool) -> u32 {
         let mut events = 0;
         let incoming_over = {
             let flow = self.incoming.lock();
             let over = flow.ended || flow.refused;
-            if over || !flow.ring.is_empty() {
+            if over || !flow.ring.is_empty() || inline && flow.urgent_is_next() {
                 events |= event::IN | event::READ_NORMAL;
             }
             if over {
@@ -261,7 +291,7 @@ impl Connection {
             over
         };
         let flow = self.outgoing.lock();
-        let outgoing_over = flow.ended || flow.refused;
+        let outgoing_over = flow.is_over();
         if outgoing_over || flow.ring.free() >= ROOM {
             events |= event::OUT | event::WRITE_NORMAL;
         }

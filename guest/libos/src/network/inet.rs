@@ -87,6 +87,10 @@ impl InetStream {
         }
     }
 
+    fn inline(&self) -> bool {
+        self.options.urgent_inline.load(Ordering::Relaxed)
+    }
+
     fn weak(&self) -> Weak<dyn Endpoint> {
         self.this.clone()
     }
@@ -130,7 +134,7 @@ impl InetStream {
             state.local = Some(to);
             state.peer = Some(local);
         }
-        let (near, far) = Connection::pair(&self.queue, &end.queue);
+        let (near, far) = Connection::pair(&self.queue, &end.queue, true);
         end.link.call_once(|| Link::Inside(far));
         if !listener.arrive(Arrival::Inside(end, local)) {
             return Err(Errno::ECONNREFUSED);
@@ -277,7 +281,18 @@ impl Endpoint for InetStream {
             None => {}
         }
         drop(state);
-        if address::is_own(to.ip()) { self.connect_inside(to) } else { self.connect_outside(to) }
+        if !address::is_own(to.ip()) {
+            return self.connect_outside(to);
+        }
+        // As on a network the outcome comes after the call, which says only that it has begun.
+        let outcome = match self.connect_inside(to) {
+            Ok(Progress::Done) => Ok(()),
+            Err(Errno::ECONNREFUSED) => Err(Errno::ECONNREFUSED),
+            other => return other,
+        };
+        self.state.lock().outcome = Some(outcome);
+        self.queue.notify();
+        Ok(Progress::Started)
     }
 
     fn connected(&self) -> Option<Result<()>> {
@@ -303,7 +318,7 @@ impl Endpoint for InetStream {
     fn receive(&self, _thread: &Arc<Thread>, to: Sink<'_>, flags: u32) -> Result<Option<Received>> {
         match self.link.get() {
             Some(Link::Outside { host, .. }) => host.receive(to, flags),
-            Some(Link::Inside(connection)) => connection.receive(to, flags),
+            Some(Link::Inside(connection)) => connection.receive(to, flags, self.inline()),
             None if self.state.lock().connecting => Ok(None),
             None => Err(Errno::ENOTCONN),
         }
@@ -331,7 +346,7 @@ impl Endpoint for InetStream {
     fn events(&self) -> u32 {
         if let Some(link) = self.link.get() {
             return match link {
-                Link::Inside(connection) => connection.events(),
+                Link::Inside(connection) => connection.events(self.inline()),
                 Link::Outside { host, .. } => host.events(),
             };
         }

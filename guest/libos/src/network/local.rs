@@ -118,7 +118,7 @@ impl LocalStream {
             let first = Carrier::Packets { incoming: here.clone(), outgoing: there.clone() };
             (first, Carrier::Packets { incoming: there, outgoing: here })
         } else {
-            let (first, second) = Connection::pair(&one.queue, &other.queue);
+            let (first, second) = Connection::pair(&one.queue, &other.queue, false);
             (Carrier::Bytes(first), Carrier::Bytes(second))
         };
         one.link.call_once(|| Link {
@@ -270,7 +270,7 @@ impl Endpoint for LocalStream {
     fn receive(&self, _thread: &Arc<Thread>, to: Sink<'_>, flags: u32) -> Result<Option<Received>> {
         let link = self.link()?;
         let received = match &link.carrier {
-            Carrier::Bytes(connection) => connection.receive(to, flags)?,
+            Carrier::Bytes(connection) => connection.receive(to, flags, false)?,
             Carrier::Packets { incoming, .. } => incoming.take(to, flags)?,
         };
         Ok(received.map(|mut received| {
@@ -306,7 +306,7 @@ impl Endpoint for LocalStream {
     fn events(&self) -> u32 {
         if let Some(link) = self.link.get() {
             return match &link.carrier {
-                Carrier::Bytes(connection) => connection.events(),
+                Carrier::Bytes(connection) => connection.events(false),
                 Carrier::Packets { incoming, outgoing } => {
                     let mut events = 0;
                     if incoming.has_mail() {

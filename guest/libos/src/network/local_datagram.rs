@@ -132,7 +132,9 @@ impl Endpoint for LocalDatagram {
         let length = data.len();
         let mut ancillary = core::mem::take(&mut outgoing.ancillary);
         ancillary.credentials.get_or_insert_with(|| Credentials::of(thread));
-        let from = Some(self.name());
+        // Who has no name has no address either (unix_copy_addr in Linux).
+        let name = self.bound.lock().name.clone();
+        let from = (!matches!(name, LocalName::Unnamed)).then(|| Name::local(&name));
         match peer.mailbox.post(Message { data, from, to: None, ancillary }) {
             Posted::Refused => Err(Errno::ECONNREFUSED),
             _ => Ok(Some(length)),

@@ -30,6 +30,7 @@ pub mod name {
     pub const SEND_BUFFER: u32 = 7;
     pub const RECEIVE_BUFFER: u32 = 8;
     pub const KEEP_ALIVE: u32 = 9;
+    pub const URGENT_INLINE: u32 = 10;
     pub const LINGER: u32 = 13;
     pub const REUSE_PORT: u32 = 15;
     pub const PASS_CREDENTIALS: u32 = 16;
@@ -67,6 +68,8 @@ pub struct Options {
     pub reuse_port: AtomicBool,
     pub only_version_6: AtomicBool,
     pub pass_credentials: AtomicBool,
+    /// Urgent bytes are read in their place among the others.
+    pub urgent_inline: AtomicBool,
     /// SO_RCVTIMEO and SO_SNDTIMEO in nanoseconds; 0 for none.
     pub receive_timeout_ns: AtomicU64,
     pub send_timeout_ns: AtomicU64,
@@ -139,6 +142,7 @@ impl Options {
             (SOL_SOCKET, name::REUSE_ADDRESS) => return flag(&self.reuse_address),
             (SOL_SOCKET, name::REUSE_PORT) => return flag(&self.reuse_port),
             (SOL_SOCKET, name::PASS_CREDENTIALS) => return flag(&self.pass_credentials),
+            (SOL_SOCKET, name::URGENT_INLINE) => return flag(&self.urgent_inline),
             (SOL_SOCKET, name::RECEIVE_TIMEOUT) => {
                 self.receive_timeout_ns.store(timeval(value)?, Ordering::Relaxed);
                 return Ok(None);
@@ -175,6 +179,7 @@ impl Options {
             (SOL_SOCKET, name::REUSE_ADDRESS) => return flag(&self.reuse_address),
             (SOL_SOCKET, name::REUSE_PORT) => return flag(&self.reuse_port),
             (SOL_SOCKET, name::PASS_CREDENTIALS) => return flag(&self.pass_credentials),
+            (SOL_SOCKET, name::URGENT_INLINE) => return flag(&self.urgent_inline),
             (SOL_SOCKET, name::RECEIVE_TIMEOUT) => {
                 return Ok(to_timeval(self.receive_timeout_ns.load(Ordering::Relaxed)));
             }
@@ -260,6 +265,7 @@ impl Options {
             reuse_port: copy(&self.reuse_port),
             only_version_6: copy(&self.only_version_6),
             pass_credentials: copy(&self.pass_credentials),
+            urgent_inline: copy(&self.urgent_inline),
             receive_timeout_ns: copy_time(&self.receive_timeout_ns),
             send_timeout_ns: copy_time(&self.send_timeout_ns),
             values: Mutex::new(self.values.lock().clone()),

@@ -152,8 +152,8 @@ pub fn sendfile(call: &mut Call<'_>) -> Outcome {
 }
 
 pub fn copy_file_range(call: &mut Call<'_>) -> Outcome {
-    let [from, from_offset, to, to_offset, count, flags] = call.arguments;
-    if flags != 0 {
+    let [from, from_offset, to, to_offset, count, ..] = call.arguments;
+    if call.word(5) != 0 {
         return Err::<u64, _>(Errno::EINVAL).into();
     }
     let files = &call.process().files;

@@ -20,7 +20,7 @@ pub fn close(call: &mut Call<'_>) -> Outcome {
 }
 
 pub fn close_range(call: &mut Call<'_>) -> Outcome {
-    let [first, last, flags, ..] = call.arguments;
+    let [first, last, flags] = [0, 1, 2].map(|index| u64::from(call.word(index)));
     if first > last {
         return Err::<u64, _>(Errno::EINVAL).into();
     }

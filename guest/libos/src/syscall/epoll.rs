@@ -17,8 +17,8 @@ use crate::wait::WaitQueue;
 const CLOSE_ON_EXEC: u32 = flag::CLOSE_ON_EXEC;
 /// Bytes of the packed `struct epoll_event`.
 const EPOLL_ENTRY: usize = 12;
-/// Events that one epoll_wait returns at most; the rest stays ready for the next.
-const EVENTS_MAX: usize = 128;
+/// Events of one epoll_wait that need no memory of the heap's.
+const EVENTS_FEW: usize = 128;
 
 fn create_epoll(call: &Call<'_>, flags: u32) -> Outcome {
     if flags & !CLOSE_ON_EXEC != 0 {
@@ -85,15 +85,22 @@ impl EpollWait {
 
 impl Waiting for EpollWait {
     fn look(&self, thread: &Arc<Thread>) -> Result<u64> {
-        let mut bytes = [0; EVENTS_MAX * EPOLL_ENTRY];
-        let mut end = 0;
-        let count = self.epoll().collect(self.max.min(EVENTS_MAX), |events, data| {
-            bytes[end..end + 4].copy_from_slice(&events.to_le_bytes());
-            bytes[end + 4..end + EPOLL_ENTRY].copy_from_slice(&data.to_le_bytes());
+        let mut few = [0; EVENTS_FEW * EPOLL_ENTRY];
+        let (mut end, mut more) = (0, Vec::new());
+        let count = self.epoll().collect(self.max, |events, data| {
+            let mut entry = [0; EPOLL_ENTRY];
+            entry[..4].copy_from_slice(&events.to_le_bytes());
+            entry[4..].copy_from_slice(&data.to_le_bytes());
+            match few.get_mut(end..end + EPOLL_ENTRY) {
+                Some(place) => place.copy_from_slice(&entry),
+                None => more.extend_from_slice(&entry),
+            }
             end += EPOLL_ENTRY;
         });
         if count > 0 {
-            user::write(thread, self.address, &bytes[..end])?;
+            let few = &few[..end.min(few.len())];
+            user::write(thread, self.address, few)?;
+            user::write(thread, self.address.wrapping_add(few.len() as u64), &more)?;
         }
         Ok(count as u64)
     }

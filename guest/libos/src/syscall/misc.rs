@@ -53,7 +53,8 @@ pub fn sysinfo(call: &mut Call<'_>) -> Outcome {
 }
 
 pub fn getrandom(call: &mut Call<'_>) -> Outcome {
-    let [to, length, flags, ..] = call.arguments;
+    let [to, length, ..] = call.arguments;
+    let flags = call.word(2);
     if flags & !7 != 0 || flags & 6 == 6 {
         return Err::<u64, _>(Errno::EINVAL).into();
     }

@@ -10,8 +10,8 @@ use super::{Call, Outcome};
 use crate::errno::{Errno, Result};
 use crate::file::flag;
 use crate::file_system::{
-    self, Bounds, Follow, Kind, Location, make, make_directory, make_hard_link, make_link, permits, remove,
-    rename, walk, walk_parent, want,
+    self, BLOCK, Bounds, CHARACTER, Device, Follow, Kind, Location, make, make_directory, make_hard_link,
+    make_link, permits, remove, rename, walk, walk_parent, want,
 };
 use crate::thread::Thread;
 use crate::user;
@@ -153,7 +153,8 @@ pub fn mkdirat(call: &mut Call<'_>) -> Outcome {
     make_directory_at(call, call.int(0), call.arguments[1], call.word(2))
 }
 
-fn make_node_at(call: &mut Call<'_>, directory: i32, path: u64, mode: u32) -> Outcome {
+fn make_node_at(call: &mut Call<'_>, directory: i32, path: u64, mode: u32, number: u32) -> Outcome {
+    let special = u64::from(number);
     let named = attempt!(named(call, directory, path));
     let thread = call.thread.clone();
     act(call, async move {
@@ -174,15 +175,25 @@ fn make_node_at(call: &mut Call<'_>, directory: i32, path: u64, mode: u32) -> Ou
             0o140000 => make(&thread, &found.parent, &found.name, 0o140000 | permissions, |_| Kind::Socket)
                 .await
                 .map(drop),
-            _ => Err(Errno::EPERM),
+            kind @ (CHARACTER | BLOCK) => {
+                let device = Kind::Device(Device::numbered(kind, special));
+                if !thread.process.identity.lock().privileged() {
+                    return Err(Errno::EPERM);
+                }
+                let made = make(&thread, &found.parent, &found.name, kind | permissions, |_| device).await?;
+                made.node.meta.lock().special = special;
+                Ok(())
+            }
+            0o040000 => Err(Errno::EPERM),
+            _ => Err(Errno::EINVAL),
         }
     })
 }
 pub fn mknod(call: &mut Call<'_>) -> Outcome {
-    make_node_at(call, AT_FDCWD, call.arguments[0], call.word(1))
+    make_node_at(call, AT_FDCWD, call.arguments[0], call.word(1), call.word(2))
 }
 pub fn mknodat(call: &mut Call<'_>) -> Outcome {
-    make_node_at(call, call.int(0), call.arguments[1], call.word(2))
+    make_node_at(call, call.int(0), call.arguments[1], call.word(2), call.word(3))
 }
 
 fn remove_at(call: &mut Call<'_>, directory: i32, path: u64, whole: bool) -> Outcome {

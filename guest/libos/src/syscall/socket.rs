@@ -208,9 +208,7 @@ async fn finish_connect(
         progress = match progress {
             Progress::Done => return Ok(()),
             Progress::Promised(promise) => promise.await?,
-            Progress::Started if !manner.blocking => {
-                return endpoint.connected().unwrap_or(Err(Errno::EINPROGRESS));
-            }
+            Progress::Started if !manner.blocking => return Err(Errno::EINPROGRESS),
             Progress::Started => {
                 return match wait::until(thread, &queues, patience, || endpoint.connected()).await {
                     Ok(result) => result,

@@ -14,7 +14,7 @@ use super::path::{
 use super::{Call, Outcome};
 use crate::errno::{Errno, Result};
 use crate::file::Promise;
-use crate::file_system::{self, Follow, Kind, Location};
+use crate::file_system::{self, Follow, Kind, Location, Place};
 use crate::thread::Thread;
 use crate::user;
 
@@ -166,15 +166,30 @@ async fn statistics(thread: &Arc<Thread>, entry: &Location) -> Result<Statistics
         Kind::Directory(directory) if !directory.overlay => directory.place(),
         _ => None,
     };
-    if let Some(place) = place {
+    let ask = async |place: Place| {
         let reply = kernel.devices.request(kernel, Request::Statistics { at: place.at() }).await?;
-        return if let Reply::Statistics(statistics) = reply { Ok(statistics) } else { Err(Errno::EIO) };
+        if let Reply::Statistics(statistics) = reply { Ok(statistics) } else { Err(Errno::EIO) }
+    };
+    if let Some(place) = place {
+        return ask(place).await;
     }
+    // An overlay has what lies below as well, where nothing can be added.
+    let below = match &entry.node.kind {
+        Kind::Host(leaf) => Some(leaf.place.clone()),
+        Kind::Directory(directory) => directory.place(),
+        _ => None,
+    };
+    let taken = match below {
+        Some(place) => ask(place).await.map_or(0, |below| {
+            below.blocks.saturating_sub(below.blocks_free).saturating_mul(below.block_size) / 4096
+        }),
+        None => 0,
+    };
     let (total, free) = (kernel.boot.scratch / 4096, kernel.file_systems.left() / 4096);
     Ok(Statistics {
         kind: 0x0102_1994,
         block_size: 4096,
-        blocks: total,
+        blocks: total.saturating_add(taken),
         blocks_free: free,
         blocks_available: free,
         files: 1 << 20,

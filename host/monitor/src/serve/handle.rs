@@ -82,10 +82,9 @@ impl Server {
         let end = offset.checked_add(length).ok_or(Errno::FBIG)?;
         let file = match self.objects.get(handle)? {
             Object::File { file, tree: Some(_), writable: true } => fcntl_dupfd_cloexec(file, 0)?,
-            // Pages that the monitor makes would be charged to the monitor, so it only takes some away.
-            Object::Memory { file, length: most } if end <= *most && is_hole(mode) => {
-                fcntl_dupfd_cloexec(file, 0)?
-            }
+            // Pages that the monitor makes would be charged to the monitor, so it only takes some away: also of
+            // what was written behind the end that it knows of.
+            Object::Memory { file, .. } if is_hole(mode) => fcntl_dupfd_cloexec(file, 0)?,
             Object::Memory { length: most, .. } if end <= *most => return Err(Errno::OPNOTSUPP),
             Object::Memory { .. } => return Err(Errno::NOSPC),
             _ => return Err(Errno::BADF),

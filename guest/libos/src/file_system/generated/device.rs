@@ -35,6 +35,8 @@ pub enum Device {
     PseudoTerminalMaster,
     /// The granted disk of this number.
     Disk(usize),
+    /// Behind a number that mknod(2) was given there is nothing.
+    Absent,
 }
 
 /// The devices by name, with their numbers (Documentation/admin-guide/devices.txt).
@@ -77,6 +79,12 @@ pub fn add_terminal(devices: &Location, (user, group): (u32, u32), meta: &impl F
 }
 
 impl Device {
+    /// What a node of this type and number stands for.
+    pub fn numbered(kind: u32, special: u64) -> Self {
+        let known = DEVICES.iter().find(|(_, _, number)| kind == CHARACTER && *number == special);
+        known.map_or(Self::Absent, |(_, device, _)| *device)
+    }
+
     /// Opens the device through one of its names.
     pub async fn open(self, thread: &Arc<Thread>, entry: &Location, flags: u32) -> Result<Arc<Description>> {
         let controls = flags & flag::NO_TERMINAL == 0;
@@ -88,6 +96,7 @@ impl Device {
             }
             Device::Console => console(thread, controls)?,
             Device::PseudoTerminalMaster => lead(thread, entry)?,
+            Device::Absent => return Err(Errno::ENXIO),
             Device::Disk(number) => super::disk::open(thread, number, &entry.node)?,
             _ => Arc::new(DeviceFile { device: self, node: entry.node.clone() }),
         };

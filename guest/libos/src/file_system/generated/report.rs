@@ -196,9 +196,11 @@ pub fn mount_facts(kernel: &Kernel) -> String {
     for (index, (path, kind, writable)) in each_mount(kernel).into_iter().enumerate() {
         let access = if writable { "rw" } else { "ro" };
         let (number, parent) = (index + 20, if index == 0 { 1 } else { 20 });
+        let device = kernel.file_systems.device_at(path.as_bytes());
+        let (major, minor) = (device >> 8 & 0xfff, device & 0xff | device >> 12 & 0xfff00);
         let _ = writeln!(
             text,
-            "{number} {parent} 0:{number} / {path} {access},relatime - {kind} {kind} {access}"
+            "{number} {parent} {major}:{minor} / {path} {access},relatime - {kind} {kind} {access}"
         );
     }
     text
