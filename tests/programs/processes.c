@@ -1,5 +1,6 @@
 // Processes: made, waited for, ended, executed; what a child has of its parent's and what not.
 #include "check.h"
+#include <pthread.h>
 #include <sched.h>
 #include <spawn.h>
 #include <sys/mman.h>
@@ -289,8 +290,28 @@ static void clones(void) {
     print_end("another signal", status);
 }
 
+static void *executes(void *unused) {
+    (void)unused;
+    char number[16];
+    snprintf(number, sizeof number, "%d", getpid());
+    execl(self, self, "number", number, NULL);
+    _exit(97);
+}
+
+// A thread that is not the first one executes a program: the process keeps its number.
+static void by_thread(void) {
+    pid_t child = fork_out();
+    if (!child) {
+        pthread_t thread;
+        pthread_create(&thread, NULL, executes, NULL);
+        for (;;) pause();
+    }
+    expect_end("by a thread", child);
+}
+
 static int child_main(int count, char **words) {
     if (!strcmp(words[1], "quiet")) return 12;
+    if (!strcmp(words[1], "number")) return (getpid() == atoi(words[2])) * 2 + (syscall(SYS_gettid) == getpid());
     if (!strcmp(words[1], "descriptors")) {
         int kept = fcntl(0, F_GETFD), closed = fcntl(1, F_GETFD);
         return (kept == 0) * 2 + (closed == -1);
@@ -313,5 +334,6 @@ int main(int count, char **words) {
     programs();
     descriptors();
     clones();
+    by_thread();
     puts("done");
 }

@@ -120,6 +120,12 @@ impl Kernel {
         let _ = self.machine.request(Request::Say { text });
     }
 
+    /// Who debugs a thread, if it is the main process's.
+    #[inline]
+    pub(crate) fn debugger_of(&self, thread: &Thread) -> Option<&Arc<Debugger>> {
+        self.debugger.as_ref().filter(|_| thread.process.is_main())
+    }
+
     /// Ends the island.
     pub fn halt(&self, exit: Exit) -> ! {
         self.machine.halt(exit)
@@ -193,7 +199,7 @@ impl Kernel {
                 });
                 false
             });
-            if let Some(debugger) = &self.debugger
+            if let Some(debugger) = self.debugger_of(thread)
                 && debugger.trapped(thread, trap, &mut body.context)
             {
                 continue;
@@ -250,7 +256,7 @@ impl Kernel {
         let waker = Waker::from(thread.clone());
         loop {
             thread.accept_wake();
-            if let Some(debugger) = &self.debugger
+            if let Some(debugger) = self.debugger_of(thread)
                 && thread.has_attention()
                 && debugger.holds(thread, &mut body)
             {
@@ -289,7 +295,7 @@ impl Kernel {
             Finish::Start(context) => {
                 self.machine.leave(cpu, &mut body.context);
                 body.context = context;
-                if let Some(debugger) = &self.debugger {
+                if let Some(debugger) = self.debugger_of(thread) {
                     debugger.started(thread);
                 }
                 false

@@ -224,7 +224,7 @@ impl Process {
     /// Whether this thread has to end: the process ends, or another thread runs a new program.
     pub fn must_end(&self, thread: &Thread) -> bool {
         let survivor = self.sole_survivor.load(Ordering::SeqCst);
-        self.ending() || (survivor != 0 && survivor != thread.number)
+        self.ending() || (survivor != 0 && survivor != thread.number())
     }
 
     /// Whether its end is the island's.

@@ -37,7 +37,7 @@ pub fn first_process(kernel: &Arc<Kernel>) {
     }
     let context = Box::new(Context::new(0, 0));
     let thread = Thread::new(process.number, process.clone(), context, ThreadSignals::default());
-    process.threads.lock().insert(thread.number, thread.clone());
+    process.threads.lock().insert(thread.number(), thread.clone());
     if let Some(debugger) = &kernel.debugger {
         crate::debugger::begin(kernel, debugger, &process);
     }

@@ -9,7 +9,7 @@ use alloc::sync::Arc;
 use alloc::task::Wake;
 use core::future::Future;
 use core::pin::Pin;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use machine::{Context, Cpu};
 use spin::{Mutex, MutexGuard};
@@ -39,8 +39,8 @@ enum State {
 
 /// An application thread.
 pub struct Thread {
-    /// Thread number (gettid(2)); the first thread's is the process's.
-    pub number: u32,
+    /// See [`Thread::number`].
+    number: AtomicU32,
     pub process: Arc<Process>,
     state: AtomicU8,
     body: Mutex<Option<Body>>,
@@ -73,7 +73,7 @@ impl Thread {
         signals: ThreadSignals,
     ) -> Arc<Self> {
         Arc::new(Self {
-            number,
+            number: AtomicU32::new(number),
             process,
             state: AtomicU8::new(State::Blocked as u8),
             body: Mutex::new(Some(Body { context, pending: None })),
@@ -88,6 +88,16 @@ impl Thread {
             running_since_ns: AtomicU64::new(0),
             calls: AtomicU64::new(0),
         })
+    }
+
+    /// Thread number (gettid(2)); the first thread's is the process's.
+    pub fn number(&self) -> u32 {
+        self.number.load(Ordering::Relaxed)
+    }
+
+    /// Takes the number of the process's first thread, which is no more.
+    pub(crate) fn set_number(&self, number: u32) {
+        self.number.store(number, Ordering::Relaxed);
     }
 
     pub fn kernel(&self) -> &Arc<Kernel> {

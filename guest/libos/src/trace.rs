@@ -82,7 +82,7 @@ impl Record {
             self.arguments.iter().map(|argument| argument.finish(&self.thread, done)).collect();
         let line = format!(
             "[{}] {}({}) = {result} <{}.{:06}>\n",
-            self.thread.number,
+            self.thread.number(),
             shown_name(self.number),
             arguments.join(", "),
             taken_ns / 1_000_000_000,

@@ -1,11 +1,11 @@
-//! busybox, bash and dash: applets, builtins, scripts, and programs that end in exec.
+//! busybox, bash and dash: applets, builtins, scripts, pipelines, and programs that run others.
 
 use anyhow::{Result, ensure};
 use eyot_tests::island::Run;
 use eyot_tests::outcome::Outcome;
-use eyot_tests::package::{BASH, BUSYBOX, DASH, LSCPU, PYTHON};
+use eyot_tests::package::{BASH, BUSYBOX, DASH, LSCPU, PYTHON, SETSID};
 
-use crate::suite::case::{Case, ISLANDERS, case};
+use crate::suite::case::{Case, case};
 use crate::suite::stage::{Stage, text};
 
 pub const CASES: &[Case] = &[
@@ -19,7 +19,8 @@ pub const CASES: &[Case] = &[
     case("shell/standard-input", standard_input).needs(&[BUSYBOX, BASH]),
     case("shell/status", status).needs(&[BUSYBOX, DASH]),
     case("shell/processors", processors).needs(&[LSCPU]),
-    case("shell/fork-is-refused", fork_is_refused).needs(&[DASH]).callers(ISLANDERS),
+    case("shell/pipelines", pipelines).needs(&[BASH, DASH]),
+    case("shell/wrappers", wrappers).needs(&[BASH, SETSID]),
 ];
 
 /// Applets that read a file or nothing, one line each; `@` stands for the file.
@@ -104,8 +105,8 @@ nosuchapplet
 fn busybox_applets(stage: &Stage) -> Result<()> {
     let data = "one two three\nfour five\n\ttab and spaces  \nfour five\nzero one\n";
     let path = text(&stage.write("data.txt", data)?);
-    // `timeout` forks; `dd` tells its speed on stderr, which is not compared.
-    for line in APPLETS.lines().filter(|line| !line.starts_with("timeout")) {
+    // `dd` tells its speed on stderr, which is not compared.
+    for line in APPLETS.lines() {
         let words = line.split(' ').map(|word| if word == "@" { path.as_str() } else { word });
         let run = Run::new(["busybox"].into_iter().chain(words)).option(&["-i"]);
         stage.compare_with_input(&run, data.as_bytes())?;
@@ -309,12 +310,45 @@ fn processors(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-/// Until processes exist, fork(2) answers EAGAIN, and that is said once.
-fn fork_is_refused(stage: &Stage) -> Result<()> {
-    let outcome = stage.run(&Run::new(["dash", "-c", "/bin/true; /bin/true; echo unreachable"]))?;
-    ensure!(outcome.code() != 0, "a fork succeeded\n{outcome}");
-    // Anywhere: the monitor's words may come between two writes of the program's own line.
-    let said = outcome.error_text().matches("eyot: the program tried to start another process").count();
-    ensure!(said == 1, "it was said {said} times, not once\n{outcome}");
+/// Pipelines, jobs, subshells and substitution, by two shells.
+fn pipelines(stage: &Stage) -> Result<()> {
+    for shell in ["bash", "dash"] {
+        for script in [
+            "seq 1 1000 | sort -rn | head -n 3 | tr '\\n' ' '; echo $?",
+            "echo $(echo $(echo nested)) $(exit 3) $?; (exit 4); echo $?",
+            "sleep 0.2 & first=$!; (exit 7) & wait $!; echo $?; wait $first; echo $?",
+            "cat <<END | { read line; echo \"$line\"; wc -c; }\none\ntwo\nEND\n",
+            "trap 'echo ended' EXIT; kill -TERM $$; echo not reached",
+            "sh -c 'kill -KILL $$'; echo $?; sh -c 'exit 300'; echo $?",
+            "i=0; while [ $i -lt 100 ]; do i=$(expr $i + 1); done; echo $i",
+            "yes | head -n 100000 | wc -l; echo after",
+            "mkfifo /tmp/pipe; (echo through > /tmp/pipe) & cat /tmp/pipe; wait; rm /tmp/pipe",
+            "exec 3>&1; (echo three >&3) | cat; { echo err >&2; } 2>&1 | tr a-z A-Z",
+            "umask 027; (umask); cd /usr; (cd bin; pwd); pwd; ulimit -n 100; (ulimit -n)",
+            "nowhere 2>/dev/null; echo $?; /etc/passwd 2>/dev/null; echo $?",
+        ] {
+            stage.compare(&Run::new([shell, "-c", script]))?;
+        }
+    }
+    stage.compare(&Run::new(["bash", "-c", "cat <(seq 3) <(seq 2) | wc -l; coproc cat; echo x >&${COPROC[1]}"]))?;
+    Ok(())
+}
+
+/// Programs that run others.
+fn wrappers(stage: &Stage) -> Result<()> {
+    for words in [
+        &["timeout", "5", "sh", "-c", "exit 3"][..],
+        &["timeout", "0.2", "sleep", "10"],
+        &["env", "-i", "A=1", "env"],
+        &["nice", "-n", "5", "nice"],
+        &["xargs", "-P", "3", "-n", "1", "echo"],
+        &["find", "/usr/bin", "-maxdepth", "1", "-name", "xz*", "-exec", "basename", "{}", ";"],
+        &["setsid", "-w", "sh", "-c", "exit 6"],
+        &["nohup", "true"],
+        &["perl", "-e", "print `echo from perl`, system('exit 5') >> 8, fork ? wait > 0 : exit"],
+        &["script", "-qec", "echo on a terminal; test -t 1 && echo yes", "/dev/null"],
+    ] {
+        stage.compare_with_input(&Run::new(words.iter().copied()).option(&["-i"]), b"1\n2\n3\n")?;
+    }
     Ok(())
 }

@@ -59,6 +59,13 @@ impl Breakpoints {
         }
     }
 
+    /// Takes them out of a copy of the program's memory, which nobody debugs and which is the active one.
+    pub fn remove_from_copy(&self, copy: &Process) {
+        for (&address, &covered) in &self.0 {
+            let _ = write_over(copy, address, &[covered]);
+        }
+    }
+
     /// Reads as much of a range as can be reached; answers how much that was.
     pub fn read(&self, process: &Process, address: u64, to: &mut [u8]) -> usize {
         let machine = &process.kernel.machine;

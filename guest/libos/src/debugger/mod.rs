@@ -89,7 +89,7 @@ struct State {
 
 impl State {
     fn tracee(&mut self, thread: &Thread) -> &mut Tracee {
-        self.tracees.entry(thread.number).or_default()
+        self.tracees.entry(thread.number()).or_default()
     }
 
     fn may_move(&mut self, thread: &Thread) -> bool {
@@ -112,6 +112,11 @@ pub struct Debugger {
 }
 
 impl Debugger {
+    /// Takes its breakpoints out of a new process, which it does not debug.
+    pub(crate) fn spare(&self, child: &Process) {
+        self.state.lock().breakpoints.remove_from_copy(child);
+    }
+
     /// The debugger that the monitor has granted, if it has.
     pub fn granted(boot: &Boot) -> Option<Self> {
         let granted = boot.debugger?;
@@ -207,7 +212,7 @@ impl Debugger {
             (Some(Stop::Stepped), Motion::Step(Some((start, end))))
                 if (start..end).contains(&body.context.registers.rip) => {}
             (Some(why), _) => {
-                state.stop(thread.number, why);
+                state.stop(thread.number(), why);
                 self.stand(state, thread, body);
                 return ControlFlow::Break(());
             }
@@ -221,7 +226,7 @@ impl Debugger {
             return ControlFlow::Continue(Some(information));
         }
         state.tracee(thread).stopped_by = Some(information);
-        state.stop(thread.number, Stop::Signal(information.number));
+        state.stop(thread.number(), Stop::Signal(information.number));
         self.stand(state, thread, body);
         ControlFlow::Break(())
     }
@@ -259,7 +264,7 @@ impl Debugger {
     /// A thread is no more.
     pub(crate) fn ended(&self, thread: &Thread) {
         let mut state = self.state.lock();
-        state.tracees.remove(&thread.number);
+        state.tracees.remove(&thread.number());
         let left: Vec<u32> = thread.process.threads.lock().keys().copied().collect();
         let stays =
             |number: &u32| state.tracees.get(number).is_some_and(|tracee| tracee.motion == Motion::Stay);
@@ -295,7 +300,7 @@ impl Debugger {
             if !state.held
                 && let Some(first) = threads.first()
             {
-                state.stop(first.number, why);
+                state.stop(first.number(), why);
             }
             threads
         };
@@ -320,7 +325,7 @@ impl Debugger {
         for thread in threads {
             let named = |action: &&Action| match action.threads {
                 Threads::All | Threads::Any => true,
-                Threads::One(number) => number == thread.number,
+                Threads::One(number) => number == thread.number(),
             };
             let action = actions.iter().find(named);
             let tracee = state.tracee(&thread);

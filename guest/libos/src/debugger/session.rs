@@ -291,7 +291,7 @@ impl Session {
     fn threads(&self) -> String {
         let mut list = String::from("<?xml version=\"1.0\"?>\n<threads>\n");
         for thread in self.process.threads.lock().values() {
-            let _ = write!(list, "<thread id=\"{:x}\" name=\"", thread.number);
+            let _ = write!(list, "<thread id=\"{:x}\" name=\"", thread.number());
             let name = *thread.name.lock();
             let name = name.split(|byte| *byte == 0).next().unwrap_or(&[]);
             for character in String::from_utf8_lossy(name).chars() {

@@ -318,7 +318,7 @@ pub fn pipe(packets: bool) -> (Arc<dyn File>, Arc<dyn File>) {
 pub(crate) fn broken(thread: &Arc<Thread>) -> Errno {
     let user = thread.process.identity.lock().real_user;
     let information = Information::user(signal::SIGPIPE, thread.process.number, user);
-    signal::send(&thread.process, Target::Thread(thread.number), information);
+    signal::send(&thread.process, Target::Thread(thread.number()), information);
     Errno::EPIPE
 }
 

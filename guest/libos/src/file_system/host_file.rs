@@ -41,11 +41,11 @@ struct Seen {
 
 impl Seen {
     fn now(thread: &Arc<Thread>, attributes: &Attributes) -> Self {
-        Self { thread: thread.number, call: thread.calls(), attributes: *attributes }
+        Self { thread: thread.number(), call: thread.calls(), attributes: *attributes }
     }
 
     fn if_fresh(&self, thread: &Arc<Thread>) -> Option<Attributes> {
-        let is_next = thread.number == self.thread && thread.calls() == self.call + 1;
+        let is_next = thread.number() == self.thread && thread.calls() == self.call + 1;
         (is_next && thread.process.threads.lock().len() == 1).then_some(self.attributes)
     }
 }

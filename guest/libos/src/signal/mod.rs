@@ -288,7 +288,7 @@ pub fn send(process: &Arc<Process>, target: Target, information: Information) {
     let threads: alloc::vec::Vec<Arc<Thread>> = process.threads.lock().values().cloned().collect();
     let addressed = match target {
         Target::Process => None,
-        Target::Thread(wanted) => match threads.iter().find(|thread| thread.number == wanted) {
+        Target::Thread(wanted) => match threads.iter().find(|thread| thread.number() == wanted) {
             Some(thread) => Some(thread),
             None => return,
         },
@@ -385,7 +385,7 @@ pub(crate) fn deliver(
     machine: &Arc<dyn Machine>,
     cpu: Cpu,
 ) -> ControlFlow<Halt> {
-    let debugger = &thread.kernel().debugger;
+    let debugger = thread.kernel().debugger_of(thread);
     loop {
         if thread.process.must_end(thread) {
             machine.leave(cpu, &mut body.context);

@@ -61,6 +61,20 @@ pub fn execveat(call: &mut Call<'_>) -> Outcome {
     execute(call, path, call.arguments[2], call.arguments[3])
 }
 
+/// Makes a thread that is the only one its process's first, whichever it was (execve(2)).
+fn lead(thread: &Arc<Thread>) {
+    let (process, number) = (&thread.process, thread.number());
+    if number == process.number {
+        return;
+    }
+    let mut threads = process.threads.lock();
+    threads.remove(&number);
+    thread.set_number(process.number);
+    threads.insert(process.number, thread.clone());
+    drop(threads);
+    process.kernel.numbers.give(number);
+}
+
 /// The point of no return is where the other threads are told to end: before it, errors are returned;
 /// after it, a failure ends the process, as on Linux.
 fn execute(call: &mut Call<'_>, path: Vec<u8>, arguments: u64, environment: u64) -> Outcome {
@@ -77,11 +91,11 @@ fn execute(call: &mut Call<'_>, path: Vec<u8>, arguments: u64, environment: u64)
             Err(error) => return Finish::Return(Err(error.errno)),
         };
         let process = thread.process.clone();
-        if process.sole_survivor.swap(thread.number, Ordering::SeqCst) != 0 {
+        if process.sole_survivor.swap(thread.number(), Ordering::SeqCst) != 0 {
             return Finish::Return(Err(Errno::EAGAIN));
         }
         let others: Vec<Arc<Thread>> =
-            process.threads.lock().values().filter(|other| other.number != thread.number).cloned().collect();
+            process.threads.lock().values().filter(|other| other.number() != thread.number()).cloned().collect();
         others.iter().for_each(|other| other.call_attention());
         while process.threads.lock().len() > 1 {
             // Each of them leaves the map on its next look; a tick is long enough to wait for it.
@@ -92,6 +106,7 @@ fn execute(call: &mut Call<'_>, path: Vec<u8>, arguments: u64, environment: u64)
         if process.ending() {
             return Finish::Keep;
         }
+        lead(&thread);
         process.files.part();
         for slot in process.files.take_close_on_exec() {
             super::descriptor::let_go(&process, slot);

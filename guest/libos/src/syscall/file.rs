@@ -203,7 +203,7 @@ async fn end(file: &dyn File, thread: &Arc<Thread>) -> Result<u64> {
 
 /// What a file that would outgrow its limit comes to: SIGXFSZ, and this error.
 pub(super) fn too_large(thread: &Arc<Thread>) -> Errno {
-    signal::send(&thread.process, Target::Thread(thread.number), Information::kernel(signal::SIGXFSZ));
+    signal::send(&thread.process, Target::Thread(thread.number()), Information::kernel(signal::SIGXFSZ));
     Errno::EFBIG
 }
 

@@ -241,11 +241,17 @@ fn start_process(call: &mut Call<'_>, new: &New) -> Result<Arc<Process>> {
     }
     let thread = thread(call, new, number, &process, context);
     let writes = new.flags & SET_CHILD_NUMBER != 0;
+    let debugger = kernel.debugger_of(call.thread).filter(|_| new.flags & VM == 0).cloned();
     let (address, first) = (new.child_number, thread.clone());
-    if writes {
+    if writes || debugger.is_some() {
         // Its own memory, which is active where it runs.
         thread.begin_with(Box::pin(async move {
-            let _ = user::write(&first, address, &number.to_le_bytes());
+            if let Some(debugger) = debugger {
+                debugger.spare(&first.process);
+            }
+            if writes {
+                let _ = user::write(&first, address, &number.to_le_bytes());
+            }
             Finish::Return(Ok(0))
         }));
     } else {

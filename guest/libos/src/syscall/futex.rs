@@ -101,7 +101,7 @@ fn mark_dead(thread: &Arc<Thread>, address: u64) {
     let kernel = thread.kernel();
     let space = thread.process.space();
     let Ok(mut word) = kernel.machine.compare_exchange(space, address, 0, 0) else { return };
-    while word & NUMBER == thread.number {
+    while word & NUMBER == thread.number() {
         let new = word & WAITERS | OWNER_DIED;
         match kernel.machine.compare_exchange(space, address, word, new) {
             Ok(before) if before == word => {

@@ -12,11 +12,11 @@ use crate::thread::Thread;
 
 pub fn set_tid_address(call: &mut Call<'_>) -> Outcome {
     call.thread.clear_on_exit.store(call.arguments[0], Ordering::Relaxed);
-    Ok(u64::from(call.thread.number)).into()
+    Ok(u64::from(call.thread.number())).into()
 }
 
 pub fn gettid(call: &mut Call<'_>) -> Outcome {
-    Ok(u64::from(call.thread.number)).into()
+    Ok(u64::from(call.thread.number())).into()
 }
 
 pub fn exit(call: &mut Call<'_>) -> Outcome {
@@ -42,20 +42,20 @@ pub fn end_thread(thread: &Arc<Thread>, cpu: Cpu, status: u8) {
     release_robust_list(thread);
     wake_joiners(thread);
     let mut threads = process.threads.lock();
-    let is_last = threads.len() == 1 && threads.contains_key(&thread.number);
+    let is_last = threads.len() == 1 && threads.contains_key(&thread.number());
     if is_last && !process.ending() {
         drop(threads);
         process.end(Exit::Status(status));
         threads = process.threads.lock();
     }
-    threads.remove(&thread.number);
+    threads.remove(&thread.number());
     let is_last = threads.is_empty();
     drop(threads);
-    if let Some(debugger) = &thread.kernel().debugger {
+    if let Some(debugger) = thread.kernel().debugger_of(thread) {
         debugger.ended(thread);
     }
-    if thread.number != process.number {
-        thread.kernel().numbers.give(thread.number);
+    if thread.number() != process.number {
+        thread.kernel().numbers.give(thread.number());
     }
     if is_last {
         process.finish(cpu);

@@ -31,7 +31,7 @@ use Source::{Cpu, Directory, Fixed, Link, Text};
 
 static TABLE: &[(&str, Source)] = &[
     ("proc/self", Link(|thread| format!("{}", thread.process.number))),
-    ("proc/thread-self", Link(|thread| format!("{}/task/{}", thread.process.number, thread.number))),
+    ("proc/thread-self", Link(|thread| format!("{}/task/{}", thread.process.number, thread.number()))),
     ("proc/mounts", Link(|_| "self/mounts".into())),
     ("proc/cpuinfo", Text(report::processors)),
     ("proc/meminfo", Text(report::memory)),
