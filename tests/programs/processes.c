@@ -67,6 +67,24 @@ static void memory(void) {
     munmap(private, 1 << 20);
 }
 
+static void advised(void) {
+    char *pages = mmap(NULL, 3 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    memset(pages, 'x', 3 * 4096);
+    TRY(madvise(pages + 4096, 4096, MADV_WIPEONFORK));
+    TRY(madvise(pages + 8192, 4096, MADV_DONTFORK));
+    pid_t child = fork_out();
+    if (!child) {
+        unsigned char there;
+        int absent = mincore(pages + 8192, 4096, &there) == -1 && errno == ENOMEM;
+        _exit(absent * 4 + (pages[4096] == 0) * 2 + (pages[0] == 'x'));
+    }
+    expect_end("advised", child);
+    printf("%c%c%c\n", pages[0], pages[4096], pages[8192]);
+    TRY(madvise(pages + 8192, 4096, MADV_DOFORK));
+    if (!(child = fork_out())) _exit(pages[8192] == 'x');
+    expect_end("advised otherwise", child);
+}
+
 static void waiting(void) {
     pid_t child = fork_out();
     if (!child) _exit(3);
@@ -259,6 +277,24 @@ static void descriptors(void) {
         _exit(refused * 2 + (wanted.l_pid == getppid()));
     }
     expect_end("lock", child);
+    // Two that wait for each other.
+    int ends[2];
+    pipe(ends);
+    if (!(child = fork_out())) {
+        struct flock second = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 20, .l_len = 10}, wanted = lock;
+        fcntl(file, F_SETLKW, &second);
+        write(ends[1], "x", 1);
+        _exit(fcntl(file, F_SETLKW, &wanted) == 0 ? 0 : 1);
+    }
+    char byte;
+    read(ends[0], &byte, 1);
+    usleep(50000);
+    struct flock second = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 20, .l_len = 10};
+    TRY(fcntl(file, F_SETLKW, &second));
+    lock.l_type = F_UNLCK;
+    TRY(fcntl(file, F_SETLK, &lock));
+    expect_end("deadlock", child);
+    close(ends[0]), close(ends[1]);
     close(file);
 }
 
@@ -327,6 +363,7 @@ int main(int count, char **words) {
     self = realpath("/proc/self/exe", NULL);
     ends();
     memory();
+    advised();
     waiting();
     stopping();
     signals();

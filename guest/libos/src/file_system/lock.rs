@@ -2,7 +2,8 @@
 //!
 //! A file's locks are found by its [`Identity`]. Record locks belong to a process or to a description (OFD), locks
 //! of flock(2) to a description; the two families do not see each other, as on Linux. Locks of one
-//! owner never conflict: a new one replaces what it overlaps. Deadlocks are not looked for.
+//! owner never conflict: a new one replaces what it overlaps. Whoever waits for a process's record lock is found
+//! out if that one waits for them in turn; others' deadlocks are not looked for, as on Linux.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
@@ -12,6 +13,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use spin::Mutex;
 
 use super::Identity;
+use crate::errno::{Errno, Result};
 use crate::file::Description;
 use crate::wait::WaitQueue;
 
@@ -155,6 +157,8 @@ fn join(records: &mut Vec<Lock>, mut added: Lock) {
 pub struct Locks {
     /// Whether there ever was a lock, so that closing costs nothing before.
     used: AtomicBool,
+    /// Processes that wait, each for another one's record lock.
+    waiting: Mutex<BTreeMap<u32, u32>>,
     files: Mutex<BTreeMap<Identity, Weak<FileLocks>>>,
 }
 
@@ -173,6 +177,28 @@ impl Locks {
                 locks
             })
             .clone()
+    }
+
+    /// Notes that a process waits for another one, or says that this would never end.
+    pub fn await_holder(&self, process: u32, holder: u32) -> Result<()> {
+        let mut waiting = self.waiting.lock();
+        let mut at = holder;
+        for _ in 0..=waiting.len() {
+            if at == process {
+                return Err(Errno::EDEADLK);
+            }
+            match waiting.get(&at) {
+                Some(next) => at = *next,
+                None => break,
+            }
+        }
+        waiting.insert(process, holder);
+        Ok(())
+    }
+
+    /// The process waits no more.
+    pub fn waits_no_more(&self, process: u32) {
+        self.waiting.lock().remove(&process);
     }
 
     /// A process closes one of its descriptors: its record locks on that file end, through whichever

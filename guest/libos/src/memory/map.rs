@@ -27,6 +27,17 @@ pub enum Content {
     },
 }
 
+/// What a new process gets of a mapping (madvise(2)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Inheritance {
+    #[default]
+    Copied,
+    /// MADV_DONTFORK.
+    Absent,
+    /// MADV_WIPEONFORK.
+    Wiped,
+}
+
 /// One mapping.
 #[derive(Clone)]
 pub struct Mapping {
@@ -34,6 +45,7 @@ pub struct Mapping {
     pub shared: bool,
     pub content: Content,
     pub locked: bool,
+    pub inheritance: Inheritance,
 }
 
 impl Mapping {
@@ -60,6 +72,7 @@ impl Mapping {
             && self.protection == next.protection
             && self.shared == next.shared
             && self.locked == next.locked
+            && self.inheritance == next.inheritance
     }
 }
 
@@ -147,7 +160,7 @@ impl Mappings {
     }
 
     /// The mappings that have a part in a range.
-    fn within(&self, range: UserRange) -> impl Iterator<Item = &Mapping> {
+    pub fn within(&self, range: UserRange) -> impl Iterator<Item = &Mapping> {
         let first = self.containing(range.address).map_or(range.address, |(found, _)| found.address);
         self.0.range(first..range.end()).map(|(_, (_, mapping))| mapping)
     }
@@ -258,6 +271,13 @@ impl Mappings {
         let mut copy = self.clone();
         copy.0.values_mut().for_each(|(_, mapping)| mapping.locked = false);
         copy
+    }
+
+    /// What is not simply copied for a new process.
+    pub fn exceptions(&self) -> Vec<(UserRange, Inheritance)> {
+        let exceptional = |mapping: &Mapping| mapping.inheritance != Inheritance::Copied;
+        let found = self.iter().filter(|(_, mapping)| exceptional(mapping));
+        found.map(|(range, mapping)| (range, mapping.inheritance)).collect()
     }
 }
 

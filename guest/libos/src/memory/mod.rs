@@ -15,7 +15,7 @@ use machine::{Advice, Backing, Handle, Machine, PAGE, Protection, Space, UserRan
 use crate::errno::{Errno, Result};
 use crate::file::File;
 use crate::file_system::Location;
-pub use map::{Content, Mapping, Mappings, rights};
+pub use map::{Content, Inheritance, Mapping, Mappings, rights};
 pub use shared::Memory;
 
 /// Addresses below this are not given out unasked (vm.mmap_min_addr).
@@ -130,6 +130,7 @@ impl AddressSpace {
                 shared: wanted.shared,
                 content: wanted.content,
                 locked: false,
+                inheritance: Inheritance::default(),
             },
         );
         Ok(())
@@ -292,6 +293,16 @@ impl AddressSpace {
             machine.advise(space, *piece, advice)?;
         }
         if self.mappings.is_covered(range) { Ok(()) } else { Err(Errno::ENOMEM) }
+    }
+
+    /// Does in a copy for a new process what the program wanted of it.
+    pub fn except(&mut self, machine: &dyn Machine, space: Space) {
+        for (range, inheritance) in self.mappings.exceptions() {
+            let _ = match inheritance {
+                Inheritance::Wiped => machine.advise(space, range, Advice::Discard).map_err(Errno::from),
+                _ => self.unmap(machine, space, range),
+            };
+        }
     }
 
     /// Unmaps everything, for a new program.

@@ -241,13 +241,18 @@ fn start_process(call: &mut Call<'_>, new: &New) -> Result<Arc<Process>> {
     }
     let thread = thread(call, new, number, &process, context);
     let writes = new.flags & SET_CHILD_NUMBER != 0;
+    let excepts = new.flags & VM == 0 && !process.memory().lock().mappings.exceptions().is_empty();
     let debugger = kernel.debugger_of(call.thread).filter(|_| new.flags & VM == 0).cloned();
     let (address, first) = (new.child_number, thread.clone());
-    if writes || debugger.is_some() {
+    if writes || excepts || debugger.is_some() {
         // Its own memory, which is active where it runs.
         thread.begin_with(Box::pin(async move {
             if let Some(debugger) = debugger {
                 debugger.spare(&first.process);
+            }
+            if excepts {
+                let (memory, machine) = (first.process.memory(), &first.kernel().machine);
+                memory.lock().except(&**machine, memory.space);
             }
             if writes {
                 let _ = user::write(&first, address, &number.to_le_bytes());

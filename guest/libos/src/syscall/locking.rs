@@ -6,7 +6,7 @@ use super::file::attempt;
 use super::{Call, Outcome};
 use crate::errno::{Errno, Result};
 use crate::file::Description;
-use crate::file_system::lock::{END, Lock, Owner};
+use crate::file_system::lock::{END, FileLocks, Lock, Owner};
 use crate::thread::Thread;
 use crate::user;
 use crate::wait::{self, Patience};
@@ -134,7 +134,36 @@ async fn set(
     if !waits {
         return Err(Errno::EAGAIN);
     }
-    wait::until(thread, &[&locks.queue], Patience::Forever, take).await
+    let waiting = Waiting { thread };
+    let outcome = wait::until(thread, &[&locks.queue], Patience::Forever, || match take() {
+        Some(done) => Some(Ok(done)),
+        None => waiting.note(&locks, &lock).err().map(Err),
+    });
+    outcome.await?
+}
+
+/// A process that waits for a record lock.
+struct Waiting<'a> {
+    thread: &'a Arc<Thread>,
+}
+
+impl Waiting<'_> {
+    /// Notes for whom, or says that they wait for each other.
+    fn note(&self, locks: &FileLocks, wanted: &Lock) -> Result<()> {
+        let holder = locks.conflict(wanted).map(|lock| lock.owner);
+        match (wanted.owner, holder) {
+            (Owner::Process(own), Some(Owner::Process(holder))) => {
+                self.thread.kernel().file_systems.locks.await_holder(own, holder)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.thread.kernel().file_systems.locks.waits_no_more(self.thread.process.number);
+    }
 }
 
 pub fn flock(call: &mut Call<'_>) -> Outcome {

@@ -10,7 +10,7 @@ use super::{Call, Outcome};
 use crate::errno::{Errno, Result};
 use crate::file::{Slot, flag};
 use crate::file_system::{self, Kind, MemoryFile, Meta, Node, seal};
-use crate::memory::{Backed, Content, Wanted, page_up};
+use crate::memory::{AddressSpace, Backed, Content, Inheritance, Mapping, Wanted, page_up};
 use crate::process::Process;
 
 const PROT_GROWSDOWN: u64 = 0x0100_0000;
@@ -241,11 +241,33 @@ pub fn madvise(call: &mut Call<'_>) -> Outcome {
     let memory = process.memory();
     let mut memory = memory.lock();
     let range = attempt!(memory.check(address, length));
+    let inheritance = match call.arguments[2] {
+        10 => Some(Inheritance::Absent),
+        18 => Some(Inheritance::Wiped),
+        11 | 19 => Some(Inheritance::Copied),
+        _ => None,
+    };
+    if let Some(inheritance) = inheritance {
+        return inherit(&mut memory, range, inheritance).into();
+    }
     match advice {
         Some(advice) => memory.advise(&*process.kernel.machine, process.space(), range, advice).into(),
         None if memory.mappings.is_covered(range) => Ok(0).into(),
         None => Err::<u64, _>(Errno::ENOMEM).into(),
     }
+}
+
+/// Says what a new process gets of a range: only private memory without a file can be wiped.
+fn inherit(memory: &mut AddressSpace, range: UserRange, inheritance: Inheritance) -> Result<u64> {
+    if !memory.mappings.is_covered(range) {
+        return Err(Errno::ENOMEM);
+    }
+    let private = |mapping: &Mapping| !mapping.shared && !matches!(mapping.content, Content::File { .. });
+    if inheritance == Inheritance::Wiped && !memory.mappings.within(range).all(private) {
+        return Err(Errno::EINVAL);
+    }
+    memory.mappings.change(range, |mapping| mapping.inheritance = inheritance);
+    Ok(0)
 }
 
 /// msync(2): shared pages of granted files are the host's own, so only MS_SYNC has something to do.
