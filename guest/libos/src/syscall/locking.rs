@@ -135,11 +135,11 @@ async fn set(
         return Err(Errno::EAGAIN);
     }
     let waiting = Waiting { thread };
-    let outcome = wait::until(thread, &[&locks.queue], Patience::Forever, || match take() {
+    let attempt = || match take() {
         Some(done) => Some(Ok(done)),
         None => waiting.note(&locks, &lock).err().map(Err),
-    });
-    outcome.await?
+    };
+    wait::until(thread, &[&locks.queue], Patience::Forever, attempt).await?
 }
 
 /// A process that waits for a record lock.
