@@ -8,6 +8,7 @@
 //!
 //! Lock order: none of these locks is held while another is taken, or while a CPU goes to another process.
 
+mod asleep;
 mod seat;
 mod watch;
 

@@ -1,7 +1,7 @@
 //! The place of a host thread: what it sleeps on, and as little stack as it needs for that.
 //!
 //! Kernel stacks belong to virtual CPUs and go with them from process to process, so a thread that carries no
-//! CPU may not touch one: it sleeps in the few instructions below, on the stack in its seat. Seats lie in the
+//! CPU may not touch one: it sleeps in a few instructions (`asleep`), on the stack in its seat. Seats lie in the
 //! state, where every process of the island sees them.
 //!
 //! Two kinds of threads have one. A virtual CPU's thread sleeps until the CPU comes to its space, and then
@@ -10,16 +10,13 @@
 //! anything else, so whoever asks it is answered.
 
 use alloc::boxed::Box;
-use core::arch::naked_asm;
-use core::mem::offset_of;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
 
 use abi::Code;
-use abi::address::{GATE_TABLE, GATE_TABLE_END, USER_END};
-use abi::pico::descriptor;
 use linux_raw_sys::general as linux;
 
+use super::asleep::{cpu_entry, hand_over, sentry_entry, steward_entry};
 use crate::local::{LOCALS, Local};
 use crate::{host, layout};
 
@@ -35,41 +32,41 @@ pub const THREAD: u32 = linux::CLONE_VM
     | linux::CLONE_SYSVSEM;
 
 // Orders, as bits of `word`.
-const RUN: u32 = 1;
-const MAKE: u32 = 2;
-const END: u32 = 4;
+pub const RUN: u32 = 1;
+pub const MAKE: u32 = 2;
+pub const END: u32 = 4;
 
 /// Words on a seat's stack: an entry and its argument, or a return address.
-const STACK: usize = 4;
+pub const STACK: usize = 4;
 
 #[repr(C, align(64))]
 pub struct Seat {
     /// What its thread is to do; it sleeps while this is zero.
-    word: AtomicU32,
+    pub word: AtomicU32,
     /// The host's number for its thread; zero while there is none, an error if there cannot be one.
-    thread: AtomicU32,
+    pub thread: AtomicU32,
     /// Its thread can be sent signals.
-    ready: AtomicU32,
+    pub ready: AtomicU32,
     /// Where its thread is a process's first, that process's descriptor.
-    descriptor: AtomicU32,
+    pub descriptor: AtomicU32,
     /// A steward's order: the seat to be filled, by a clone with these flags.
-    order: AtomicPtr<Seat>,
-    flags: AtomicU64,
+    pub order: AtomicPtr<Seat>,
+    pub flags: AtomicU64,
     /// The order is not carried out yet.
-    busy: AtomicU32,
+    pub busy: AtomicU32,
     /// The seat that is filled in the same way after this one.
-    next: *const Seat,
+    pub next: *const Seat,
     /// Some order to fill it was given.
     asked: AtomicBool,
     /// What is mapped for applications goes, before anything else.
-    empties: u32,
+    pub empties: u32,
     /// Its thread's [`Local`]; null for a steward.
-    local: *const Local,
+    pub local: *const Local,
     /// `stack_t` of its thread's signal stack.
-    signals: [u64; 3],
+    pub signals: [u64; 3],
     /// `struct epoll_event`, which nobody reads.
-    event: [u64; 2],
-    stack: [AtomicU64; STACK],
+    pub event: [u64; 2],
+    pub stack: [AtomicU64; STACK],
 }
 
 // SAFETY: what is not atomic does not change once the seat is made, but for `event`, which is one kernel's.
@@ -243,192 +240,4 @@ impl Seats {
 
 fn of_cpus() -> Box<[Seat]> {
     (0..crate::thread::locals().len()).map(|cpu| Seat::new(&raw const LOCALS[cpu], cpu)).collect()
-}
-
-/// Sleeps as the CPU's thread of `own`, after waking that of `to`, which returns from this call instead.
-#[unsafe(naked)]
-unsafe extern "C" fn hand_over(_: *const Local, own: *const Seat, to: *const Seat) {
-    naked_asm!(
-        "push rbp", "push rbx", "push r12", "push r13", "push r14", "push r15",
-        "mov [rdi + {BETWEEN}], rsp",
-        // From here on the CPU is the other thread's as soon as that wakes: nothing of it is touched.
-        "mov r14, rsi",
-        "lea rsp, [r14 + {TOP}]",
-        "mov eax, {RUN}",
-        "lock or [rdx + {WORD}], eax",
-        "lea rdi, [rdx + {WORD}]",
-        "mov esi, {WAKE}",
-        "mov edx, 1",
-        "mov eax, {FUTEX}",
-        "call pico_syscall",
-        "jmp {sleep}",
-        BETWEEN = const offset_of!(Local, between),
-        TOP = const TOP, RUN = const RUN, WORD = const offset_of!(Seat, word),
-        WAKE = const linux::FUTEX_WAKE, FUTEX = const linux::__NR_futex,
-        sleep = sym sleep,
-    )
-}
-
-const TOP: usize = offset_of!(Seat, stack) + STACK * 8;
-
-/// A CPU's thread sleeps until the CPU is its; the seat is in r14, its stack is in use.
-#[unsafe(naked)]
-unsafe extern "C" fn sleep() -> ! {
-    naked_asm!(
-        "2: xor eax, eax",
-        "xchg eax, [r14 + {WORD}]",
-        "test eax, eax",
-        "jnz 3f",
-        "lea rdi, [r14 + {WORD}]",
-        "xor esi, esi",
-        "xor edx, edx",
-        "xor r10d, r10d",
-        "mov eax, {FUTEX}",
-        "call pico_syscall",
-        "jmp 2b",
-        "3: mov rsp, gs:[{BETWEEN}]",
-        "pop r15", "pop r14", "pop r13", "pop r12", "pop rbx", "pop rbp",
-        "ret",
-        WORD = const offset_of!(Seat, word), BETWEEN = const offset_of!(Local, between),
-        FUTEX = const linux::__NR_futex,
-    )
-}
-
-/// A CPU's new thread; its seat is on the stack.
-#[unsafe(naked)]
-unsafe extern "C" fn cpu_entry() -> ! {
-    naked_asm!(
-        "pop r14",
-        "mov rax, [r14 + {LOCAL}]",
-        "wrgsbase rax",
-        "lea rdi, [r14 + {SIGNALS}]",
-        "xor esi, esi",
-        "mov eax, {SIGALTSTACK}",
-        "call pico_syscall",
-        "test eax, eax",
-        "jnz 9f",
-        "mov dword ptr [r14 + {READY}], 1",
-        "lea rdi, [r14 + {READY}]",
-        "mov esi, {WAKE}",
-        "mov edx, 1",
-        "mov eax, {FUTEX}",
-        "call pico_syscall",
-        "jmp {sleep}",
-        "9: mov edi, 125",
-        "mov eax, {EXIT}",
-        "call pico_syscall",
-        "jmp 9b",
-        LOCAL = const offset_of!(Seat, local), SIGNALS = const offset_of!(Seat, signals),
-        SIGALTSTACK = const linux::__NR_sigaltstack, READY = const offset_of!(Seat, ready),
-        WAKE = const linux::FUTEX_WAKE, FUTEX = const linux::__NR_futex, EXIT = const linux::__NR_exit_group,
-        sleep = sym sleep,
-    )
-}
-
-/// A space's first thread; its seat is on the stack.
-#[unsafe(naked)]
-unsafe extern "C" fn steward_entry() -> ! {
-    naked_asm!(
-        "pop r14",
-        // The signal stack it begins with is that of the CPU's thread it is a copy of.
-        "lea rdi, [r14 + {SIGNALS}]",
-        "xor esi, esi",
-        "mov eax, {SIGALTSTACK}",
-        "call pico_syscall",
-        "test eax, eax",
-        "jnz 9f",
-        "cmp dword ptr [r14 + {EMPTIES}], 0",
-        "je 2f",
-        "xor edi, edi",
-        "mov esi, {TABLE}",
-        "mov eax, {MUNMAP}",
-        "call pico_syscall",
-        "test eax, eax",
-        "jnz 9f",
-        "mov edi, {TABLE_END}",
-        "movabs rsi, {REST}",
-        "mov eax, {MUNMAP}",
-        "call pico_syscall",
-        "test eax, eax",
-        "jnz 9f",
-        "2: xor eax, eax",
-        "xchg eax, [r14 + {WORD}]",
-        "test al, {END}",
-        "jnz 8f",
-        "test al, {MAKE}",
-        "jnz 3f",
-        "lea rdi, [r14 + {WORD}]",
-        "xor esi, esi",
-        "xor edx, edx",
-        "xor r10d, r10d",
-        "mov eax, {FUTEX}",
-        "call pico_syscall",
-        "jmp 2b",
-        // The new thread's first return leads to its entry; the new process's as well.
-        "3: mov r15, [r14 + {ORDER}]",
-        "4: mov rdi, [r14 + {FLAGS}]",
-        "lea rsi, [r15 + {BOTTOM}]",
-        "lea rdx, [r15 + {DESCRIPTOR}]",
-        "xor r10d, r10d",
-        "xor r8d, r8d",
-        "mov eax, {CLONE}",
-        "call pico_syscall",
-        // Where it failed, the seat is its owner's again with this.
-        "mov r13, [r15 + {NEXT}]",
-        "mov [r15 + {THREAD}], eax",
-        "lea rdi, [r15 + {THREAD}]",
-        "mov esi, {WAKE}",
-        "mov edx, 1",
-        "mov eax, {FUTEX}",
-        "mov r15, r13",
-        "call pico_syscall",
-        "test r15, r15",
-        "jnz 4b",
-        "mov dword ptr [r14 + {BUSY}], 0",
-        "lea rdi, [r14 + {BUSY}]",
-        "mov esi, {WAKE}",
-        "mov edx, 0x7fffffff",
-        "mov eax, {FUTEX}",
-        "call pico_syscall",
-        "jmp 2b",
-        "8: xor edi, edi",
-        "jmp 7f",
-        "9: mov edi, 125",
-        "7: mov eax, {EXIT}",
-        "call pico_syscall",
-        "jmp 9b",
-        SIGNALS = const offset_of!(Seat, signals), SIGALTSTACK = const linux::__NR_sigaltstack,
-        EMPTIES = const offset_of!(Seat, empties), TABLE = const GATE_TABLE, TABLE_END = const GATE_TABLE_END,
-        REST = const USER_END - GATE_TABLE_END, MUNMAP = const linux::__NR_munmap,
-        WORD = const offset_of!(Seat, word), END = const END, MAKE = const MAKE,
-        ORDER = const offset_of!(Seat, order), FLAGS = const offset_of!(Seat, flags),
-        BOTTOM = const TOP - 16, DESCRIPTOR = const offset_of!(Seat, descriptor),
-        THREAD = const offset_of!(Seat, thread), NEXT = const offset_of!(Seat, next), BUSY = const offset_of!(Seat, busy),
-        CLONE = const linux::__NR_clone, WAKE = const linux::FUTEX_WAKE, FUTEX = const linux::__NR_futex,
-        EXIT = const linux::__NR_exit_group,
-    )
-}
-
-/// A thread that ends its process when the island's first one has ended; its seat is on the stack.
-#[unsafe(naked)]
-unsafe extern "C" fn sentry_entry() -> ! {
-    naked_asm!(
-        "pop r14",
-        "2: mov edi, {FIRST}",
-        "lea rsi, [r14 + {EVENT}]",
-        "mov edx, 1",
-        "xor r10d, r10d",
-        "xor r8d, r8d",
-        "xor r9d, r9d",
-        "mov eax, {WAIT}",
-        "call pico_syscall",
-        "cmp eax, 1",
-        "jne 2b",
-        "mov edi, 1",
-        "mov eax, {EXIT}",
-        "call pico_syscall",
-        "jmp 2b",
-        FIRST = const descriptor::FIRST, EVENT = const offset_of!(Seat, event),
-        WAIT = const linux::__NR_epoll_pwait2, EXIT = const linux::__NR_exit_group,
-    )
 }
