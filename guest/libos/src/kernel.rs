@@ -8,6 +8,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::ControlFlow;
+use core::sync::atomic::{AtomicU32, Ordering};
 use core::task::{Context as TaskContext, Poll, Waker};
 
 use abi::boot::Boot;
@@ -64,6 +65,8 @@ pub struct Kernel {
     pub numbers: Numbers,
     /// What the island held when it was last measured.
     memory_use: Mutex<MemoryUse>,
+    /// The number of the process whose end is the island's.
+    main: AtomicU32,
     /// The terminal that the user sits at, if there is one.
     pub console: Once<Arc<Control>>,
     /// All processes, by number.
@@ -87,6 +90,7 @@ impl Kernel {
             hostname: Mutex::new(boot.hostname.clone()),
             numbers: Numbers::default(),
             memory_use: Mutex::default(),
+            main: AtomicU32::new(1),
             console: Once::new(),
             processes: Mutex::default(),
             started_ns,
@@ -118,6 +122,15 @@ impl Kernel {
     /// Says one line to the user.
     pub fn say(&self, text: &str) {
         let _ = self.machine.request(Request::Say { text });
+    }
+
+    /// The number of the process whose end is the island's.
+    pub fn main(&self) -> u32 {
+        self.main.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_main(&self, process: &Process) {
+        self.main.store(process.number, Ordering::Relaxed);
     }
 
     /// Who debugs a thread, if it is the main process's.

@@ -14,6 +14,7 @@ pub mod entropy;
 pub mod errno;
 pub mod file;
 pub mod file_system;
+mod foreign;
 pub mod futex;
 pub mod interval;
 pub mod ipc;

@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use abi::exit::Exit;
-use machine::{Cpu, Space};
+use machine::{Cpu, Space, UserRange};
 use spin::Mutex;
 
 use crate::errno::Result;
@@ -24,7 +24,7 @@ use crate::interval::IntervalTimers;
 use crate::ipc::semaphore::Undo;
 use crate::kernel::Kernel;
 use crate::memory::Memory;
-use crate::signal::{ProcessSignals, SIGCHLD};
+use crate::signal::{Action, ProcessSignals, SIGCHLD};
 use crate::terminal::Control;
 use crate::thread::Thread;
 use crate::wait::WaitQueue;
@@ -35,14 +35,23 @@ pub use life::News;
 pub use limit::{FILE_SIZE_LIMIT, Limits, UNLIMITED};
 
 /// What program a process runs, for /proc.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Program {
     pub path: Vec<u8>,
     /// None before there is a program.
     pub place: Option<Location>,
-    pub arguments: Vec<Vec<u8>>,
-    pub environment: Vec<Vec<u8>>,
+    /// Where in its memory the strings of its arguments and environment lie.
+    pub arguments: UserRange,
+    pub environment: UserRange,
     pub auxiliary: Vec<u8>,
+}
+
+impl Default for Program {
+    fn default() -> Self {
+        let none = UserRange::new(0, 0);
+        let (path, auxiliary) = (Vec::new(), Vec::new());
+        Self { path, place: None, arguments: none, environment: none, auxiliary }
+    }
 }
 
 /// What a new process has of its parent's.
@@ -107,13 +116,34 @@ pub struct Process {
 impl Process {
     /// The island's first process, without a thread yet.
     pub fn first(kernel: &Arc<Kernel>) -> Arc<Self> {
+        Self::with(kernel, Memory::first(&*kernel.machine))
+    }
+
+    /// A first process that has nothing of a program: it takes in orphans and lets them go. The one after it
+    /// is the main process, which is returned.
+    pub fn after_init(kernel: &Arc<Kernel>) -> Arc<Self> {
+        let init = Self::with(kernel, Memory::none(&*kernel.machine));
+        init.signals.set_action(SIGCHLD, Action { handler: 1, ..Action::default() });
+        init.program.lock().path = b"init".to_vec();
+        let number = kernel.numbers.take().expect("invariant: one is used");
+        let memory = Memory::first(&*kernel.machine);
+        let main = init
+            .child(number, Child { memory, shares_files: false, exit_signal: SIGCHLD, is_sibling: false });
+        main.signals.set_action(SIGCHLD, Action::default());
+        main.group.store(number, Ordering::Relaxed);
+        main.session.store(number, Ordering::Relaxed);
+        kernel.set_main(&main);
+        main
+    }
+
+    fn with(kernel: &Arc<Kernel>, memory: Arc<Memory>) -> Arc<Self> {
         let number = kernel.numbers.take().expect("invariant: none is used yet");
         let root = kernel.file_systems.root();
         let process = Arc::new(Self {
             kernel: kernel.clone(),
             number,
             parent: AtomicU32::new(0),
-            memory: Mutex::new(Memory::first(&*kernel.machine)),
+            memory: Mutex::new(memory),
             space: AtomicU32::new(Space::FIRST.0),
             files: Table::default(),
             directory: Mutex::new(root.clone()),
@@ -227,9 +257,14 @@ impl Process {
         self.ending() || (survivor != 0 && survivor != thread.number())
     }
 
+    /// Whether it has no parent.
+    pub fn is_first(&self) -> bool {
+        self.parent.load(Ordering::Relaxed) == 0
+    }
+
     /// Whether its end is the island's.
     pub fn is_main(&self) -> bool {
-        self.parent.load(Ordering::Relaxed) == 0
+        self.number == self.kernel.main()
     }
 
     /// Time of all its threads on CPUs (clock_gettime(2), CLOCK_PROCESS_CPUTIME_ID).

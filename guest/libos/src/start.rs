@@ -21,7 +21,7 @@ use crate::thread::Thread;
 
 /// Makes the first process, with one thread whose first act is to load the program.
 pub fn first_process(kernel: &Arc<Kernel>) {
-    let process = Process::first(kernel);
+    let process = if kernel.boot.init { Process::after_init(kernel) } else { Process::first(kernel) };
     let files = crate::file::stream::standard(kernel)
         .expect("invariant: the monitor grants streams that can be watched");
     if let Some(control) = files.iter().find_map(|file| file.control()) {

@@ -62,6 +62,9 @@ pub struct Arguments {
     /// Give the program a terminal of its own.
     #[arg(short = 't', long = "tty")]
     terminal: bool,
+    /// Have another process before the program that takes in orphans and waits for them.
+    #[arg(long)]
+    init: bool,
     /// Name of the island.
     #[arg(long, value_name = "NAME", value_parser = parse::name)]
     name: Option<String>,
@@ -152,6 +155,7 @@ fn wanted(arguments: Arguments) -> Result<Spec> {
         cpus: arguments.cpus,
         interactive: arguments.interactive,
         terminal: arguments.terminal,
+        init: arguments.init,
         name: arguments.name,
         hostname: arguments.hostname,
         trace: arguments.trace.map(|file| match file.into_vec() {

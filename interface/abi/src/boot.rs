@@ -34,6 +34,8 @@ pub struct Boot {
     pub mounts: Vec<Mount>,
     /// Granted disks, in the order of their names.
     pub disks: Vec<Disk>,
+    /// The program is the second process; the first one takes in orphans and waits for them.
+    pub init: bool,
     /// Standard input, output and error.
     pub streams: [Stream; 3],
     /// Ports the monitor has bound for this island.

@@ -46,6 +46,8 @@ pub struct Spec {
     pub interactive: bool,
     /// Standard streams are a terminal of the island's own.
     pub terminal: bool,
+    /// The first process is none of the program's and takes in orphans.
+    pub init: bool,
     pub name: Option<String>,
     pub hostname: Option<String>,
     pub trace: Option<Trace>,

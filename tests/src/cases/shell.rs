@@ -330,7 +330,11 @@ fn pipelines(stage: &Stage) -> Result<()> {
             stage.compare(&Run::new([shell, "-c", script]))?;
         }
     }
-    stage.compare(&Run::new(["bash", "-c", "cat <(seq 3) <(seq 2) | wc -l; coproc cat; echo x >&${COPROC[1]}"]))?;
+    stage.compare(&Run::new([
+        "bash",
+        "-c",
+        "cat <(seq 3) <(seq 2) | wc -l; coproc cat; echo x >&${COPROC[1]}",
+    ]))?;
     Ok(())
 }
 

@@ -24,7 +24,6 @@ use super::walk::Target;
 use super::{Kind, Meta, Node};
 use crate::errno::{Errno, Result};
 use crate::file::{File, Promise, kept};
-use crate::kernel::Kernel;
 use crate::thread::Thread;
 
 pub use device::{Device, add_terminal, fill_devices};
@@ -121,10 +120,10 @@ impl Generator {
     }
 
     /// The file's content as of now.
-    pub fn content(&self, kernel: &Arc<Kernel>) -> Result<Vec<u8>> {
+    pub async fn content(&self, thread: &Arc<Thread>) -> Result<Vec<u8>> {
         match self {
-            Self::System(place) => place.content(kernel),
-            Self::Process(place) => place.content(kernel),
+            Self::System(place) => place.content(thread.kernel()),
+            Self::Process(place) => place.content(thread).await,
         }
     }
 
@@ -138,14 +137,14 @@ impl Generator {
     }
 
     /// Opens the file.
-    pub fn open(&self, thread: &Arc<Thread>) -> Result<Arc<dyn File>> {
+    pub async fn open(&self, thread: &Arc<Thread>) -> Result<Arc<dyn File>> {
         // What /proc/PID/fd/N leads to may have no name of its own: a pipe, a socket.
         if let Self::Process(process::Place { part: Part::Opened(_), .. }) = self {
             let Self::Process(place) = self else { return Err(Errno::EIO) };
             return place.opened(thread.kernel()).map(|description| description.file.clone());
         }
         let attributes = self.node(thread).attributes();
-        Ok(Arc::new(GeneratedFile { content: self.content(thread.kernel())?, attributes }))
+        Ok(Arc::new(GeneratedFile { content: self.content(thread).await?, attributes }))
     }
 }
 

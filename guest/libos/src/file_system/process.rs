@@ -61,8 +61,9 @@ static TEXTS: &[(&str, u32, Make)] = &[
     ("maps", 0o444, memory::maps),
     ("smaps", 0o444, memory::smaps),
     ("smaps_rollup", 0o444, memory::smaps_rollup),
-    ("cmdline", 0o444, |process, _| joined(&process.program.lock().arguments)),
-    ("environ", 0o400, |process, _| joined(&process.program.lock().environment)),
+    // Both are read from the process's memory: see `words`.
+    (ARGUMENTS, 0o444, |_, _| Vec::new()),
+    (ENVIRONMENT, 0o400, |_, _| Vec::new()),
     ("auxv", 0o400, |process, _| process.program.lock().auxiliary.clone()),
     ("comm", 0o644, |process, thread| [&status::name(process, thread)[..], b"\n"].concat()),
     ("limits", 0o444, status::limits),
@@ -97,8 +98,31 @@ static PARTS: &[(&str, Part)] = &[
     ("net", Part::Network),
 ];
 
-fn joined(words: &[Vec<u8>]) -> Vec<u8> {
-    words.iter().flat_map(|word| word.iter().copied().chain([0])).collect()
+const ARGUMENTS: &str = "cmdline";
+const ENVIRONMENT: &str = "environ";
+
+/// Arguments or environment, as they are in a process's memory now: programs replace them to say what they do.
+async fn words(thread: &Arc<Thread>, process: &Arc<Process>, arguments: bool) -> Vec<u8> {
+    let (first, second) = {
+        let program = process.program.lock();
+        (program.arguments, program.environment)
+    };
+    let range = if arguments { first } else { second };
+    let mut bytes = alloc::vec![0; range.length as usize];
+    let length = crate::foreign::read(thread, process, range.address, &mut bytes).await;
+    bytes.truncate(length);
+    // Words that have grown beyond their place go on in the environment's, to their end (proc(5)).
+    if arguments && bytes.last().is_some_and(|byte| *byte != 0) {
+        let mut rest = alloc::vec![0; second.length as usize];
+        let length = crate::foreign::read(thread, process, second.address, &mut rest).await;
+        rest.truncate(length);
+        let end = rest.iter().position(|byte| *byte == 0).unwrap_or(rest.len());
+        bytes.extend_from_slice(&rest[..end]);
+        let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+        bytes.truncate(end);
+        bytes.push(0);
+    }
+    bytes
 }
 
 /// A decimal number without sign or leading zeroes.
@@ -235,9 +259,13 @@ impl Place {
         matches!(name, "status" | "stat" | "statm" | "smaps_rollup")
     }
 
-    pub(super) fn content(self, kernel: &Kernel) -> Result<Vec<u8>> {
-        let process = self.process(kernel).map_err(|_| Errno::ESRCH)?;
+    pub(super) async fn content(self, thread: &Arc<Thread>) -> Result<Vec<u8>> {
+        let process = self.process(thread.kernel()).map_err(|_| Errno::ESRCH)?;
         match self.part {
+            Part::Text(index) if matches!(TEXTS.get(index), Some((ARGUMENTS | ENVIRONMENT, ..))) => {
+                let arguments = TEXTS.get(index).is_some_and(|(name, ..)| *name == ARGUMENTS);
+                Ok(words(thread, &process, arguments).await)
+            }
             Part::Text(index) => {
                 let (_, _, make) = TEXTS.get(index).ok_or(Errno::ENOENT)?;
                 Ok(make(&process, self.thread))

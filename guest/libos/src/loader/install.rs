@@ -87,8 +87,8 @@ pub async fn install(thread: &Arc<Thread>, image: Image) -> Result<Box<Context>>
     *process.program.lock() = Program {
         path: image.program.path.to_vec(),
         place: image.program.backed.location.clone(),
-        arguments: image.arguments,
-        environment: image.environment,
+        arguments: block.arguments,
+        environment: block.environment,
         auxiliary: block.auxiliary,
     };
     let entry = start.map_or(program.entry, |start| start.entry);

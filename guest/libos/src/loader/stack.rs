@@ -6,7 +6,7 @@
 
 use alloc::vec::Vec;
 
-use machine::PAGE;
+use machine::{PAGE, UserRange};
 
 /// Bytes of the largest stack, whatever the limit says.
 pub const LARGEST: u64 = 64 << 20;
@@ -42,6 +42,9 @@ pub struct Block {
     pub address: u64,
     /// The auxiliary vector's bytes, for /proc/PID/auxv.
     pub auxiliary: Vec<u8>,
+    /// Where the strings of both lie, which the program may replace.
+    pub arguments: UserRange,
+    pub environment: UserRange,
 }
 
 /// Strings laid out from `top` downwards; the lowest is the last in `bytes` until they are reversed.
@@ -81,8 +84,12 @@ pub fn block(top: u64, named: &[u8], arguments: &[Vec<u8>], environment: &[Vec<u
     let mut strings = Strings { top, parts: Vec::new(), at: top };
     strings.push(&[0; 8], false);
     let name = strings.push(named, true);
+    let environment_end = strings.at;
     let environment = strings.push_all(environment);
+    let arguments_end = strings.at;
     let arguments = strings.push_all(arguments);
+    let range = |start: u64, end: u64| UserRange::new(start, end - start);
+    let ranges = [range(strings.at, arguments_end), range(arguments_end, environment_end)];
     let platform = strings.push(b"x86_64", true);
     let random = strings.push(&facts.random, false);
     let auxiliary = auxiliary(facts, name, platform, random).map(|(key, value)| [key, value]);
@@ -99,7 +106,8 @@ pub fn block(top: u64, named: &[u8], arguments: &[Vec<u8>], environment: &[Vec<u
     strings.parts.iter().rev().for_each(|part| bytes.extend_from_slice(part));
     debug_assert_eq!(bytes.len() as u64, strings.top - address);
     let auxiliary = auxiliary.iter().flat_map(|word| word.to_le_bytes()).collect();
-    Block { bytes, address, auxiliary }
+    let [arguments, environment] = ranges;
+    Block { bytes, address, auxiliary, arguments, environment }
 }
 
 /// Keys and values. There is no AT_RSEQ_*: restartable sequences are not offered.

@@ -27,6 +27,13 @@ impl Memory {
         Self::with(Space::FIRST, AddressSpace::new(machine.user_end()))
     }
 
+    /// What a process has that runs nothing.
+    pub fn none(machine: &dyn Machine) -> Arc<Self> {
+        let none = Self::first(machine);
+        none.users.store(0, Ordering::SeqCst);
+        none
+    }
+
     /// A new, empty one.
     pub fn new(machine: &dyn Machine, cpu: Cpu) -> Result<Arc<Self>> {
         let space = machine.make_space(cpu)?;

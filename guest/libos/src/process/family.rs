@@ -1,7 +1,7 @@
 //! Who is whose child, and what a parent learns of its children (wait4(2)).
 //!
 //! All of it changes under the lock of `Kernel::processes` alone. A child whose parent ends is taken in by the
-//! nearest ancestor that asked for it (PR_SET_CHILD_SUBREAPER), or by the main process.
+//! nearest ancestor that asked for it (PR_SET_CHILD_SUBREAPER), or by the first process.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -61,7 +61,7 @@ fn heir(processes: &Processes, process: &Process) -> Option<Arc<Process>> {
     let mut number = process.parent.load(Ordering::SeqCst);
     loop {
         let ancestor = processes.get(&number)?;
-        if ancestor.is_main() || ancestor.reaps.load(Ordering::Relaxed) && !ancestor.ending() {
+        if ancestor.is_first() || ancestor.reaps.load(Ordering::Relaxed) && !ancestor.ending() {
             return Some(ancestor.clone());
         }
         number = ancestor.parent.load(Ordering::SeqCst);

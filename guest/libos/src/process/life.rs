@@ -136,7 +136,7 @@ impl Process {
     /// Stops all threads until SIGCONT.
     pub(crate) fn stop(self: &Arc<Self>, number: u8) {
         // Nobody could make it go on.
-        if self.is_main() {
+        if self.is_main() || self.is_first() {
             return;
         }
         if self.life.stopped.swap(number, Ordering::SeqCst) == 0 {

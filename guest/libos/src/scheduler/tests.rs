@@ -38,6 +38,7 @@ fn island() -> (Arc<Kernel>, [Arc<Thread>; 2]) {
         trace: None,
         record: None,
         debugger: None,
+        init: false,
         seed: [7; 32],
     };
     let kernel = Kernel::new(Fake::new(0, Faults::default(), Program::new()), boot, HostClock::default());

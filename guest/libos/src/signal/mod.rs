@@ -280,6 +280,10 @@ fn prepare(process: &Arc<Process>, number: u8) {
 /// Sends a signal. One that is ignored and blocked by nobody is dropped at once.
 pub fn send(process: &Arc<Process>, target: Target, information: Information) {
     let number = information.number;
+    if process.is_first() && !process.is_main() {
+        // It has nobody who could do anything about it.
+        return;
+    }
     if number == SIGKILL {
         // Nothing may come between this one and its effect, a stop least of all.
         return process.end(Exit::Signal(number));
@@ -315,7 +319,7 @@ pub fn from_outside(kernel: &Kernel, number: u8) {
     if keyed && kernel.console.get().is_some_and(|console| console.signal(kernel, number)) {
         return;
     }
-    let first = kernel.processes.lock().values().next().cloned();
+    let first = kernel.processes.lock().get(&kernel.main()).cloned();
     let Some(first) = first.filter(|_| (1..=64).contains(&number)) else { return };
     let group = first.group.load(Ordering::SeqCst);
     let others = if keyed { crate::job::members(kernel, group) } else { alloc::vec![first] };

@@ -94,8 +94,13 @@ fn execute(call: &mut Call<'_>, path: Vec<u8>, arguments: u64, environment: u64)
         if process.sole_survivor.swap(thread.number(), Ordering::SeqCst) != 0 {
             return Finish::Return(Err(Errno::EAGAIN));
         }
-        let others: Vec<Arc<Thread>> =
-            process.threads.lock().values().filter(|other| other.number() != thread.number()).cloned().collect();
+        let others: Vec<Arc<Thread>> = process
+            .threads
+            .lock()
+            .values()
+            .filter(|other| other.number() != thread.number())
+            .cloned()
+            .collect();
         others.iter().for_each(|other| other.call_attention());
         while process.threads.lock().len() > 1 {
             // Each of them leaves the map on its next look; a tick is long enough to wait for it.

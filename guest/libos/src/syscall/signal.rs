@@ -185,7 +185,7 @@ pub fn kill(call: &mut Call<'_>) -> Outcome {
     let processes = match call.int(0) {
         i32::MIN => return Err::<u64, _>(Errno::ESRCH).into(),
         0 => job::members(call.kernel(), own),
-        -1 => all(call).into_iter().filter(|other| !other.is_main() && other.number != process).collect(),
+        -1 => all(call).into_iter().filter(|other| !other.is_first() && other.number != process).collect(),
         group if group < 0 => job::members(call.kernel(), group.unsigned_abs()),
         number => vec![attempt!(super::group::process(call, number as u32))],
     };

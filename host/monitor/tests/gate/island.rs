@@ -104,6 +104,7 @@ fn boot(program: Vec<u8>, form: Form) -> Boot {
         trace: None,
         record: None,
         debugger: None,
+        init: false,
         seed: [1; 32],
     }
 }

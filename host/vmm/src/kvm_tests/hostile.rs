@@ -177,6 +177,7 @@ fn start() -> Vec<u8> {
         trace: None,
         record: None,
         debugger: None,
+        init: false,
         seed: [0; 32],
     };
     postcard::to_allocvec(&Start { boot, kilohertz: None, realtime_ns: 0 }).unwrap()
