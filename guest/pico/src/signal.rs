@@ -100,10 +100,7 @@ unsafe extern "C" fn on_signal(signal: u32, information: *const Information, fra
         hold::arrived(local);
     }
     match entry::place(&local.head, text(), frame.rip) {
-        Place::Application(rip) => {
-            frame.rip = rip;
-            application(signal, information, frame, local);
-        }
+        Place::Application(rip) => application(signal, information, frame, rip, local),
         Place::Exit if signal == KICK => {
             if local.head.kicked.load(Acquire) != 0 {
                 local.head.steps_out.store(false, Relaxed);
@@ -123,12 +120,16 @@ unsafe extern "C" fn on_signal(signal: u32, information: *const Information, fra
     }
 }
 
-/// A trap of application code.
-fn application(signal: u32, information: &Information, frame: &mut Frame, local: &Local) {
-    let code = match signal {
-        // Nobody wants this CPU any more: a kick that was noticed otherwise.
+/// A trap of application code, at this logical address.
+fn application(signal: u32, information: &Information, frame: &mut Frame, rip: u64, local: &Local) {
+    match signal {
+        // Nobody wants this CPU any more: a kick that was noticed otherwise. It goes on where it is: at the logical
+        // address there may be no instruction any more.
         KICK if local.head.kicked.load(Acquire) == 0 => return,
         linux::SIGTRAP if local.head.steps_out.swap(false, Relaxed) => return,
+        _ => frame.rip = rip,
+    }
+    let code = match signal {
         KICK => entry::INTERRUPT,
         linux::SIGSYS => system_call(information, frame, local),
         linux::SIGILL if stub::is_patched_call(frame.rip) => {

@@ -47,15 +47,35 @@ pub fn members(first: Pid) -> Vec<Pid> {
     found
 }
 
-/// The children that a process's threads have (proc_pid_tid_children(5)).
+/// The children of a process: as its threads list them (proc_pid_tid_children(5)), or, where a kernel keeps no such
+/// lists or a thread ends meanwhile, those that name it as their parent.
 fn children(process: Pid) -> io::Result<Vec<Pid>> {
+    listed(process).or_else(|_| named(process))
+}
+
+fn listed(process: Pid) -> io::Result<Vec<Pid>> {
     let mut found = Vec::new();
     for thread in fs::read_dir(format!("/proc/{}/task", process.as_raw_nonzero()))? {
         let list = fs::read_to_string(thread?.path().join("children"))?;
-        found
-            .extend(list.split_whitespace().filter_map(|number| number.parse().ok().and_then(Pid::from_raw)));
+        found.extend(list.split_whitespace().filter_map(number));
     }
     Ok(found)
+}
+
+fn named(parent: Pid) -> io::Result<Vec<Pid>> {
+    let is_child = |process: &Pid| {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero())).ok()?;
+        // Behind the name, which may hold any character: the state, the parent (proc_pid_stat(5)).
+        let named = stat.rsplit_once(')')?.1.split_whitespace().nth(1).and_then(number);
+        Some(named == Some(parent))
+    };
+    let processes = fs::read_dir("/proc")?.flatten();
+    let processes = processes.filter_map(|entry| number(entry.file_name().to_str()?));
+    Ok(processes.filter(|process| is_child(process).unwrap_or(false)).collect())
+}
+
+fn number(word: &str) -> Option<Pid> {
+    word.parse().ok().and_then(Pid::from_raw)
 }
 
 #[cfg(test)]
@@ -66,7 +86,8 @@ mod tests {
     fn children_are_found() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let pid = Pid::from_child(&child);
-        assert!(children(getpid()).unwrap().contains(&pid));
+        assert!(listed(getpid()).unwrap().contains(&pid));
+        assert!(named(getpid()).unwrap().contains(&pid));
         assert!(members(getpid()).contains(&pid));
         child.kill().unwrap();
         child.wait().unwrap();

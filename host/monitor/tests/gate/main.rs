@@ -1,4 +1,4 @@
-//! The gate under fire: a kick on every instruction of the way out, the way in, and the program.
+//! The gate under fire: kicks on every instruction of the way out, the way in, and the program.
 //!
 //! The guest is traced. For each instruction a breakpoint is set, and where it stops the mark of a kick
 //! is left and its signal delivered. The program compares all its registers after each call; the kick
@@ -61,6 +61,8 @@ fn everywhere(form: Form) {
     for way in image::ways() {
         addresses.extend(image::instructions(image::bytes(way.clone()), way.start));
     }
+    // One that nobody wants any more comes first.
+    addresses.iter().for_each(|&address| gate.fire_late(address));
     let reached = addresses.iter().filter(|&&address| gate.fire(address)).count();
     println!("{form:?}: {reached} of {} instructions reached", addresses.len());
     assert!(reached * 10 > addresses.len() * 8, "{reached} of {}", addresses.len());
@@ -121,6 +123,14 @@ impl Gate {
             assert_eq!(kicked, 0, "the kick on {address:#x} was lost");
         }
         stopped
+    }
+
+    /// Sends the program a kick on this instruction that was noticed before, so that its mark is gone.
+    fn fire_late(&self, address: u64) {
+        if self.reach(address, 0, MOMENT) {
+            assert!(self.reach(self.loop_start, libc::SIGURG, MOMENT * 50), "stuck after {address:#x}");
+            assert!(self.reach(self.loop_start, 0, MOMENT * 50), "stuck after {address:#x}");
+        }
     }
 
     /// Leaves the mark of a kick.
