@@ -178,6 +178,11 @@ static void gone(void) {
     TRY(send(client, "x", 1, MSG_NOSIGNAL));
     close(client);
     begun(listener, &client, &server);
+    close(server);
+    sleep_ms(20);
+    CHECK(send(client, large, sizeof large, MSG_NOSIGNAL) < (long)sizeof large);
+    close(client);
+    begun(listener, &client, &server);
     TRY(setsockopt(server, SOL_SOCKET, SO_OOBINLINE, &(int){1}, sizeof(int)));
     TRY(send(client, "ab", 2, 0));
     TRY(send(client, "cd", 2, MSG_OOB));

@@ -1,8 +1,11 @@
 //! python3: scripts, threads, sqlite3, ssl, asyncio, and http.server asked from outside.
 
+use std::path::Path;
+
 use anyhow::Result;
 use eyot_tests::island::Run;
-use eyot_tests::package::{CURL, PYTHON};
+use eyot_tests::package::{CURL, PYTHON, UNSHARE};
+use eyot_tests::scratch::Scratch;
 use eyot_tests::service::free_port;
 
 use crate::suite::caller::Caller;
@@ -19,6 +22,7 @@ pub const CASES: &[Case] = &[
     case("python/sockets", sockets).needs(&[PYTHON]),
     case("python/read-on", read_on).needs(&[PYTHON]),
     case("python/copied-up", copied_up).needs(&[PYTHON]).callers(&[Caller::Root]),
+    case("python/overlay", overlay).needs(&[PYTHON, UNSHARE]).callers(&[Caller::Root]),
     case("python/http-server", http_server).needs(&[PYTHON, CURL]),
 ];
 
@@ -80,6 +84,26 @@ fn read_on(stage: &Stage) -> Result<()> {
     }
     let run = Run::new(["/usr/bin/python3", "-c", script, &text(&files)]).readable(&files);
     stage.compare(&run)?.prints("done\n")?;
+    Ok(())
+}
+
+/// The overlay does with its lower side what overlayfs does.
+fn overlay(stage: &Stage) -> Result<()> {
+    const LOWER: &str = "mkdir d e e/sub empty; echo x > d/x; echo y > d/y; printf P > e/p; echo s > e/sub/f; \
+        printf A > a; printf F > f; printf h > h1; ln h1 h2; printf k > changed; echo s > s; ln -s a l; touch m; \
+        head -c 100000 /dev/zero > big";
+    const MOUNT: &str = "mount -t tmpfs upper /mnt && mkdir /mnt/upper /mnt/work /mnt/all && \
+        mount -t overlay all -o lowerdir=$1,upperdir=/mnt/upper,workdir=/mnt/work /mnt/all && \
+        exec /usr/bin/python3 $2 /mnt/all";
+    // In /tmp there is no overlay.
+    let scratch = Scratch::within(Path::new("/var/tmp"))?;
+    let lower = text(&scratch.directory("lower", None)?);
+    stage.outside(["sh", "-ec", &format!("cd {lower}; {LOWER}")])?.success()?;
+    let script = text(&stage.write("overlay.py", include_str!("../../programs/python/overlay.py"))?);
+    let words = ["unshare", "--mount", "sh", "-ec", MOUNT, "sh", &lower, &script];
+    let native = stage.outside(words)?.success()?;
+    let run = Run::new(["/usr/bin/python3", &script, &lower]);
+    stage.run(&run)?.success()?.same_as(&native)?.says("done\n")?;
     Ok(())
 }
 

@@ -85,9 +85,6 @@ pub fn run(arguments: &[String]) -> Result<bool> {
         }
         println!("\n== {}: {}", suite.name, suite.about);
         let verdicts = runner::run(suite.name, cases, &setting)?;
-        if setting.only.is_none() {
-            verdict::save(&setting, suite.name, &verdicts)?;
-        }
         summaries.push(table::print_differences(&setting, suite.name, &verdicts)?);
     }
     if !list {

@@ -25,13 +25,14 @@ const AT_ONCE: usize = 2;
 /// Most of a log that is read: what a program that went wild writes does not matter.
 const MOST_READ: usize = 32 << 20;
 
-/// Runs all cases of a suite; the verdicts come in the order of the cases.
+/// Runs all cases of a suite; the verdicts come in the order of the cases, and are kept as they come unless only
+/// some cases are run.
 pub fn run(suite: &'static str, cases: Vec<Case>, setting: &Setting) -> Result<Vec<Pair>> {
     setting.directory(suite)?;
     let former = if setting.reuse { verdict::load(setting, suite)? } else { Vec::new() };
     let progress = Progress::new(cases.len());
     let queue: Mutex<VecDeque<(usize, Case)>> = Mutex::new(cases.into_iter().enumerate().collect());
-    let done = Mutex::new(BTreeMap::new());
+    let done: Mutex<BTreeMap<usize, Vec<Pair>>> = Mutex::default();
     let work = || -> Result<()> {
         loop {
             let next = queue.lock().ok().and_then(|mut queue| queue.pop_front());
@@ -45,6 +46,9 @@ pub fn run(suite: &'static str, cases: Vec<Case>, setting: &Setting) -> Result<V
             progress.end(&name, &lines);
             if let Ok(mut done) = done.lock() {
                 done.insert(index, pairs);
+                if setting.only.is_none() {
+                    verdict::save(setting, suite, done.values().flatten())?;
+                }
             }
         }
     };

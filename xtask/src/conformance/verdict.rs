@@ -70,9 +70,9 @@ impl Pair {
 }
 
 /// Keeps a suite's verdicts.
-pub fn save(setting: &Setting, suite: &str, pairs: &[Pair]) -> Result<()> {
+pub fn save<'a>(setting: &Setting, suite: &str, pairs: impl IntoIterator<Item = &'a Pair>) -> Result<()> {
     let path = setting.verdicts(suite);
-    let text: String = pairs.iter().map(Pair::line).collect();
+    let text: String = pairs.into_iter().map(Pair::line).collect();
     fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
 }
 
