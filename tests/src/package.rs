@@ -30,6 +30,7 @@ pub const EROFS_UTILS: Need = need("/usr/bin/mkfs.erofs", "erofs-utils");
 pub const GDB: Need = need("/usr/bin/gdb", "gdb");
 pub const GCC: Need = need("/usr/bin/gcc", "gcc");
 pub const C_LIBRARY: Need = need("/usr/include/stdio.h", "libc6-dev");
+pub const GIT: Need = need("/usr/bin/git", "git");
 pub const GO: Need = need("/usr/bin/go", "golang-go");
 pub const GO_SOURCE: Need = need("/usr/share/go-1.19/src/os/os_test.go", "golang-1.19-src");
 pub const GRUB: Need = need("/usr/bin/grub-mkimage", "grub-common");
@@ -42,22 +43,31 @@ pub const JAVAC: Need = need("/usr/lib/jvm/java-17-openjdk-amd64/bin/javac", "op
 /// Debian's kernel for virtual machines: the package that names the newest one.
 pub const LINUX: Need = need("/usr/share/doc/linux-image-cloud-amd64", "linux-image-cloud-amd64");
 pub const LSCPU: Need = need("/usr/bin/lscpu", "util-linux");
+pub const MAKE: Need = need("/usr/bin/make", "make");
+pub const MARIADB: Need = need("/usr/sbin/mariadbd", "mariadb-server-core");
+pub const MARIADB_CLIENT: Need = need("/usr/bin/mariadb", "mariadb-client-core");
 pub const MUSL_GCC: Need = need("/usr/bin/musl-gcc", "musl-tools");
 pub const NGINX: Need = need("/usr/sbin/nginx", "nginx-light");
 pub const NODE: Need = need("/usr/bin/node", "nodejs");
 pub const OBJDUMP: Need = need("/usr/bin/objdump", "binutils");
 pub const OPENSSL: Need = need("/usr/bin/openssl", "openssl");
 pub const OVMF: Need = need("/usr/share/ovmf/OVMF.fd", "ovmf");
+pub const POSTGRESQL: Need = need("/usr/lib/postgresql/15/bin/postgres", "postgresql-15");
 pub const PYTHON: Need = need("/usr/bin/python3", "python3");
 pub const PYTHON_TESTS: Need = need("/usr/lib/python3.11/test/test_os.py", "libpython3.11-testsuite");
 pub const QEMU: Need = need("/usr/bin/qemu-system-x86_64", "qemu-system-x86");
 pub const REDIS_BENCHMARK: Need = need("/usr/bin/redis-benchmark", "redis-tools");
 pub const REDIS_SERVER: Need = need("/usr/bin/redis-server", "redis-server");
+pub const S6: Need = need("/usr/bin/s6-svscan", "s6");
 pub const SETPRIV: Need = need("/usr/bin/setpriv", "util-linux");
 pub const SETSID: Need = need("/usr/bin/setsid", "util-linux");
 pub const SQLITE: Need = need("/usr/bin/sqlite3", "sqlite3");
+pub const SSH: Need = need("/usr/bin/ssh", "openssh-client");
+pub const SSHD: Need = need("/usr/sbin/sshd", "openssh-server");
 pub const STRESS: Need = need("/usr/bin/stress-ng", "stress-ng");
+pub const SUPERVISOR: Need = need("/usr/bin/supervisord", "supervisor");
 pub const TCL: Need = need("/usr/bin/tclsh", "tcl");
+pub const TMUX: Need = need("/usr/bin/tmux", "tmux");
 pub const UNSHARE: Need = need("/usr/bin/unshare", "util-linux");
 pub const WRK: Need = need("/usr/bin/wrk", "wrk");
 
@@ -78,6 +88,7 @@ pub const ALL: &[Need] = &[
     GDB,
     GCC,
     C_LIBRARY,
+    GIT,
     GO,
     GRUB,
     GRUB_BIOS,
@@ -86,18 +97,27 @@ pub const ALL: &[Need] = &[
     JAVA,
     JAVAC,
     LSCPU,
+    MAKE,
+    MARIADB,
+    MARIADB_CLIENT,
     MUSL_GCC,
     NGINX,
     NODE,
     OBJDUMP,
     OPENSSL,
     OVMF,
+    POSTGRESQL,
     PYTHON,
     QEMU,
     REDIS_BENCHMARK,
     REDIS_SERVER,
+    S6,
     SETSID,
     SQLITE,
+    SSH,
+    SSHD,
+    SUPERVISOR,
+    TMUX,
     UNSHARE,
     WRK,
 ];

@@ -16,10 +16,12 @@ mod nginx;
 mod node;
 mod python;
 mod redis;
+mod service;
 mod shell;
 mod signals;
 mod sqlite;
 mod terminal;
+mod workshop;
 
 use crate::suite::case::Case;
 
@@ -33,6 +35,8 @@ const TABLES: &[&[Case]] = &[
     python::CASES,
     redis::CASES,
     nginx::CASES,
+    service::CASES,
+    workshop::CASES,
     sqlite::CASES,
     node::CASES,
     go::CASES,

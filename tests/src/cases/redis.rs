@@ -7,7 +7,7 @@ use eyot_tests::island::Run;
 use eyot_tests::package::{REDIS_BENCHMARK, REDIS_SERVER};
 use eyot_tests::service::{Service, free_port};
 
-use crate::suite::case::{Case, ISLANDERS, case};
+use crate::suite::case::{Case, case};
 use crate::suite::stage::{Stage, text};
 
 pub const CASES: &[Case] = &[
@@ -15,12 +15,9 @@ pub const CASES: &[Case] = &[
     case("redis/append-only-file", append_only_file).needs(&[REDIS_SERVER, REDIS_BENCHMARK]),
     case("redis/killed-keeps-data", killed_keeps_data).needs(&[REDIS_SERVER, REDIS_BENCHMARK]),
     case("redis/commands", commands).needs(&[REDIS_SERVER, REDIS_BENCHMARK]),
-    case("redis/snapshot-is-refused", snapshot_is_refused)
-        .needs(&[REDIS_SERVER, REDIS_BENCHMARK])
-        .callers(ISLANDERS),
 ];
 
-/// A server without snapshots, which fork.
+/// A server without snapshots.
 fn server(port: u16) -> Run {
     Run::new(["redis-server", "--port", &port.to_string(), "--save", ""]).publish(port)
 }
@@ -118,17 +115,5 @@ fn commands(stage: &Stage) -> Result<()> {
     drop(rude);
     ensure!(ask(stage, port, &["ping"])? == "PONG");
     redis.terminate()?.exits(0)?;
-    Ok(())
-}
-
-/// A snapshot forks: the server hears EAGAIN and goes on.
-fn snapshot_is_refused(stage: &Stage) -> Result<()> {
-    let port = free_port()?;
-    let redis = serve(stage, &server(port), port)?;
-    ask(stage, port, &["set", "a", "b"])?;
-    let answer = stage.outside(["redis-cli", "-p", &port.to_string(), "bgsave"])?.text();
-    ensure!(answer.contains("ERR"), "a snapshot was promised: {answer}");
-    ensure!(ask(stage, port, &["get", "a"])? == "b");
-    drop(redis);
     Ok(())
 }
