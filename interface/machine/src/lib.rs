@@ -117,7 +117,8 @@ pub trait Machine: Device + Send + Sync + 'static {
     fn make_space(&self, cpu: Cpu) -> Result<Space, Code>;
 
     /// A copy of the CPU's active space, which must not change meanwhile: what is shared is shared with the
-    /// copy, everything else is each space's own from now on. The rules of [`Machine::activate`] hold.
+    /// copy, everything else is each space's own from now on. Locks may be held, but the CPU's context is
+    /// complete.
     fn copy_space(&self, cpu: Cpu) -> Result<Space, Code>;
 
     /// Ends a space with all that is mapped in it. Where it is active the first one is from now on, on other
