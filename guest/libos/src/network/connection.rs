@@ -23,8 +23,8 @@ use crate::wait::WaitQueue;
 const CAPACITY: usize = 208 << 10;
 /// Room that must be free before a writer is told of it.
 const ROOM: usize = CAPACITY / 4;
-/// Bytes that go to somebody who is gone before the answer comes: a segment of the loopback interface.
-const UNANSWERED: usize = 64 << 10;
+/// Bytes that go to somebody who is gone before the answer comes: what a send buffer begins with (tcp(7), tcp_wmem).
+const UNANSWERED: usize = 16 << 10;
 
 struct Mark {
     start: u64,
