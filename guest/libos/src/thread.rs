@@ -55,6 +55,8 @@ pub struct Thread {
     pub name: Mutex<[u8; 16]>,
     /// The CPUs that the thread may run on (sched_setaffinity(2)).
     affinity: AtomicU64,
+    /// The scheduling policy that it has asked for (sched(7)).
+    pub policy: AtomicU32,
     /// The CPU that runs it now, or ran it last.
     cpu: AtomicU16,
     /// Time on a CPU in runs that are over.
@@ -83,6 +85,7 @@ impl Thread {
             robust_list: AtomicU64::new(0),
             name: Mutex::new([0; 16]),
             affinity: AtomicU64::new(u64::MAX),
+            policy: AtomicU32::new(0),
             cpu: AtomicU16::new(0),
             cpu_time_ns: AtomicU64::new(0),
             running_since_ns: AtomicU64::new(0),

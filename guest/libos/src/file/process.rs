@@ -9,6 +9,7 @@ use machine::{Transfer, UserRange};
 use super::pipe::anonymous;
 use super::{Description, File, Promise, event, kept};
 use crate::errno::{Errno, Result};
+use crate::kernel::Kernel;
 use crate::process::Process;
 use crate::thread::Thread;
 use crate::wait::WaitQueue;
@@ -21,6 +22,15 @@ pub struct ProcessFile {
 impl ProcessFile {
     pub fn new(process: &Arc<Process>) -> Arc<Self> {
         Arc::new(Self { process: process.clone() })
+    }
+
+    /// The process that an open file stands for, which may be its directory in /proc (pidfd_send_signal(2)).
+    pub fn or_directory(description: &Description, kernel: &Kernel) -> Result<Arc<Process>> {
+        let place = description.location.as_ref().and_then(|location| location.node.process());
+        match place {
+            Some(number) => kernel.processes.lock().get(&number).cloned().ok_or(Errno::ESRCH),
+            None => Self::of(description),
+        }
     }
 
     /// The process that an open file stands for.

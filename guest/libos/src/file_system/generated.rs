@@ -119,6 +119,14 @@ impl Generator {
         }
     }
 
+    /// The process whose directory this is.
+    pub fn process(&self) -> Option<u32> {
+        match self {
+            Self::Process(process::Place { process, thread: 0, part: Part::Directory }) => Some(*process),
+            _ => None,
+        }
+    }
+
     /// The file's content as of now.
     pub async fn content(&self, thread: &Arc<Thread>) -> Result<Vec<u8>> {
         match self {

@@ -256,6 +256,14 @@ impl Node {
         self.mode() & TYPE == DIRECTORY
     }
 
+    /// The process whose directory in /proc this is.
+    pub fn process(&self) -> Option<u32> {
+        match &self.kind {
+            Kind::Generated(generator) => generator.process(),
+            _ => None,
+        }
+    }
+
     pub fn directory(&self) -> Result<&Directory> {
         match &self.kind {
             Kind::Directory(directory) => Ok(directory),

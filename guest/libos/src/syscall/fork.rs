@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
 use super::file::attempt;
+use super::scheduling::RESET_ON_FORK;
 use super::{Call, Finish, Outcome};
 use crate::errno::{Errno, Result};
 use crate::file::{Description, Slot, flag};
@@ -174,6 +175,9 @@ fn thread(
     }
     let thread = Thread::new(number, process.clone(), context, signals);
     *thread.name.lock() = *call.thread.name.lock();
+    let policy = call.thread.policy.load(Ordering::Relaxed);
+    let resets = policy & RESET_ON_FORK != 0;
+    thread.policy.store(if resets { 0 } else { policy }, Ordering::Relaxed);
     let all = u64::MAX;
     thread.restrict(call.thread.affinity(all), all);
     if new.flags & CLEAR_CHILD_NUMBER != 0 {

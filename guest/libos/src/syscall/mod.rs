@@ -30,6 +30,7 @@ mod path;
 mod poll;
 mod process;
 mod readiness;
+mod scheduling;
 mod select;
 mod semaphore;
 mod shared_memory;

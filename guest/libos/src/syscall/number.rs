@@ -6,7 +6,8 @@
 use super::{
     Call, Outcome, changing, child, copying, descriptor, directory, epoll, execution, file, foreign, fork,
     futex, group, identity, inotify, locking, memory, message_queue, misc, named_queue, opening, path, poll,
-    process, select, semaphore, shared_memory, signal, socket, splicing, status, thread, time, unnamed,
+    process, scheduling, select, semaphore, shared_memory, signal, socket, splicing, status, thread, time,
+    unnamed,
 };
 
 type Function = fn(&mut Call<'_>) -> Outcome;
@@ -43,7 +44,7 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[21] = Some(path::access);
     table[22] = Some(unnamed::pipe);
     table[23] = Some(select::select);
-    table[24] = Some(process::sched_yield);
+    table[24] = Some(scheduling::sched_yield);
     table[25] = Some(memory::mremap);
     table[26] = Some(memory::msync);
     table[27] = Some(memory::mincore);
@@ -155,15 +156,15 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[135] = Some(process::personality);
     table[137] = Some(status::statfs);
     table[138] = Some(status::fstatfs);
-    table[140] = Some(process::getpriority);
-    table[141] = Some(process::setpriority);
-    table[142] = Some(misc::nothing);
-    table[143] = Some(process::sched_getparam);
-    table[144] = Some(process::sched_setscheduler);
-    table[145] = Some(misc::nothing);
-    table[146] = Some(process::sched_priority_max);
-    table[147] = Some(process::sched_priority_min);
-    table[148] = Some(misc::nothing);
+    table[140] = Some(scheduling::getpriority);
+    table[141] = Some(scheduling::setpriority);
+    table[142] = Some(scheduling::sched_setparam);
+    table[143] = Some(scheduling::sched_getparam);
+    table[144] = Some(scheduling::sched_setscheduler);
+    table[145] = Some(scheduling::sched_getscheduler);
+    table[146] = Some(scheduling::sched_priority_max);
+    table[147] = Some(scheduling::sched_priority_min);
+    table[148] = Some(scheduling::sched_rr_get_interval);
     table[149] = Some(memory::mlock);
     table[150] = Some(memory::nothing);
     table[151] = Some(memory::nothing);
@@ -206,8 +207,8 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[200] = Some(signal::tkill);
     table[201] = Some(time::time);
     table[202] = Some(futex::futex);
-    table[203] = Some(process::sched_setaffinity);
-    table[204] = Some(process::sched_getaffinity);
+    table[203] = Some(scheduling::sched_setaffinity);
+    table[204] = Some(scheduling::sched_getaffinity);
     table[213] = Some(epoll::epoll_create);
     table[217] = Some(directory::getdents64);
     table[218] = Some(thread::set_tid_address);
@@ -291,10 +292,12 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[306] = Some(misc::nothing);
     table[307] = Some(socket::sendmmsg);
     table[308] = Some(misc::refuse);
-    table[309] = Some(process::getcpu);
+    table[309] = Some(scheduling::getcpu);
     table[310] = Some(foreign::process_vm_readv);
     table[311] = Some(foreign::process_vm_writev);
     table[313] = Some(misc::refuse);
+    table[314] = Some(scheduling::sched_setattr);
+    table[315] = Some(scheduling::sched_getattr);
     table[316] = Some(path::renameat2);
     table[318] = Some(misc::getrandom);
     table[319] = Some(memory::memfd_create);

@@ -4,9 +4,8 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
 use super::file::attempt;
-use super::{Call, Finish, Outcome};
+use super::{Call, Outcome};
 use crate::errno::{Errno, Result};
-use crate::job;
 use crate::process::{Process, UNLIMITED};
 use crate::thread::Thread;
 use crate::user;
@@ -139,13 +138,6 @@ pub fn prlimit64(call: &mut Call<'_>) -> Outcome {
     Ok(0).into()
 }
 
-/// All CPUs of the island, as a set.
-fn all_cpus(call: &Call<'_>) -> u64 {
-    match call.kernel().boot.cpus {
-        cpus @ 0..64 => (1 << cpus) - 1,
-        _ => u64::MAX,
-    }
-}
 /// The thread with a number, whose process it may be.
 pub(super) fn thread(call: &Call<'_>, number: u32) -> Result<Arc<Thread>> {
     if let Some(thread) = call.process().threads.lock().get(&number) {
@@ -156,106 +148,6 @@ pub(super) fn thread(call: &Call<'_>, number: u32) -> Result<Arc<Thread>> {
     found.ok_or(Errno::ESRCH)
 }
 
-/// The thread that a call on scheduling names.
-fn scheduled(call: &Call<'_>) -> Result<Arc<Thread>> {
-    match call.word(0) {
-        0 => Ok(call.thread.clone()),
-        number => thread(call, number),
-    }
-}
-pub fn sched_getaffinity(call: &mut Call<'_>) -> Outcome {
-    if call.arguments[1] < 8 || !call.arguments[1].is_multiple_of(8) {
-        return Err::<u64, _>(Errno::EINVAL).into();
-    }
-    let cpus = attempt!(scheduled(call)).affinity(all_cpus(call));
-    attempt!(user::write_words(call.thread, call.arguments[2], &[cpus]));
-    Ok(8).into()
-}
-pub fn sched_setaffinity(call: &mut Call<'_>) -> Outcome {
-    let length = (call.arguments[1] as usize).min(8);
-    let bytes = attempt!(user::read_vec(call.thread, call.arguments[2], length));
-    let mut word = [0; 8];
-    word[..length].copy_from_slice(&bytes);
-    let (cpus, all) = (u64::from_le_bytes(word), all_cpus(call));
-    let thread = attempt!(scheduled(call));
-    if cpus & all == 0 {
-        return Err::<u64, _>(Errno::EINVAL).into();
-    }
-    thread.restrict(cpus, all);
-    // Another thread moves when it is queued next.
-    let moves = Arc::ptr_eq(&thread, call.thread) && !thread.may_run_on(call.cpu);
-    Outcome::Now(if moves { Finish::Yield } else { Finish::Return(Ok(0)) })
-}
-pub fn sched_yield(call: &mut Call<'_>) -> Outcome {
-    Outcome::Now(if call.kernel().scheduler.contended() { Finish::Yield } else { Finish::Return(Ok(0)) })
-}
-pub fn sched_getparam(call: &mut Call<'_>) -> Outcome {
-    user::write(call.thread, call.arguments[1], &[0; 4]).into()
-}
-pub fn sched_setscheduler(call: &mut Call<'_>) -> Outcome {
-    if matches!(call.arguments[1], 0 | 3 | 5) { Ok(0).into() } else { Err::<u64, _>(Errno::EPERM).into() }
-}
-pub fn sched_priority_max(call: &mut Call<'_>) -> Outcome {
-    match call.arguments[0] {
-        0 | 3 | 5 => Ok(0).into(),
-        1 | 2 => Ok(99).into(),
-        _ => Err::<u64, _>(Errno::EINVAL).into(),
-    }
-}
-pub fn sched_priority_min(call: &mut Call<'_>) -> Outcome {
-    match call.arguments[0] {
-        0 | 3 | 5 => Ok(0).into(),
-        1 | 2 => Ok(1).into(),
-        _ => Err::<u64, _>(Errno::EINVAL).into(),
-    }
-}
-pub fn getcpu(call: &mut Call<'_>) -> Outcome {
-    for (address, value) in [(call.arguments[0], u32::from(call.cpu.0)), (call.arguments[1], 0)] {
-        if address != 0 {
-            attempt!(user::write(call.thread, address, &value.to_le_bytes()));
-        }
-    }
-    Ok(0).into()
-}
-/// Whose priorities are named: a process's, its group's or its user's.
-fn prioritised(call: &Call<'_>) -> Result<alloc::vec::Vec<Arc<Process>>> {
-    let own = call.process();
-    let wanted = |own: u32| if call.word(1) == 0 { own } else { call.word(1) };
-    let found = match call.word(0) {
-        0 if call.word(1) == 0 => alloc::vec![own.clone()],
-        0 => alloc::vec![thread(call, call.word(1))?.process.clone()],
-        1 => job::members(call.kernel(), wanted(own.group.load(Ordering::Relaxed))),
-        2 => {
-            let user = wanted(own.identity.lock().real_user);
-            let processes: alloc::vec::Vec<Arc<Process>> =
-                call.kernel().processes.lock().values().cloned().collect();
-            processes.into_iter().filter(|process| process.identity.lock().real_user == user).collect()
-        }
-        _ => return Err(Errno::EINVAL),
-    };
-    if found.is_empty() { Err(Errno::ESRCH) } else { Ok(found) }
-}
-pub fn getpriority(call: &mut Call<'_>) -> Outcome {
-    let found = attempt!(prioritised(call));
-    let nice = found.iter().map(|process| process.nice.load(Ordering::Relaxed)).min().unwrap_or(0);
-    // From 40 (-20) down to 1 (19), so that no value looks like an error.
-    Ok((20 - nice) as u64).into()
-}
-pub fn setpriority(call: &mut Call<'_>) -> Outcome {
-    let wanted = call.int(2).clamp(-20, 19);
-    let own = call.process().identity.lock().clone();
-    for process in attempt!(prioritised(call)) {
-        let owner = process.identity.lock().user;
-        if !own.privileged() && own.user != owner && own.real_user != owner {
-            return Err::<u64, _>(Errno::EPERM).into();
-        }
-        if wanted < process.nice.load(Ordering::Relaxed) && !own.privileged() {
-            return Err::<u64, _>(Errno::EACCES).into();
-        }
-        process.nice.store(wanted, Ordering::Relaxed);
-    }
-    Ok(0).into()
-}
 /// personality(2): only the one there is.
 pub fn personality(_call: &mut Call<'_>) -> Outcome {
     Ok(0).into()

@@ -270,7 +270,7 @@ pub fn pidfd_send_signal(call: &mut Call<'_>) -> Outcome {
         return Err::<u64, _>(Errno::EINVAL).into();
     }
     let description = attempt!(call.process().files.get(descriptor));
-    let process = attempt!(ProcessFile::of(&description));
+    let process = attempt!(ProcessFile::or_directory(&description, call.kernel()));
     if process.is_over() {
         return Err::<u64, _>(Errno::ESRCH).into();
     }
