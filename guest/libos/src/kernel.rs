@@ -21,6 +21,7 @@ use crate::HostClock;
 use crate::debugger::Debugger;
 use crate::device::Devices;
 use crate::entropy::Entropy;
+use crate::errno::Result;
 use crate::file_system::FileSystems;
 use crate::futex::Futexes;
 use crate::ipc::Ipc;
@@ -29,7 +30,7 @@ use crate::network::Network;
 use crate::numbers::Numbers;
 use crate::process::Process;
 use crate::scheduler::Scheduler;
-use crate::signal::{self, Halt};
+use crate::signal::{self, Halt, Information, SIGTRAP};
 use crate::syscall::{self, Finish, Outcome};
 use crate::terminal::Control;
 use crate::thread::{Body, Thread};
@@ -184,6 +185,7 @@ impl Kernel {
                         self.machine.leave(cpu, &mut body.context);
                         return;
                     }
+                    ControlFlow::Break(Halt::Stands) => continue,
                     ControlFlow::Break(Halt::Held) => match thread.block(body) {
                         Some(woken) => {
                             thread.accept_wake();
@@ -200,7 +202,7 @@ impl Kernel {
             let mut left = None;
             let trap = self.machine.enter(cpu, &mut body.context, slice, &mut |context| {
                 left = Some(match syscall::dispatch(thread, context, cpu) {
-                    Outcome::Now(Finish::Return(result)) => {
+                    Outcome::Now(Finish::Return(result)) if !thread.is_traced() => {
                         syscall::set_result(thread, context, result);
                         if !thread.has_attention() && self.scheduler.slice(self.timers.earliest_ns()) == slice
                         {
@@ -220,6 +222,9 @@ impl Kernel {
             let finish = match trap {
                 Trap::Syscall => left.expect("invariant: a call that ends the entry leaves something"),
                 Trap::Exception(exception) => {
+                    if thread.steps() {
+                        body.context.registers.rflags &= !signal::TRAP_FLAG;
+                    }
                     if signal::is_arithmetic(&exception) {
                         // What it was is in the extended state.
                         self.machine.leave(cpu, &mut body.context);
@@ -302,12 +307,32 @@ impl Kernel {
         match finish {
             Finish::Return(result) => {
                 syscall::set_result(thread, &mut body.context, result);
+                if thread.is_traced() {
+                    self.end_traced_call(thread, body, result);
+                }
                 false
             }
-            Finish::Keep | Finish::Yield => false,
+            Finish::Redo => match syscall::start(thread, &mut body.context, cpu) {
+                Outcome::Now(Finish::Yield) => self.finish_call(cpu, thread, body, Finish::Return(Ok(0))),
+                Outcome::Now(finish) => self.finish_call(cpu, thread, body, finish),
+                Outcome::Later(pending) => {
+                    body.pending = Some(pending);
+                    false
+                }
+            },
+            Finish::Keep | Finish::Yield => {
+                if thread.is_traced() {
+                    let result = Ok(body.context.registers.rax);
+                    self.end_traced_call(thread, body, result);
+                }
+                false
+            }
             Finish::Start(context) => {
                 self.machine.leave(cpu, &mut body.context);
                 body.context = context;
+                if thread.is_traced() {
+                    body.pending = Some(thread.standing_at_start());
+                }
                 if let Some(debugger) = self.debugger_of(thread) {
                     debugger.started(thread);
                 }
@@ -317,6 +342,22 @@ impl Kernel {
                 self.machine.leave(cpu, &mut body.context);
                 true
             }
+        }
+    }
+
+    /// What a tracer has to do with the end of a call: it may be told, and one instruction may be over.
+    fn end_traced_call(&self, thread: &Arc<Thread>, body: &mut Body, result: Result<u64>) {
+        if thread.stands_at_exit() {
+            let value = match result {
+                Ok(value) => value as i64,
+                Err(errno) => -i64::from(errno.0),
+            };
+            body.pending = Some(thread.standing_at_exit(value));
+        } else if thread.steps() {
+            body.context.registers.rflags &= !signal::TRAP_FLAG;
+            // TRAP_TRACE
+            thread.signals.leave(Information::traced(SIGTRAP, 2));
+            thread.keep_attention();
         }
     }
 

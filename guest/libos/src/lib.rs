@@ -25,6 +25,7 @@ pub mod memory;
 pub mod network;
 pub mod numbers;
 pub mod process;
+mod ptrace;
 pub mod scheduler;
 pub mod signal;
 mod start;

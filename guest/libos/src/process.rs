@@ -9,7 +9,7 @@ mod life;
 mod limit;
 
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
@@ -31,7 +31,7 @@ use crate::wait::WaitQueue;
 
 pub use family::{Report, Select, States};
 pub use identity::Identity;
-pub use life::News;
+pub use life::{News, particulars};
 pub use limit::{FILE_SIZE_LIMIT, Limits, UNLIMITED};
 
 /// What program a process runs, for /proc.
@@ -106,6 +106,9 @@ pub struct Process {
     children: Mutex<BTreeSet<u32>>,
     /// Told when a child has news.
     pub child_news: WaitQueue,
+    /// Threads that it traces, by number, and those that have ended since.
+    pub(crate) tracees: Mutex<BTreeMap<u32, Weak<Thread>>>,
+    pub(crate) ended_tracees: Mutex<Vec<Report>>,
     life: life::Life,
     /// What its end does to semaphores (semop(2), SEM_UNDO).
     pub undo: Mutex<Undo>,
@@ -168,6 +171,8 @@ impl Process {
             parent_death: AtomicU8::new(0),
             children: Mutex::default(),
             child_news: WaitQueue::new(),
+            tracees: Mutex::default(),
+            ended_tracees: Mutex::default(),
             life: life::Life::default(),
             undo: Mutex::default(),
             sole_survivor: AtomicU32::new(0),
@@ -208,6 +213,8 @@ impl Process {
             parent_death: AtomicU8::new(0),
             children: Mutex::default(),
             child_news: WaitQueue::new(),
+            tracees: Mutex::default(),
+            ended_tracees: Mutex::default(),
             life: life::Life::default(),
             undo: Mutex::default(),
             sole_survivor: AtomicU32::new(0),

@@ -16,8 +16,10 @@ use spin::{Mutex, MutexGuard};
 
 use crate::kernel::Kernel;
 use crate::process::Process;
+use crate::ptrace::Tracee;
 use crate::signal::ThreadSignals;
 use crate::syscall::Finish;
+use crate::wait::WaitQueue;
 
 /// An unfinished system call.
 pub type Pending = Pin<Box<dyn Future<Output = Finish> + Send>>;
@@ -55,6 +57,10 @@ pub struct Thread {
     pub name: Mutex<[u8; 16]>,
     /// The CPUs that the thread may run on (sched_setaffinity(2)).
     affinity: AtomicU64,
+    /// By whom it is traced, if it is; and whether, to be read without a lock.
+    pub(crate) tracee: Mutex<Option<Tracee>>,
+    pub(crate) traced: AtomicBool,
+    pub(crate) trace_changes: WaitQueue,
     /// The scheduling policy that it has asked for (sched(7)).
     pub policy: AtomicU32,
     /// The CPU that runs it now, or ran it last.
@@ -85,6 +91,9 @@ impl Thread {
             robust_list: AtomicU64::new(0),
             name: Mutex::new([0; 16]),
             affinity: AtomicU64::new(u64::MAX),
+            tracee: Mutex::new(None),
+            traced: AtomicBool::new(false),
+            trace_changes: WaitQueue::new(),
             policy: AtomicU32::new(0),
             cpu: AtomicU16::new(0),
             cpu_time_ns: AtomicU64::new(0),
@@ -127,6 +136,7 @@ impl Thread {
         self.attention.load(Ordering::SeqCst)
             && (self.process.must_end(self)
                 || self.process.is_stopped()
+                || self.is_interrupted_by_tracer()
                 || self.signals.deliverable(&self.process.signals))
     }
 

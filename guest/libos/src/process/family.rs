@@ -123,12 +123,20 @@ impl States {
 impl Process {
     /// What there is to learn of the children asked for: nothing yet, or ECHILD if there are none.
     pub fn learn(&self, select: Select, states: States) -> Result<Option<Report>> {
+        let traced = |number, group: Option<u32>| match select {
+            Select::Any => true,
+            Select::Number(wanted) => number == wanted,
+            Select::Group(wanted) => group.is_none_or(|group| group == wanted),
+        };
+        let (mut any, learnt) = crate::ptrace::learn(self, traced, states.keep);
+        if learnt.is_some() {
+            return Ok(learnt);
+        }
         let mut processes = self.kernel.processes.lock();
         let numbers: Vec<u32> = match select {
             Select::Number(number) => Vec::from_iter(self.children.lock().get(&number).copied()),
             _ => self.children.lock().iter().copied().collect(),
         };
-        let mut any = false;
         for number in numbers {
             let Some(child) = processes.get(&number).cloned() else { continue };
             if !select.admits(&child) || !states.admits(&child) {

@@ -186,6 +186,7 @@ impl Process {
         self.memory().leave(&*kernel.machine, cpu);
         self.part();
         kernel.ipc.settle(kernel);
+        crate::ptrace::abandon(self);
         let terminal = self.terminal.lock().clone();
         if let Some(terminal) = terminal.filter(|_| self.session.load(Ordering::SeqCst) == self.number) {
             let _ = terminal.release(self);

@@ -56,6 +56,11 @@ impl Information {
         Self::new(number, code, Detail::Sender { process, user, value: u64::from(status) })
     }
 
+    /// A stop of a traced thread's.
+    pub fn traced(number: u8, code: i32) -> Self {
+        Self::new(number, code, Detail::Sender { process: 0, user: 0, value: 0 })
+    }
+
     pub fn kernel(number: u8) -> Self {
         Self::new(number, SI_KERNEL, Detail::Sender { process: 0, user: 0, value: 0 })
     }

@@ -19,6 +19,7 @@ use spin::Mutex;
 use crate::errno::{Errno, Result};
 use crate::kernel::Kernel;
 use crate::process::Process;
+use crate::ptrace::Delivery;
 use crate::thread::{Body, Thread};
 use crate::wait::WaitQueue;
 
@@ -54,6 +55,9 @@ const SA_ONSTACK: u64 = 0x0800_0000;
 const SA_RESTART: u64 = 0x1000_0000;
 const SA_NODEFER: u64 = 0x4000_0000;
 const SA_RESETHAND: u64 = 0x8000_0000;
+
+/// The processor's trap flag: one instruction, then a debug exception.
+pub(crate) const TRAP_FLAG: u64 = 0x100;
 
 /// A set of signals, bit `n - 1` for signal `n`.
 pub type Set = u64;
@@ -380,6 +384,8 @@ pub(crate) enum Halt {
     Ended,
     /// The debugger holds it, or its process is stopped.
     Held,
+    /// It stands for its tracer, in a call of its own.
+    Stands,
 }
 
 /// Delivers what is pending, before application code goes on, unless the thread is not to.
@@ -403,6 +409,15 @@ pub(crate) fn deliver(
         }
         let mask = thread.signals.mask.load(Ordering::SeqCst);
         let next = match debugger {
+            None if thread.is_traced() => match thread.trace_delivery(|| take(thread, !mask)) {
+                Delivery::Go(next) => next,
+                Delivery::Stand(pending) => {
+                    machine.leave(cpu, &mut body.context);
+                    body.pending = Some(pending);
+                    thread.keep_attention();
+                    return ControlFlow::Break(Halt::Stands);
+                }
+            },
             None => take(thread, !mask),
             Some(debugger) => match debugger.next_signal(thread, body, mask) {
                 ControlFlow::Continue(next) => next,
@@ -417,6 +432,12 @@ pub(crate) fn deliver(
         let action = thread.process.signals.action(number);
         match action.handler {
             0 if thread.process.signals.ignores(number) => {}
+            0 if STOPS & set_of(number) != 0 && thread.is_traced() => {
+                machine.leave(cpu, &mut body.context);
+                body.pending = Some(thread.stop_traced(number));
+                thread.keep_attention();
+                return ControlFlow::Break(Halt::Stands);
+            }
             0 if number == SIGSTOP => thread.process.stop(number),
             0 if STOPS & set_of(number) != 0 => {
                 if !crate::job::is_orphaned(&thread.process) {
@@ -445,6 +466,9 @@ pub(crate) fn deliver(
         }
     }
     settle_restart(thread, body, None);
+    if thread.steps() {
+        body.context.registers.rflags |= TRAP_FLAG;
+    }
     thread.signals.unmask_after_call();
     if let Some(debugger) = debugger {
         debugger.enters(thread, &mut body.context);

@@ -34,7 +34,7 @@ pub fn copy_out(call: &Call<'_>, process: &Process, from: &[u8], to: u64) -> boo
     within(call, process, |machine, space| machine.copy_out(space, from, to).is_ok())
 }
 
-fn within(
+pub(super) fn within(
     call: &Call<'_>,
     process: &Process,
     act: impl FnOnce(&dyn machine::Machine, machine::Space) -> bool,

@@ -10,6 +10,7 @@ use super::{Call, Finish, Outcome};
 use crate::errno::{Errno, Result};
 use crate::file::{Description, Slot, flag};
 use crate::process::{Child, Process};
+use crate::ptrace;
 use crate::signal::{SIGCHLD, ThreadSignals};
 use crate::thread::Thread;
 use crate::user;
@@ -44,6 +45,17 @@ struct New {
     child_number: u64,
     pidfd: u64,
     pointer: u64,
+}
+
+impl New {
+    /// What a tracer calls it.
+    fn event(&self) -> u32 {
+        match () {
+            () if self.flags & VFORK != 0 => ptrace::event::VFORK,
+            () if self.exit_signal == SIGCHLD => ptrace::event::FORK,
+            () => ptrace::event::CLONE,
+        }
+    }
 }
 
 pub fn clone(call: &mut Call<'_>) -> Outcome {
@@ -107,19 +119,25 @@ fn simple(call: &mut Call<'_>, flags: u64) -> Outcome {
 
 fn start(call: &mut Call<'_>, new: New) -> Outcome {
     attempt!(check(call, &new));
-    if new.flags & THREAD != 0 {
-        return start_thread(call, &new).into();
+    let (number, child) = if new.flags & THREAD != 0 {
+        (attempt!(start_thread(call, &new)), None)
+    } else {
+        let child = attempt!(start_process(call, &new));
+        (child.number, Some(child).filter(|_| new.flags & VFORK != 0))
+    };
+    if child.is_none() && !call.thread.is_traced() {
+        return Ok(u64::from(number)).into();
     }
-    let child = attempt!(start_process(call, &new));
-    let number = Ok(u64::from(child.number));
-    if new.flags & VFORK == 0 {
-        return number.into();
-    }
-    let thread = call.thread.clone();
-    // Nothing but the end of the caller ends this wait: the child uses its memory, and perhaps its stack.
+    let (thread, event) = (call.thread.clone(), new.event());
     call.wait(async move {
-        wait::while_alive(&thread, child.changes(), || child.is_apart().then_some(())).await;
-        number
+        if thread.is_traced() {
+            ptrace::tell_made(&thread, event, number).await;
+        }
+        // Nothing but the end of the caller ends this wait: the child uses its memory, and perhaps its stack.
+        if let Some(child) = child {
+            wait::while_alive(&thread, child.changes(), || child.is_apart().then_some(())).await;
+        }
+        Ok(u64::from(number))
     })
 }
 
@@ -187,7 +205,7 @@ fn thread(
     thread
 }
 
-fn start_thread(call: &mut Call<'_>, new: &New) -> Result<u64> {
+fn start_thread(call: &mut Call<'_>, new: &New) -> Result<u32> {
     let process = call.process().clone();
     let kernel = process.kernel.clone();
     let context = context(call, new);
@@ -205,8 +223,11 @@ fn start_thread(call: &mut Call<'_>, new: &New) -> Result<u64> {
         // It may have to stand before its first instruction.
         thread.keep_attention();
     }
+    if call.thread.is_traced() {
+        ptrace::inherit(call.thread, &thread, ptrace::event::CLONE);
+    }
     thread.make_runnable();
-    Ok(u64::from(number))
+    Ok(number)
 }
 
 fn start_process(call: &mut Call<'_>, new: &New) -> Result<Arc<Process>> {
@@ -244,6 +265,9 @@ fn start_process(call: &mut Call<'_>, new: &New) -> Result<Arc<Process>> {
         let _ = user::write(call.thread, new.parent_number, &number.to_le_bytes());
     }
     let thread = thread(call, new, number, &process, context);
+    if call.thread.is_traced() {
+        ptrace::inherit(call.thread, &thread, new.event());
+    }
     let writes = new.flags & SET_CHILD_NUMBER != 0;
     let excepts = new.flags & VM == 0 && !process.memory().lock().mappings.exceptions().is_empty();
     let debugger = kernel.debugger_of(call.thread).filter(|_| new.flags & VM == 0).cloned();

@@ -29,6 +29,7 @@ mod opening;
 mod path;
 mod poll;
 mod process;
+mod ptrace;
 mod readiness;
 mod scheduling;
 mod select;
@@ -71,6 +72,8 @@ pub enum Finish {
     Yield,
     /// A new program starts (execve).
     Start(Box<Context>),
+    /// The call that the context holds is made now: its beginning has been told (ptrace(2)).
+    Redo,
     /// The thread is no more.
     End,
 }
@@ -146,8 +149,16 @@ pub fn range(address: u64, length: u64) -> UserRange {
     UserRange::new(address, length)
 }
 
-/// Decodes and starts the call that the context holds.
+/// Decodes and starts the call that the context holds, unless somebody is to be told before.
 pub fn dispatch(thread: &Arc<Thread>, context: &mut Context, cpu: Cpu) -> Outcome {
+    if thread.is_traced() && thread.stands_at_entry(context.registers.rax) {
+        return Outcome::Later(thread.standing_at_entry());
+    }
+    start(thread, context, cpu)
+}
+
+/// Decodes and starts the call that the context holds.
+pub fn start(thread: &Arc<Thread>, context: &mut Context, cpu: Cpu) -> Outcome {
     let registers = &context.registers;
     let number = registers.rax;
     let arguments = [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9];

@@ -6,8 +6,8 @@
 use super::{
     Call, Outcome, changing, child, copying, descriptor, directory, epoll, execution, file, foreign, fork,
     futex, group, identity, inotify, locking, memory, message_queue, misc, named_queue, opening, path, poll,
-    process, scheduling, select, semaphore, shared_memory, signal, socket, splicing, status, thread, time,
-    unnamed,
+    process, ptrace, scheduling, select, semaphore, shared_memory, signal, socket, splicing, status, thread,
+    time, unnamed,
 };
 
 type Function = fn(&mut Call<'_>) -> Outcome;
@@ -120,7 +120,7 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[98] = Some(time::getrusage);
     table[99] = Some(misc::sysinfo);
     table[100] = Some(time::times);
-    table[101] = Some(misc::refuse);
+    table[101] = Some(ptrace::ptrace);
     table[102] = Some(identity::getuid);
     table[103] = Some(misc::syslog);
     table[104] = Some(identity::getgid);

@@ -51,6 +51,10 @@ pub fn end_thread(thread: &Arc<Thread>, cpu: Cpu, status: u8) {
     threads.remove(&thread.number());
     let is_last = threads.is_empty();
     drop(threads);
+    if thread.is_traced() {
+        let end = if is_last { process.end_status() } else { u32::from(status) << 8 };
+        crate::ptrace::ended(thread, end, is_last);
+    }
     if let Some(debugger) = thread.kernel().debugger_of(thread) {
         debugger.ended(thread);
     }
