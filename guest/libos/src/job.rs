@@ -36,25 +36,28 @@ fn is_group_orphaned(processes: &Processes, group: u32, without: Option<u32>) ->
     !processes.values().any(|member| {
         let counts = group_of(member) == group && !member.is_over() && Some(member.number) != without;
         let parent = processes.get(&member.parent.load(Ordering::SeqCst)).filter(|_| counts);
+        let parent = parent.filter(|parent| Some(parent.number) != without);
         parent.is_some_and(|parent| group_of(parent) != group && session_of(parent) == session_of(member))
     })
 }
 
-/// The groups that the end of a process orphans while a member is stopped: it gets SIGHUP and SIGCONT.
+/// The groups that the end of a process orphans while a member is stopped: each gets SIGHUP and SIGCONT.
 pub fn abandoned_by(process: &Process) -> Vec<u32> {
     let processes = process.kernel.processes.lock();
-    let own = group_of(process);
+    let parent = processes.get(&process.parent.load(Ordering::SeqCst));
     let children = processes.values().filter(|child| child.parent.load(Ordering::SeqCst) == process.number);
-    let mut groups: Vec<u32> = children
-        .filter(|child| group_of(child) != own && session_of(child) == session_of(process))
-        .map(|child| group_of(child))
-        .collect();
-    groups.push(own);
+    // It holds the groups of its children, and is what its own is held by, if its parent holds it.
+    let held = children.map(|child| (process, &**child)).chain(parent.map(|parent| (&**parent, process)));
+    let holds =
+        |(by, of): &(&Process, &Process)| group_of(by) != group_of(of) && session_of(by) == session_of(of);
+    let mut groups: Vec<u32> = held.filter(holds).map(|(_, of)| group_of(of)).collect();
     groups.sort_unstable();
     groups.dedup();
     groups.retain(|group| {
-        let stopped = processes.values().any(|member| group_of(member) == *group && member.is_stopped());
-        stopped && is_group_orphaned(&processes, *group, Some(process.number))
+        let stopped = |member: &Arc<Process>| {
+            group_of(member) == *group && member.number != process.number && member.is_stopped()
+        };
+        processes.values().any(stopped) && is_group_orphaned(&processes, *group, Some(process.number))
     });
     groups
 }
