@@ -152,7 +152,7 @@ pub fn range(address: u64, length: u64) -> UserRange {
 /// Decodes and starts the call that the context holds, unless somebody is to be told before.
 pub fn dispatch(thread: &Arc<Thread>, context: &mut Context, cpu: Cpu) -> Outcome {
     if thread.is_traced() && thread.stands_at_entry(context.registers.rax) {
-        return Outcome::Later(thread.standing_at_entry());
+        return Outcome::of(thread, thread.standing_at_entry());
     }
     start(thread, context, cpu)
 }
