@@ -14,6 +14,7 @@ mod memory;
 mod network;
 mod nginx;
 mod node;
+mod processes;
 mod python;
 mod redis;
 mod service;
@@ -46,6 +47,7 @@ const TABLES: &[&[Case]] = &[
     life::CASES,
     memory::CASES,
     network::CASES,
+    processes::CASES,
     signals::CASES,
     terminal::CASES,
 ];
