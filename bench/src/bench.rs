@@ -66,6 +66,11 @@ impl Bench {
         Place::Island { eyot: self.eyot.clone(), engine: Engine::Kvm }
     }
 
+    /// On an island that is a virtual machine in QEMU.
+    pub fn emulated(&self) -> Place {
+        Place::Island { eyot: self.eyot.clone(), engine: Engine::Qemu }
+    }
+
     /// What commands' homes and working directories lie in.
     pub fn directory(&self) -> &Path {
         self.scratch.path()

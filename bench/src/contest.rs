@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use eyot_tests::island::{Place, Run};
 use eyot_tests::outcome::run;
-use eyot_tests::package::KVM;
+use eyot_tests::package::{KVM, QEMU};
 
 use crate::bench::Bench;
 use crate::figure::Series;
@@ -77,6 +77,15 @@ impl<'a> Contest<'a> {
             return Ok(self.noting(format!("eyot by KVM: no {}", KVM.path)));
         }
         Ok(self.beside("eyot by KVM".to_owned(), measure(bench.machine())?))
+    }
+
+    /// The same on islands that are virtual machines, by each engine that is here.
+    pub fn by_machines(self, bench: &Bench, measure: impl Fn(Place) -> Result<Measure<'a>>) -> Result<Self> {
+        let contest = self.by_kvm(bench, &measure)?;
+        if !QEMU.is_met() {
+            return Ok(contest.noting(format!("eyot by QEMU: no {}", QEMU.path)));
+        }
+        Ok(contest.beside("eyot by QEMU".to_owned(), measure(bench.emulated())?))
     }
 
     pub fn noting(mut self, note: String) -> Self {

@@ -5,6 +5,8 @@ mod file;
 mod machine;
 mod memory;
 mod nginx;
+mod postgresql;
+mod process;
 mod redis;
 mod start;
 mod system_call;
@@ -23,6 +25,8 @@ pub fn all() -> impl Iterator<Item = &'static Row> {
         start::ROWS,
         redis::ROWS,
         nginx::ROWS,
+        postgresql::ROWS,
+        process::ROWS,
         memory::SPEEDS,
         file::ROWS,
         memory::SIZES,

@@ -16,7 +16,7 @@ use crate::suite::case::{Case, ISLANDERS, case};
 use crate::suite::stage::Stage;
 
 pub const CASES: &[Case] = &[
-    case("processes/fork-bomb", fork_bomb).needs(&[BASH]).callers(ISLANDERS),
+    case("processes/fork-bomb", fork_bomb).needs(&[BASH]).callers(ISLANDERS).limit_s(120),
     case("processes/zombies", zombies).needs(&[PYTHON]).callers(ISLANDERS).limit_s(120),
     case("processes/sibling-killed", sibling_killed)
         .needs(&[PYTHON])
@@ -38,7 +38,8 @@ fn fork_bomb(stage: &Stage) -> Result<()> {
         Ok(outcome) => outcome,
         Err(_) => {
             island.signal(Signal::TERM);
-            island.wait(PATIENCE * stage.setting.engine.patience())?
+            // The machine is busy with them, and looks how much memory they take.
+            island.wait(3 * PATIENCE * stage.setting.engine.patience())?
         }
     };
     ensure!(process::descendants(std::process::id()).is_empty(), "processes are left\n{outcome}");
