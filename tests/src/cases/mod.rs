@@ -3,6 +3,7 @@
 mod bootable;
 mod command;
 mod comparison;
+mod database;
 mod debugger;
 mod end;
 mod go;
@@ -36,6 +37,7 @@ const TABLES: &[&[Case]] = &[
     python::CASES,
     redis::CASES,
     nginx::CASES,
+    database::CASES,
     service::CASES,
     workshop::CASES,
     sqlite::CASES,

@@ -1,11 +1,13 @@
 //! Where a case plays: its directories, its caller, and the ways to run something.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use eyot_tests::build::{self, Toolchain};
 use eyot_tests::island::{Place, Run, bare};
 use eyot_tests::outcome::{Outcome, run};
@@ -41,6 +43,13 @@ impl Stage {
         Ok(path)
     }
 
+    /// The same, where whoever a program becomes may write.
+    pub fn make_open_directory(&self, name: &str) -> Result<PathBuf> {
+        let path = self.make_directory(name)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o777))?;
+        Ok(path)
+    }
+
     /// Writes a file into the directory that programs start in.
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> Result<PathBuf> {
         let path = self.work().join(name);
@@ -50,7 +59,6 @@ impl Stage {
 
     /// The same, and it can be executed.
     pub fn write_program(&self, name: &str, content: impl AsRef<[u8]>) -> Result<PathBuf> {
-        use std::os::unix::fs::PermissionsExt;
         let path = self.write(name, content)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
         Ok(path)
@@ -119,6 +127,32 @@ impl Stage {
         words: impl IntoIterator<Item = Word>,
     ) -> Result<Outcome> {
         self.natively(&Run::new(words))
+    }
+
+    /// Starts such a command beside the test.
+    pub fn beside(&self, words: &[&str]) -> Result<Service> {
+        Service::start(Run::new(words).command(&Place::Native, &self.directory), &self.directory)
+    }
+
+    /// Asks until the answer is as wanted, for as long as a program may take. What fails is asked again.
+    pub fn until<Answer>(
+        &self,
+        what: &str,
+        mut ask: impl FnMut() -> Result<Answer>,
+        wanted: impl Fn(&Answer) -> bool,
+    ) -> Result<Answer> {
+        let deadline = Instant::now() + self.limit();
+        loop {
+            let answer = ask();
+            if answer.as_ref().is_ok_and(&wanted) {
+                return answer;
+            }
+            if Instant::now() > deadline {
+                answer?;
+                bail!("{what} takes for ever");
+            }
+            sleep(Duration::from_millis(50));
+        }
     }
 
     /// Runs `eyot` itself with exactly these arguments, on the setting's engine.
