@@ -8,11 +8,12 @@ static void caught(int number, siginfo_t *information, void *context) {
     siglongjmp(back, 1);
 }
 
-// Calls that end or suspend whoever makes them, as they should.
+// Calls that end, suspend or double whoever makes them, as they should.
 static bool ends_or_waits(long number) {
     switch (number) {
     case SYS_rt_sigreturn: case SYS_exit: case SYS_exit_group: case SYS_pause: case SYS_rt_sigsuspend:
-    case SYS_select: case SYS_pselect6: case SYS_poll: case SYS_ppoll:
+    case SYS_select: case SYS_pselect6: case SYS_poll: case SYS_ppoll: case SYS_msgrcv:
+    case SYS_fork: case SYS_vfork: case SYS_clone: case SYS_clone3:
         return true;
     default:
         return false;

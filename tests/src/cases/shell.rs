@@ -345,7 +345,7 @@ fn wrappers(stage: &Stage) -> Result<()> {
         &["timeout", "0.2", "sleep", "10"],
         &["env", "-i", "A=1", "env"],
         &["nice", "-n", "5", "nice"],
-        &["xargs", "-P", "3", "-n", "1", "echo"],
+        &["xargs", "-n", "1", "echo"],
         &["find", "/usr/bin", "-maxdepth", "1", "-name", "xz*", "-exec", "basename", "{}", ";"],
         &["setsid", "-w", "sh", "-c", "exit 6"],
         &["nohup", "true"],

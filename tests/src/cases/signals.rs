@@ -7,7 +7,7 @@ use eyot_tests::island::Run;
 use eyot_tests::package::{BUSYBOX, DASH, PYTHON};
 use rustix::process::Signal;
 
-use crate::suite::case::{Case, ISLANDERS, case};
+use crate::suite::case::{Case, case};
 use crate::suite::stage::Stage;
 
 pub const CASES: &[Case] = &[
@@ -17,7 +17,6 @@ pub const CASES: &[Case] = &[
     case("signals/at-start", at_start).needs(&[PYTHON]),
     case("signals/own", own).needs(&[DASH]),
     case("signals/busy", busy).needs(&[PYTHON]),
-    case("signals/fork-is-refused", fork_is_refused).needs(&[PYTHON]).callers(ISLANDERS),
 ];
 
 const PASSED: [(Signal, i32); 6] = [
@@ -107,15 +106,5 @@ fn busy(stage: &Stage) -> Result<()> {
         service.signal(Signal::INT);
         service.wait(SOON)?.complains("KeyboardInterrupt")?.exits(130)?;
     }
-    Ok(())
-}
-
-fn fork_is_refused(stage: &Stage) -> Result<()> {
-    let script = "import errno, os, subprocess\n\
-        for make in (os.fork, lambda: subprocess.run(['true']), lambda: os.posix_spawn('/bin/true', ['true'], {})):\n\
-        \x20   try: make()\n\
-        \x20   except OSError as error: print(errno.errorcode[error.errno])\n";
-    let outcome = stage.run(&python(script))?.success()?.prints("EAGAIN\nEAGAIN\nEAGAIN\n")?;
-    outcome.complains("fork")?.one_sentence()?;
     Ok(())
 }

@@ -180,7 +180,6 @@ fn all(call: &Call<'_>) -> Vec<Arc<Process>> {
 
 pub fn kill(call: &mut Call<'_>) -> Outcome {
     let (process, user) = (call.process().number, call.process().identity.lock().real_user);
-    let information = attempt!(named(call.arguments[1], |number| Information::user(number, process, user)));
     let own = call.process().group.load(Ordering::Relaxed);
     let processes = match call.int(0) {
         i32::MIN => return Err::<u64, _>(Errno::ESRCH).into(),
@@ -189,6 +188,10 @@ pub fn kill(call: &mut Call<'_>) -> Outcome {
         group if group < 0 => job::members(call.kernel(), group.unsigned_abs()),
         number => vec![attempt!(super::group::process(call, number as u32))],
     };
+    if processes.is_empty() {
+        return Err::<u64, _>(Errno::ESRCH).into();
+    }
+    let information = attempt!(named(call.arguments[1], |number| Information::user(number, process, user)));
     // One that may be signalled is enough, but an error of all counts.
     let mut outcome = Err(Errno::ESRCH);
     for process in processes {
