@@ -101,10 +101,15 @@ fn sibling_killed(stage: &Stage) -> Result<()> {
         let (mut island, members) = family(stage)?;
         let victim = members.get(number).context("there were more before")?;
         process::signal(victim.id, Signal::KILL);
-        std::thread::sleep(Duration::from_millis(100));
-        island.signal(Signal::USR1);
-        let outcome = island.wait(PATIENCE).with_context(|| format!("without {victim:?} of {members:?}"))?;
-        killed(outcome).with_context(|| format!("without {victim:?} of {members:?}"))?;
+        let context = || format!("without {victim:?} of {members:?}");
+        let outcome = match island.wait(Duration::from_secs(3)) {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                island.signal(Signal::USR1);
+                island.wait(PATIENCE).with_context(context)?
+            }
+        };
+        killed(outcome).with_context(context)?;
         let left = process::wait_childless(std::process::id(), Duration::from_secs(3));
         ensure!(left.is_empty(), "left behind: {left:?}");
     }
