@@ -22,8 +22,10 @@ const END: u32 = 1 << 20;
 pub enum Kind {
     /// Read and written at offsets; never polled.
     File,
-    /// A pipe or a terminal: bytes, and no socket.
+    /// A pipe: bytes, and no socket.
     Stream,
+    /// The same, and it may end and go on.
+    Terminal,
     /// A connected stream socket.
     Socket,
     /// A socket of packets without connections: an empty packet is one.
@@ -130,10 +132,17 @@ impl Pace {
     }
 }
 
+/// Whether a character device is a terminal, by its number (devices.txt: 4, 5 and 136 to 143).
+fn is_terminal(file: &OwnedFd) -> bool {
+    let number = fstat(file).map_or(0, |found| rustix::fs::major(found.st_rdev));
+    matches!(number, 4 | 5 | 136..=143)
+}
+
 impl Kind {
     /// What an inherited descriptor is; one that could make us wait is made not to.
     fn of(file: &OwnedFd) -> Self {
         let kind = match fstat(file).map(|found| FileType::from_raw_mode(found.st_mode)) {
+            Ok(FileType::CharacterDevice) if is_terminal(file) => Self::Terminal,
             Ok(FileType::Fifo | FileType::CharacterDevice) => Self::Stream,
             Ok(FileType::Socket) => match (socket_type(file), socket_acceptconn(file)) {
                 (_, Ok(true)) => Self::Listener,
@@ -153,7 +162,12 @@ impl Kind {
     }
 
     pub fn is_socket(self) -> bool {
-        !matches!(self, Self::File | Self::Stream)
+        !matches!(self, Self::File) && !self.is_stream()
+    }
+
+    /// Whether it is a pipe or a terminal.
+    pub fn is_stream(self) -> bool {
+        matches!(self, Self::Stream | Self::Terminal)
     }
 
     /// Whether packets are framed by their length.

@@ -101,8 +101,6 @@ pub struct Tracee {
     /// The system call that is under way, if one is, and the last one that was.
     call: Option<u64>,
     pub last_call: u64,
-    /// The beginning of that call has been told.
-    entered: bool,
 }
 
 impl Tracee {
@@ -117,7 +115,6 @@ impl Tracee {
             interrupted: false,
             call: None,
             last_call: u64::MAX,
-            entered: false,
         }
     }
 }
@@ -204,11 +201,7 @@ impl Thread {
         let Some(tracee) = place.as_mut() else { return false };
         tracee.call = Some(number);
         tracee.last_call = number;
-        if tracee.motion != Motion::ToCall || core::mem::take(&mut tracee.entered) {
-            return false;
-        }
-        tracee.entered = true;
-        true
+        tracee.motion == Motion::ToCall
     }
 
     /// Whether the end of the call that was under way is told.

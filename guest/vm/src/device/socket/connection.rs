@@ -23,6 +23,8 @@ use crate::vm;
 
 /// Bytes of a packet that is sent, at most.
 const MOST: usize = 64 << 10;
+/// Packets that may wait when an end of file comes.
+const ENDS_MOST: usize = 64 << 10;
 /// Bytes before each datagram, which say its length.
 const FRAME: usize = 4;
 
@@ -63,7 +65,7 @@ struct State {
     reset: bool,
 }
 
-/// A packet, and how far it was read.
+/// A packet, and how far it was read. One without bytes is an end of file that is read once: a terminal's.
 struct Arrived {
     packet: Vec<u8>,
     read: usize,
@@ -130,7 +132,10 @@ impl Connection {
             changed |= Readiness::WRITE;
         }
         match header.operation {
-            operation::DATA if header.length > 0 => {
+            operation::DATA if header.length > 0 || self.flow == Flow::Bytes => {
+                if header.length == 0 && state.arrived.len() > ENDS_MOST {
+                    vm::broken(format_args!("the VMM sent too many ends of file"));
+                }
                 if state.unread + header.length > CREDIT as usize || self.flow == Flow::Connections {
                     vm::broken(format_args!("the VMM sent more than it had credit for"));
                 }
@@ -197,11 +202,15 @@ impl Connection {
     fn receive_bytes(&self, to: Sink<'_>, peek: bool) -> Result<Transfer, Code> {
         let mut to = user::Sink::new(to);
         let mut state = self.state.lock();
-        if state.unread == 0 {
-            return state.nothing(&to);
+        let Some(first) = state.arrived.front() else { return state.nothing(&to) };
+        if first.rest().is_empty() {
+            if !peek {
+                state.arrived.pop_front();
+            }
+            return Ok(Transfer::Done(0));
         }
         let mut done = 0;
-        for part in &state.arrived {
+        for part in state.arrived.iter().take_while(|part| !part.rest().is_empty()) {
             match to.put(part.rest()) {
                 Ok(copied) => {
                     done += copied;
@@ -355,7 +364,7 @@ impl State {
         let mut rest = length;
         while let Some(part) = self.arrived.front_mut() {
             let left = part.rest().len();
-            if rest < left {
+            if rest < left || left == 0 {
                 part.read += rest;
                 break;
             }

@@ -81,7 +81,7 @@ impl Socket {
     /// Whether all that the guest has sent is out, or at least what goes into pipes and terminals: who writes
     /// into those waits for the reader in any case.
     pub fn is_drained(&self, pipes_only: bool) -> bool {
-        let counts = |connection: &&Connection| !pipes_only || connection.kind == Kind::Stream;
+        let counts = |connection: &&Connection| !pipes_only || connection.kind.is_stream();
         self.connections.values().filter(counts).all(|connection| connection.waiting.is_empty())
     }
 

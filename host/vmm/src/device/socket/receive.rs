@@ -108,11 +108,12 @@ pub fn step(connection: &mut Connection, ring: &mut Ring, scratch: &mut [u8]) ->
         _ => (host::read(&connection.file, &to, host::OWN, 0), to.length()),
     };
     match received {
-        Ok(0) => {
+        Ok(0) if connection.kind != Kind::Terminal || connection.ending => {
             ring.put_back(chain.head);
             end(connection);
             Ok(Served::More)
         }
+        // A terminal's end of file, which is nothing in itself, is read once, and more may come.
         Ok(length) => {
             connection.sent = connection.sent.wrapping_add(length as u32);
             // A terminal hands out a line at a time.
@@ -136,7 +137,7 @@ fn failed(connection: &mut Connection, error: Errno) {
         Errno::AGAIN => connection.readable = false,
         Errno::INTR => {}
         // A terminal that was hung up.
-        Errno::IO if connection.kind == Kind::Stream => end(connection),
+        Errno::IO if connection.kind.is_stream() => end(connection),
         // Written to only.
         Errno::BADF | Errno::INVAL | Errno::ISDIR => connection.read_over = true,
         _ => connection.reset(),

@@ -55,7 +55,7 @@ fn pass(connection: &mut Connection, data: &Parts, more: bool) -> usize {
         match result {
             Ok(done) => {
                 // A socket that took less is full, and will say when it is not; others say so when asked again.
-                connection.writable = done == length || connection.kind == Kind::Stream;
+                connection.writable = done == length || connection.kind.is_stream();
                 return done;
             }
             Err(Errno::INTR) => {}
