@@ -258,7 +258,7 @@ const USER: u64 = 912;
 const DEBUG_REGISTERS: core::ops::Range<u64> = 848..912;
 
 fn user_word(thread: &Thread, offset: u64) -> Result<u64> {
-    if offset % 8 != 0 || offset >= USER {
+    if !offset.is_multiple_of(8) || offset >= USER {
         return Err(Errno::EIO);
     }
     let words = registers(thread)?;
@@ -267,7 +267,7 @@ fn user_word(thread: &Thread, offset: u64) -> Result<u64> {
 }
 
 fn set_user_word(call: &Call<'_>, thread: &Thread, offset: u64, value: u64) -> Result<u64> {
-    if offset % 8 != 0 || offset >= USER {
+    if !offset.is_multiple_of(8) || offset >= USER {
         return Err(Errno::EIO);
     }
     if DEBUG_REGISTERS.contains(&offset) {
