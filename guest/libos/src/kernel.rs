@@ -172,7 +172,8 @@ impl Kernel {
         let mut body = thread.begin(cpu);
         self.machine.activate(cpu, thread.process.space());
         loop {
-            if body.pending.is_some() {
+            // What ends may be followed by something else to wait for (ptrace(2)).
+            while body.pending.is_some() {
                 match self.resume_call(cpu, thread, body) {
                     Some(continued) => body = continued,
                     None => return,
