@@ -353,8 +353,5 @@ fn wrappers(stage: &Stage) -> Result<()> {
     ] {
         stage.compare_with_input(&Run::new(words.iter().copied()).option(&["-i"]), b"1\n2\n3\n")?;
     }
-    // What comes in would be shown between the lines.
-    let script = ["script", "-qec", "echo on a terminal; test -t 1 && echo yes", "/dev/null"];
-    stage.compare(&Run::new(script))?;
     Ok(())
 }
