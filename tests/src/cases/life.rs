@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use eyot_tests::engine::Engine;
 use eyot_tests::island::Run;
 use eyot_tests::package::{BUSYBOX, DASH, PYTHON};
 use eyot_tests::process;
@@ -21,7 +22,10 @@ const fn life(name: &'static str, body: fn(&Stage) -> Result<()>) -> Case {
 }
 
 pub const CASES: &[Case] = &[
-    life("life/signals", signals),
+    life("life/signals", signals).not_on(
+        &[Engine::Qemu],
+        "a program that ends itself by SIGINT may leave the machine standing there; being looked into",
+    ),
     life("life/handled-signals", handled_signals),
     life("life/stopped", stopped),
     life("life/killed-monitor", killed_monitor),
