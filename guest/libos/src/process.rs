@@ -141,13 +141,20 @@ impl Process {
 
     fn with(kernel: &Arc<Kernel>, memory: Arc<Memory>) -> Arc<Self> {
         let number = kernel.numbers.take().expect("invariant: none is used yet");
+        let process = Arc::new(Self::blank(kernel, number, memory));
+        kernel.processes.lock().insert(number, process.clone());
+        process
+    }
+
+    /// What a process begins as, of which nobody knows yet.
+    fn blank(kernel: &Arc<Kernel>, number: u32, memory: Arc<Memory>) -> Self {
         let root = kernel.file_systems.root();
-        let process = Arc::new(Self {
+        Self {
             kernel: kernel.clone(),
             number,
             parent: AtomicU32::new(0),
+            space: AtomicU32::new(memory.space.0),
             memory: Mutex::new(memory),
-            space: AtomicU32::new(Space::FIRST.0),
             files: Table::default(),
             directory: Mutex::new(root.clone()),
             root: Mutex::new(root),
@@ -176,20 +183,14 @@ impl Process {
             life: life::Life::default(),
             undo: Mutex::default(),
             sole_survivor: AtomicU32::new(0),
-        });
-        kernel.processes.lock().insert(number, process.clone());
-        process
+        }
     }
 
     /// A new process, as much the same as fork(2) says, without a thread yet.
     pub fn child(self: &Arc<Self>, number: u32, child: Child) -> Arc<Self> {
         let copy = |value: &AtomicU32| AtomicU32::new(value.load(Ordering::Relaxed));
         let process = Arc::new(Self {
-            kernel: self.kernel.clone(),
-            number,
             parent: AtomicU32::new(self.number),
-            space: AtomicU32::new(child.memory.space.0),
-            memory: Mutex::new(child.memory),
             files: if child.shares_files { self.files.shared() } else { self.files.copied() },
             directory: Mutex::new(self.directory.lock().clone()),
             root: Mutex::new(self.root.lock().clone()),
@@ -197,27 +198,14 @@ impl Process {
             identity: Mutex::new(self.identity.lock().clone()),
             limits: Mutex::new(*self.limits.lock()),
             signals: self.signals.inherited(),
-            threads: Mutex::new(BTreeMap::new()),
             program: Mutex::new(self.program.lock().clone()),
             group: copy(&self.group),
             session: copy(&self.session),
             terminal: Mutex::new(self.terminal.lock().clone()),
-            timers: IntervalTimers::default(),
-            cpu_time_ns: AtomicU64::new(0),
-            children_time_ns: AtomicU64::new(0),
             started_ns: self.kernel.machine.now().monotonic_ns,
             nice: AtomicI32::new(self.nice.load(Ordering::Relaxed)),
             exit_signal: child.exit_signal,
-            executed: AtomicBool::new(false),
-            reaps: AtomicBool::new(false),
-            parent_death: AtomicU8::new(0),
-            children: Mutex::default(),
-            child_news: WaitQueue::new(),
-            tracees: Mutex::default(),
-            ended_tracees: Mutex::default(),
-            life: life::Life::default(),
-            undo: Mutex::default(),
-            sole_survivor: AtomicU32::new(0),
+            ..Self::blank(&self.kernel, number, child.memory)
         });
         family::adopt(self, &process, child.is_sibling);
         process
