@@ -19,6 +19,7 @@ use spin::Mutex;
 use crate::errno::{Errno, Result};
 use crate::file::{Promise, kept};
 use crate::kernel::Kernel;
+use crate::shortage;
 use crate::signal;
 use crate::wait::WaitQueue;
 
@@ -124,6 +125,7 @@ impl Devices {
                 let _ = self.machine.request(Request::Heard { signal: number });
             }
             Event::Window(_) => signal::from_outside(kernel, signal::SIGWINCH),
+            Event::OutOfMemory(largest) => shortage::relieve(kernel, largest),
         }
     }
 

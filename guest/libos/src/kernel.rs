@@ -120,6 +120,13 @@ impl Kernel {
         self.boot.memory.saturating_sub(self.memory_use().resident)
     }
 
+    /// How many threads and processes there may be: each takes some memory of the library OS's.
+    pub fn tasks_most(&self) -> usize {
+        const MOST: u64 = 32_768;
+        const MEMORY_EACH: u64 = 16 << 10;
+        (self.boot.memory / MEMORY_EACH).min(MOST) as usize
+    }
+
     /// Says one line to the user.
     pub fn say(&self, text: &str) {
         let _ = self.machine.request(Request::Say { text });

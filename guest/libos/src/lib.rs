@@ -27,6 +27,7 @@ pub mod numbers;
 pub mod process;
 mod ptrace;
 pub mod scheduler;
+mod shortage;
 pub mod signal;
 mod start;
 pub mod syscall;

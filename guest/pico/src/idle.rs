@@ -82,7 +82,7 @@ pub fn wait(local: &Local, patience: Patience, collect: bool, events: &mut Vec<E
         if collect {
             device::poll(Some(0), events);
         }
-        local.head.kicked.swap(0, AcqRel);
+        settle(local);
         return;
     }
     let timeout = match patience {
@@ -102,6 +102,12 @@ pub fn wait(local: &Local, patience: Patience, collect: bool, events: &mut Vec<E
         host::futex_wait(&local.idle, ASLEEP, timeout);
     }
     local.idle.store(RUNNING, SeqCst);
-    local.head.kicked.swap(0, AcqRel);
+    settle(local);
     space::leave_dropped(local);
+}
+
+/// Takes note of a kick.
+fn settle(local: &Local) {
+    local.head.kicked.swap(0, AcqRel);
+    space::serve(local);
 }

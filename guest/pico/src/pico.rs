@@ -54,6 +54,7 @@ impl Ground for Local {
 
     fn interrupted(&self) {
         self.head.kicked.swap(0, AcqRel);
+        space::serve(self);
     }
 }
 

@@ -206,7 +206,7 @@ unsafe extern "C" fn main(stack: *const u64) -> ! {
     thread::start(cpus);
     device::begin();
     space::prepare();
-    space::begin();
+    space::begin(start.spaces);
     filter::install(&start.filter);
 
     let clock = libos::HostClock {

@@ -1,16 +1,21 @@
 //! The memory limit's backstop: a control group of the island's own, outside of what it can overwrite.
 //!
-//! Made only for a limit, below the nearest group of ours that allows it, of either version. The guest's
-//! first process joins through a descriptor opened here, before it gives up its rights. The group goes with
+//! Made only for a limit, below the nearest group of ours that allows it, of either version. It kills beyond what
+//! a guest can need while it ends one of its processes (`watch`), and tells when the limit itself is reached, so that
+//! nobody has to look before that. What it counts is more than what the limit is about: pages of files that can be
+//! read again, among others. The guest's first process joins through a descriptor opened here, before it gives up its rights. The group goes with
 //! the monitor; one that a killed monitor left behind is removed by the next.
 
 use std::fs::{self, File};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
 use rustix::fs::{CWD, Mode, OFlags, openat};
+
+use crate::watch;
 
 const PREFIX: &str = "eyot-";
 const MOUNT: &str = "/sys/fs/cgroup";
@@ -22,6 +27,10 @@ pub struct Group {
     version: Version,
     /// Opened at the start, so that a guest that takes all our descriptors does not blind us.
     events: Option<File>,
+    usage: Option<File>,
+    /// Counts how often the limit was passed.
+    passed: Option<OwnedFd>,
+    limit: u64,
 }
 
 /// Which of the two interfaces a group has.
@@ -45,28 +54,80 @@ impl Group {
         sweep(parent);
         let path = parent.join(format!("{PREFIX}{}", std::process::id()));
         fs::create_dir(&path).ok()?;
-        let events = match version {
-            Version::One => "memory.oom_control",
-            Version::Two => "memory.events",
+        let (events, usage) = match version {
+            Version::One => ("memory.oom_control", "memory.usage_in_bytes"),
+            Version::Two => ("memory.events", "memory.current"),
         };
-        let group = Self { events: File::open(path.join(events)).ok(), path, version };
+        let open = |name: &str| File::open(path.join(name)).ok();
+        let (events, usage) = (open(events), open(usage));
+        let mut group = Self { events, usage, passed: None, path, version, limit: bytes };
         // From here on dropping the group removes it.
-        group.limit(bytes).then_some(group)
+        if !group.bound(watch::most(bytes)) {
+            return None;
+        }
+        group.passed = group.ask();
+        Some(group)
     }
 
-    fn limit(&self, bytes: u64) -> bool {
-        let write = |file: &str, text: &str| fs::write(self.path.join(file), text).is_ok();
+    fn write(&self, file: &str, text: &str) -> bool {
+        fs::write(self.path.join(file), text).is_ok()
+    }
+
+    /// Where the kernel kills.
+    fn bound(&self, bytes: u64) -> bool {
         let bytes = bytes.to_string();
         let (limited, _swap) = match self.version {
             // Swap is part of the limit where it is accounted for.
-            Version::One => {
-                (write("memory.limit_in_bytes", &bytes), write("memory.memsw.limit_in_bytes", &bytes))
-            }
-            Version::Two => {
-                (write("memory.max", &bytes) && write("memory.oom.group", "1"), write("memory.swap.max", "0"))
-            }
+            Version::One => (
+                self.write("memory.limit_in_bytes", &bytes),
+                self.write("memory.memsw.limit_in_bytes", &bytes),
+            ),
+            Version::Two => (
+                self.write("memory.max", &bytes) && self.write("memory.oom.group", "1"),
+                self.write("memory.swap.max", "0"),
+            ),
         };
         limited
+    }
+
+    /// Has the kernel tell when the limit is passed.
+    fn ask(&self) -> Option<OwnedFd> {
+        match self.version {
+            Version::One => {
+                let counter = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok()?;
+                let usage = self.usage.as_ref()?.as_raw_fd();
+                let order = format!("{} {usage} {}", counter.as_raw_fd(), self.limit);
+                self.write("cgroup.event_control", &order).then_some(counter)
+            }
+            // From there on its threads are slowed down, too.
+            Version::Two if self.write("memory.high", &self.limit.to_string()) => {
+                self.events.as_ref()?.try_clone().ok().map(OwnedFd::from)
+            }
+            Version::Two => None,
+        }
+    }
+
+    /// What to wait for to learn that the limit is passed; nothing where the kernel does not tell.
+    pub fn alarm(&self) -> Option<PollFd<'_>> {
+        let happens = match self.version {
+            Version::One => PollFlags::IN,
+            Version::Two => PollFlags::PRI,
+        };
+        self.passed.as_ref().map(|passed| PollFd::new(passed, happens))
+    }
+
+    /// Takes note of the alarm; whether what is counted is about the limit, or nobody would tell that it is.
+    pub fn is_pressed(&self) -> bool {
+        let Some(passed) = &self.passed else { return true };
+        let mut text = [0; 64];
+        // An event counter is cleared by reading; a file is ready again once something has changed since.
+        let _ = match self.version {
+            Version::One => rustix::io::read(passed, &mut text[..8]),
+            Version::Two => rustix::io::pread(passed, &mut text, 0),
+        };
+        let length = self.usage.as_ref().and_then(|usage| usage.read_at(&mut text, 0).ok()).unwrap_or(0);
+        let usage: Option<u64> = String::from_utf8_lossy(&text[..length]).trim().parse().ok();
+        usage.is_none_or(|usage| usage >= self.limit / 16 * 15)
     }
 
     /// A descriptor that the guest's first process joins by writing `0` to it.

@@ -22,7 +22,7 @@ use crate::serve::{End, Granted, Server, Session, window};
 use crate::signal::Signals;
 use crate::stream::{Kept, Pseudo, Terminal};
 use crate::verdict::{Evidence, Verdict, judge};
-use crate::watch::{self, Watch};
+use crate::watch::{self, Finding, Watch};
 
 const SIGTSTP: u8 = 20;
 const SIGWINCH: u8 = 28;
@@ -33,8 +33,8 @@ const LAST: Duration = Duration::from_millis(2);
 /// How long the process with the devices may outlive QEMU: it passes on what the guest has left behind, and takes ten
 /// seconds for that at most (host/vmm, `serve`).
 const LEGACY: Duration = Duration::from_secs(12);
-/// How long a guest that is watched, or about to end, may go on before it is looked at.
-const PULSE: Timespec = Timespec { tv_sec: 0, tv_nsec: watch::INTERVAL.as_nanos() as i64 };
+/// How long a guest that is about to end may go on before it is looked at.
+const PULSE: Duration = watch::INTERVAL;
 
 /// A living island.
 pub struct Running {
@@ -51,6 +51,8 @@ pub struct Running {
     terminal: Option<Terminal>,
     group: Option<Group>,
     watch: Option<Watch>,
+    /// There is reason to look: nobody tells when there is, or somebody has told.
+    looks: bool,
     /// When the CPUs' process ended.
     emulator_ended: Option<Instant>,
     evidence: Evidence,
@@ -87,7 +89,7 @@ impl Running {
             guest: guest.process,
         };
         let evidence = Evidence { memory: plan.memory, ..Evidence::default() };
-        let watch = match (limit.filter(|_| group.is_none()), state) {
+        let watch = match (limit, state) {
             (Some(limit), Some(state)) => Some(Watch::new(guest.process, state, limit)?),
             _ => None,
         };
@@ -101,6 +103,7 @@ impl Running {
             signals,
             copying,
             terminal,
+            looks: group.as_ref().is_none_or(Group::is_pressed),
             group,
             watch,
             emulator_ended: None,
@@ -119,7 +122,7 @@ impl Running {
                 Some(End::Refused(sentence)) => self.evidence.closed = Some(sentence),
                 Some(End::Gone) => {}
                 None if ended => {}
-                None if self.is_over_limit() => self.evidence.out_of_memory = true,
+                None if self.lacks_memory() => self.evidence.out_of_memory = true,
                 None if self.outlives_emulator() => {}
                 None if self.session.unheard.is_over(Instant::now()) => self.evidence.deaf = true,
                 None => continue,
@@ -146,12 +149,22 @@ impl Running {
                 || PollFd::new(&self.signals, PollFlags::IN),
                 |emulator| PollFd::new(&emulator.descriptor, PollFlags::IN),
             ),
+            self.group
+                .as_ref()
+                .and_then(Group::alarm)
+                .unwrap_or_else(|| PollFd::new(&self.signals, PollFlags::empty())),
         ];
         let ending = self.emulator_ended.is_some() || !self.session.unheard.is_empty();
-        let pulsing = self.watch.is_some() || ending;
+        let watching = self.watch.as_ref().filter(|_| self.looks).map(Watch::patience);
+        let patience = watching.into_iter().chain(ending.then_some(PULSE)).min();
+        let patience = patience.map(|time| Timespec::try_from(time).expect("invariant: a moment"));
         // An interrupted wait is as good as any other.
-        let _ = poll(&mut polled, pulsing.then_some(&PULSE));
-        let [ended, channel, emulator] = [0, 2, 6].map(|at| polled[at].revents());
+        let _ = poll(&mut polled, patience.as_ref());
+        let [ended, channel, emulator, passed] = [0, 2, 6, 7].map(|at| polled[at].revents());
+        if let Some(watch) = self.watch.as_mut().filter(|_| !passed.is_empty()) {
+            self.looks = true;
+            watch.hurry();
+        }
         if self.emulator.is_some() && self.emulator_ended.is_none() && emulator.contains(PollFlags::IN) {
             self.emulator_ended = Some(Instant::now());
         }
@@ -166,9 +179,19 @@ impl Running {
         self.emulator_ended.is_some_and(|since| since.elapsed() >= LEGACY)
     }
 
-    fn is_over_limit(&mut self) -> bool {
-        let Some(watch) = self.watch.as_mut().filter(|watch| watch.is_due()) else { return false };
-        watch.is_exceeded(self.session.memory_files())
+    /// Whether the guest has to be ended because it holds too much memory. One that can end a process of its own for
+    /// that is told to.
+    fn lacks_memory(&mut self) -> bool {
+        let Some(watch) = self.watch.as_mut().filter(|watch| self.looks && watch.patience().is_zero()) else {
+            return false;
+        };
+        let found = watch.look(self.session.memory_files());
+        let pressed = self.group.as_ref().is_none_or(Group::is_pressed);
+        self.looks = pressed || found != Finding::Within;
+        if let Finding::Exceeded { largest } = found {
+            self.session.tell(&ToGuest::OutOfMemory { process: largest });
+        }
+        found == Finding::Hopeless
     }
 
     fn pass_signals(&mut self) {
@@ -217,7 +240,7 @@ impl Running {
         // It may hold more memory than before while it ends.
         while !ended && !parted && !condemned && Instant::now() < deadline {
             (ended, parted) = self.leaves();
-            self.evidence.out_of_memory = self.is_over_limit();
+            self.evidence.out_of_memory = self.lacks_memory();
             condemned = self.evidence.out_of_memory;
         }
         if !ended {

@@ -1,10 +1,13 @@
-//! The memory limit where no control group is to be had: looked at often, so it is approximate.
+//! What an island holds of the host's memory, against its limit: looked at often, so the limit is approximate.
 //!
 //! Counted is what the host knows of the guest: its processes' private memory, resident or swapped, and the
 //! pages that its memory files hold, whether it has them mapped or not (it cannot make other shared memory).
 //! What processes share after a fork counts once, as far as the kernel tells; that takes a while to ask, so
-//! first each is taken to share nothing. Between two looks a guest can go beyond the limit, each process by up to
-//! [`private_most`] of private memory. Not counted: what the kernel keeps for it (page tables, buffers of sockets).
+//! first each is taken to share nothing. Not counted: what the kernel keeps for it (page tables, buffers of sockets).
+//!
+//! A guest that is found beyond its limit is told which process holds most, for it to end that one, and is ended
+//! itself if that does not help soon, or if it goes on growing ([`most`]). Between two looks it can grow: what
+//! bounds that is a control group (`cgroup`), which also tells when to look, or else [`private_most`] for each process.
 
 use std::fs::{self, File};
 use std::io;
@@ -17,8 +20,13 @@ use rustix::process::Pid;
 
 use crate::sandbox::family;
 
-/// How often is looked.
+/// How often is looked where nothing tells when to, and how often near the limit.
 pub const INTERVAL: Duration = Duration::from_millis(50);
+const BRISK: Duration = Duration::from_millis(5);
+/// How fast a guest is taken to grow, in bytes a microsecond.
+const GROWTH: u64 = 4096;
+/// How long a guest may stay beyond its limit.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// The private address space (RLIMIT_DATA) for a limit: wide enough for programs that reserve more than
 /// they use, and so that a program that uses it all is seen before it is refused.
@@ -26,7 +34,22 @@ pub fn private_most(limit: u64) -> u64 {
     limit.saturating_mul(2).saturating_add(256 << 20)
 }
 
-/// A watched process and its limit in bytes.
+/// What a guest with this limit can hold at most, before it has ended one of its processes.
+pub fn most(limit: u64) -> u64 {
+    limit.saturating_add((limit / 8).max(64 << 20))
+}
+
+/// What a look has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finding {
+    Within,
+    /// The guest holds too much, this process of it (its number inside) most.
+    Exceeded { largest: u32 },
+    /// It has to be ended for that.
+    Hopeless,
+}
+
+/// A watched guest and its limit in bytes.
 #[derive(Debug)]
 pub struct Watch {
     first: Pid,
@@ -37,59 +60,86 @@ pub struct Watch {
     /// The library OS's memory.
     state: OwnedFd,
     limit: u64,
-    looked: Option<Instant>,
+    /// When to look next.
+    due: Instant,
+    exceeded: Option<Instant>,
 }
 
 impl Watch {
     pub fn new(process: Pid, state: OwnedFd, limit: u64) -> io::Result<Self> {
         let status = File::open(format!("/proc/{}/status", process.as_raw_nonzero()))?;
         let spare = Some(state.try_clone()?);
-        Ok(Self { first: process, status, spare, state, limit, looked: None })
+        Ok(Self { first: process, status, spare, state, limit, due: Instant::now(), exceeded: None })
     }
 
-    /// Whether it is time to look.
-    pub fn is_due(&self) -> bool {
-        self.looked.is_none_or(|looked| looked.elapsed() >= INTERVAL)
+    /// How long until it is time to look.
+    pub fn patience(&self) -> Duration {
+        self.due.saturating_duration_since(Instant::now())
     }
 
-    /// Whether the guest holds more memory than its limit, these files among it.
-    pub fn is_exceeded<'a>(&mut self, memory: impl Iterator<Item = &'a OwnedFd>) -> bool {
-        self.looked = Some(Instant::now());
-        let files: u64 = memory.map(held).sum::<u64>() + held(&self.state);
+    /// There is reason to look at once.
+    pub fn hurry(&mut self) {
+        self.due = Instant::now();
+    }
+
+    /// Looks what the guest holds, these files among it.
+    pub fn look<'a>(&mut self, memory: impl Iterator<Item = &'a OwnedFd>) -> Finding {
+        let now = Instant::now();
+        let files = memory.map(held).sum::<u64>() + held(&self.state);
         let most = self.limit.saturating_sub(files) / 1024;
-        files > self.limit || self.private_kilobytes(most) > most
+        let members = self.private_kilobytes(most);
+        let sum = files.saturating_add(members.iter().map(|(_, held)| held * 1024).sum());
+        let growth = Duration::from_micros(self.limit.saturating_sub(sum) / GROWTH);
+        self.due = now + growth.clamp(BRISK, INTERVAL);
+        if sum <= self.limit {
+            self.exceeded = None;
+            return Finding::Within;
+        }
+        let since = *self.exceeded.get_or_insert(now);
+        // Of several alike the youngest.
+        let largest = members.iter().max_by_key(|(_, held)| held).map_or(self.first, |(process, _)| *process);
+        let hopeless = largest == self.first || sum > self::most(self.limit) || now - since > GRACE;
+        match number_inside(largest).filter(|_| !hopeless) {
+            Some(largest) => Finding::Exceeded { largest },
+            None => Finding::Hopeless,
+        }
     }
 
-    /// The guest's private memory, exactly where it may be more than `most`.
-    fn private_kilobytes(&mut self, most: u64) -> u64 {
+    /// The private memory of each of the guest's processes, exactly where all may be more than `most`.
+    fn private_kilobytes(&mut self, most: u64) -> Vec<(Pid, u64)> {
         let mut text = [0; 4096];
         let length = self.status.read_at(&mut text, 0).unwrap_or(0);
         let first = private(&String::from_utf8_lossy(&text[..length]));
         self.spare = None;
         let members = family::members(self.first);
-        let all = |name: &str, count: fn(&str) -> u64| -> Option<u64> {
-            let text =
-                |process: &Pid| fs::read_to_string(format!("/proc/{}/{name}", process.as_raw_nonzero()));
+        let all = |members: &[Pid], name: &str, count: fn(&str) -> u64| -> Option<Vec<(Pid, u64)>> {
             // One that has ended holds nothing; where the kernel does not tell, nothing is shared.
-            let counted = members[1..].iter().map(|process| match text(process) {
-                Ok(text) => Some(count(&text)),
+            let counted = members.iter().map(|&process| match read(process, name) {
+                Ok(text) => Some((process, count(&text))),
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => None,
-                Err(_) => Some(0),
+                Err(_) => Some((process, 0)),
             });
-            counted.sum()
+            counted.collect()
         };
-        let others = all("status", private).unwrap_or(0);
-        let sum = first.saturating_add(others);
-        let exact = (others > 0 && sum > most).then(|| all("smaps_rollup", proportional)).flatten();
+        let others = all(&members[1..], "status", private).unwrap_or_default();
+        let sum = first + others.iter().map(|(_, held)| held).sum::<u64>();
         // The first one's part of what is shared is in its own sum.
-        let exact = exact.and_then(|others| {
-            let own =
-                fs::read_to_string(format!("/proc/{}/smaps_rollup", self.first.as_raw_nonzero())).ok()?;
-            Some(others.saturating_add(proportional(&own)))
-        });
+        let shares = !others.is_empty() && sum > most;
+        let exact = shares.then(|| all(&members, "smaps_rollup", proportional)).flatten();
         self.spare = self.state.try_clone().ok();
-        exact.unwrap_or(sum)
+        exact.unwrap_or_else(|| [vec![(self.first, first)], others].concat())
     }
+}
+
+fn read(process: Pid, name: &str) -> io::Result<String> {
+    fs::read_to_string(format!("/proc/{}/{name}", process.as_raw_nonzero()))
+}
+
+/// What the guest's own name space calls a process (proc_pid_status(5), NSpid), if it lives.
+fn number_inside(process: Pid) -> Option<u32> {
+    let status = read(process, "status").ok()?;
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+    numbers.split_whitespace().next_back()?.parse().ok()
 }
 
 /// Bytes that a memory file holds.
@@ -128,7 +178,7 @@ mod tests {
         let state: OwnedFd = rustix::fs::memfd_create("test", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
         rustix::io::write(&state, &[1; 10_000]).unwrap();
         let watch = |limit| Watch::new(rustix::process::getpid(), state.try_clone().unwrap(), limit).unwrap();
-        assert!(watch(1).is_exceeded(std::iter::empty()));
-        assert!(!watch(1 << 50).is_exceeded([&state].into_iter()));
+        assert_eq!(watch(1).look(std::iter::empty()), Finding::Hopeless);
+        assert_eq!(watch(1 << 50).look([&state].into_iter()), Finding::Within);
     }
 }

@@ -30,6 +30,8 @@ pub enum ToGuest {
     Signal(u8),
     /// The terminal's window has changed.
     Window(Window),
+    /// The island holds more memory than it may, and this process of the host's (its number inside) most of it.
+    OutOfMemory { process: u32 },
 }
 
 /// A message that is not one, or does not fit.

@@ -47,6 +47,8 @@ pub struct Start {
     pub filter: Vec<u64>,
     /// The number of logical CPUs the process may run on.
     pub host_cpus: u16,
+    /// How many address spaces there may be, so that none lacks a thread.
+    pub spaces: u32,
 }
 
 /// A part of a tree that the guest looks up itself. Everything else of the tree is asked for.

@@ -11,7 +11,7 @@ use abi::terminal::Window;
 use abi::{Code, Handle};
 use bitflags::bitflags;
 
-use crate::memory::UserRange;
+use crate::memory::{Space, UserRange};
 
 /// The number of an operation under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -77,6 +77,9 @@ pub enum Event {
     Signal(u8),
     /// The terminal's window has changed.
     Window(Window),
+    /// Memory has run out, and this space has most of it. Applications that need more may not go on before some is
+    /// given back; the library OS itself has some left.
+    OutOfMemory(Space),
 }
 
 /// Granted objects. Every error is the host's claim, already limited to Linux's error numbers.

@@ -12,17 +12,11 @@ use eyot_tests::process::{self, Process};
 use eyot_tests::service::Service;
 use rustix::process::Signal;
 
-use crate::suite::caller::Caller;
 use crate::suite::case::{Case, ISLANDERS, case};
 use crate::suite::stage::Stage;
 
 pub const CASES: &[Case] = &[
-    // An ordinary caller's island may end before it is told to: the host refuses threads to all of theirs.
-    case("processes/fork-bomb", fork_bomb)
-        .needs(&[BASH])
-        .callers(&[Caller::Root])
-        .limit_s(120)
-        .not_on(&[Engine::Qemu], "its memory is used up before the program says a word"),
+    case("processes/fork-bomb", fork_bomb).needs(&[BASH]).callers(ISLANDERS).limit_s(120),
     case("processes/zombies", zombies).needs(&[PYTHON]).callers(ISLANDERS).limit_s(120),
     case("processes/sibling-killed", sibling_killed)
         .needs(&[PYTHON])
@@ -30,8 +24,9 @@ pub const CASES: &[Case] = &[
         .pico_only("the processes of a virtual machine are none of the host's"),
     case("processes/monitor-killed", monitor_killed)
         .needs(&[PYTHON])
-        .callers(&[Caller::Root, Caller::Ordinary]),
+        .callers(ISLANDERS),
     case("processes/out-of-memory", out_of_memory).needs(&[PYTHON]).callers(ISLANDERS),
+    case("processes/largest-killed", largest_killed).needs(&[PYTHON]).callers(ISLANDERS),
 ];
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -151,4 +146,20 @@ while True: blocks.append(bytes([1]) * (8 << 20))";
     let run = Run::new(["python3", "-c", script]).option(&["--memory", "128m"]);
     let outcome = stage.run(&run)?.exits(137)?;
     outcome.one_sentence()?.complains("reached its memory limit of 128 MiB").map(drop)
+}
+
+/// A child takes more than there is: it is killed and named, and the island goes on, twice.
+fn largest_killed(stage: &Stage) -> Result<()> {
+    let script = "import subprocess, sys
+greedy = 'blocks = []\\nwhile True: blocks.append(bytes([1]) * (8 << 20))'
+modest = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1000)'])
+for _ in range(2):
+    print(subprocess.run([sys.executable, '-c', greedy]).returncode, modest.poll(), flush=True)
+modest.kill()
+print(modest.wait())";
+    let run = Run::new(["python3", "-c", script]).option(&["--memory", "128m"]);
+    let outcome = stage.run(&run)?.success()?.prints("-9 None\n-9 None\n-9\n")?;
+    let told = outcome.error_text().matches("(python3) was killed because it held most of").count();
+    ensure!(told == 2, "told {told} times\n{outcome}");
+    Ok(())
 }

@@ -33,8 +33,6 @@ const INTO_GROUP: u64 = 0x2_0000_0000;
 /// CLONE_NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET.
 const NAMESPACES: u64 = 0x7e02_0080;
 
-/// Threads and processes of an island; beyond it, EAGAIN.
-const TASKS_MAX: usize = 32_768;
 
 /// What is asked for.
 struct New {
@@ -158,7 +156,7 @@ fn check(call: &Call<'_>, new: &New) -> Result<()> {
         return Err(Errno::EINVAL);
     }
     let kernel = call.kernel();
-    if kernel.numbers.used() >= TASKS_MAX.min(call.process().limit(6) as usize) {
+    if kernel.numbers.used() >= kernel.tasks_most().min(call.process().limit(6) as usize) {
         return Err(Errno::EAGAIN);
     }
     Ok(())

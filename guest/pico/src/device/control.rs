@@ -21,7 +21,7 @@ use machine::{Event, Started, Ticket};
 use super::kind::{self, Kind};
 use super::socket;
 use crate::lock::Mutex;
-use crate::{host, pico, vdso};
+use crate::{host, pico, space, vdso};
 
 const DATAGRAM: u64 = 1 << 63;
 
@@ -139,15 +139,17 @@ fn receive(events: &mut Vec<Event>) {
         Err(_) => host::exit_group(1),
     };
     match decode::<ToGuest>(&buffer) {
-        Ok(message) => events.push(event(message, file)),
+        Ok(message) => events.extend(event(message, file)),
         Err(_) => pico::broken(format_args!("the monitor sent {} bytes that are no message", buffer.len())),
     }
 }
 
-fn event(message: ToGuest, file: Option<u32>) -> Event {
-    match message {
+fn event(message: ToGuest, file: Option<u32>) -> Option<Event> {
+    Some(match message {
         ToGuest::Signal(number) => Event::Signal(number),
         ToGuest::Window(window) => Event::Window(window),
+        // One that has ended meanwhile has given its memory back.
+        ToGuest::OutOfMemory { process } => Event::OutOfMemory(space::of_process(process)?),
         ToGuest::Reply { ticket, result } => {
             // One answer too many is the monitor's doing, and only costs time.
             AWAITED.fetch_sub(1, Relaxed);
@@ -159,7 +161,7 @@ fn event(message: ToGuest, file: Option<u32>) -> Event {
             };
             Event::Completed { ticket: Ticket(ticket), result }
         }
-    }
+    })
 }
 
 /// Puts the descriptor that came along into the reply's handle.

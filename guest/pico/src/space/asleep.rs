@@ -1,4 +1,4 @@
-//! What a thread runs that carries no CPU: a few instructions, on the stack in its seat.
+//! What a thread runs while it carries no CPU: a few instructions, on the stack in its seat.
 //!
 //! No Rust code: that would want a kernel stack, on which the CPU goes on elsewhere. The one `syscall` instruction is
 //! called, so that a word of stack is all that is touched.
@@ -40,14 +40,19 @@ pub unsafe extern "C" fn hand_over(_: *const Local, own: *const Seat, to: *const
 /// Where a seat's stack begins to grow down.
 const TOP: usize = offset_of!(Seat, stack) + STACK * 8;
 
-/// A CPU's thread sleeps until the CPU is its; the seat is in r14, its stack is in use.
+/// A thread sleeps until the CPU is its, and meanwhile makes what it is ordered to; the seat is in r14, its stack is in
+/// use.
 #[unsafe(naked)]
 unsafe extern "C" fn sleep() -> ! {
     naked_asm!(
-        "2: xor eax, eax",
-        "xchg eax, [r14 + {WORD}]",
-        "test eax, eax",
+        "2: xor r12d, r12d",
+        "xchg r12d, [r14 + {WORD}]",
+        "test r12b, {MAKE}",
         "jnz 3f",
+        "5: test r12b, {END}",
+        "jnz 8f",
+        "test r12b, {RUN}",
+        "jnz 6f",
         "lea rdi, [r14 + {WORD}]",
         "xor esi, esi",
         "xor edx, edx",
@@ -55,51 +60,54 @@ unsafe extern "C" fn sleep() -> ! {
         "mov eax, {FUTEX}",
         "call pico_syscall",
         "jmp 2b",
-        "3: mov rsp, gs:[{BETWEEN}]",
+        // The new thread's first return leads to its entry; the new process's as well.
+        "3: mov r15, [r14 + {ORDER}]",
+        "4: mov rdi, [r14 + {FLAGS}]",
+        "lea rsi, [r15 + {BOTTOM}]",
+        "lea rdx, [r15 + {DESCRIPTOR}]",
+        "xor r10d, r10d",
+        "xor r8d, r8d",
+        "mov eax, {CLONE}",
+        "call pico_syscall",
+        // Where it failed, the seat is its owner's again with this.
+        "mov [r15 + {THREAD}], eax",
+        "lea rdi, [r15 + {THREAD}]",
+        "mov esi, {WAKE}",
+        "mov edx, 1",
+        "mov eax, {FUTEX}",
+        "call pico_syscall",
+        "mov dword ptr [r14 + {BUSY}], 0",
+        "lea rdi, [r14 + {BUSY}]",
+        "mov esi, {WAKE}",
+        "mov edx, 0x7fffffff",
+        "mov eax, {FUTEX}",
+        "call pico_syscall",
+        "jmp 5b",
+        "6: mov rsp, gs:[{BETWEEN}]",
         "pop r15", "pop r14", "pop r13", "pop r12", "pop rbx", "pop rbp",
         "ret",
-        WORD = const offset_of!(Seat, word), BETWEEN = const offset_of!(Local, between),
-        FUTEX = const linux::__NR_futex,
+        "8: xor edi, edi",
+        "mov eax, {EXIT}",
+        "call pico_syscall",
+        "jmp 8b",
+        WORD = const offset_of!(Seat, word), RUN = const RUN, MAKE = const MAKE, END = const END,
+        ORDER = const offset_of!(Seat, order), FLAGS = const offset_of!(Seat, flags),
+        BOTTOM = const TOP - 16, DESCRIPTOR = const offset_of!(Seat, descriptor),
+        THREAD = const offset_of!(Seat, thread), BUSY = const offset_of!(Seat, busy),
+        BETWEEN = const offset_of!(Local, between),
+        CLONE = const linux::__NR_clone, WAKE = const linux::FUTEX_WAKE, FUTEX = const linux::__NR_futex,
+        EXIT = const linux::__NR_exit_group,
     )
 }
 
-/// A CPU's new thread; its seat is on the stack.
+/// A CPU's new thread, which may be its process's first; its seat is on the stack.
 #[unsafe(naked)]
 pub unsafe extern "C" fn cpu_entry() -> ! {
     naked_asm!(
         "pop r14",
         "mov rax, [r14 + {LOCAL}]",
         "wrgsbase rax",
-        "lea rdi, [r14 + {SIGNALS}]",
-        "xor esi, esi",
-        "mov eax, {SIGALTSTACK}",
-        "call pico_syscall",
-        "test eax, eax",
-        "jnz 9f",
-        "mov dword ptr [r14 + {READY}], 1",
-        "lea rdi, [r14 + {READY}]",
-        "mov esi, {WAKE}",
-        "mov edx, 1",
-        "mov eax, {FUTEX}",
-        "call pico_syscall",
-        "jmp {sleep}",
-        "9: mov edi, 125",
-        "mov eax, {EXIT}",
-        "call pico_syscall",
-        "jmp 9b",
-        LOCAL = const offset_of!(Seat, local), SIGNALS = const offset_of!(Seat, signals),
-        SIGALTSTACK = const linux::__NR_sigaltstack, READY = const offset_of!(Seat, ready),
-        WAKE = const linux::FUTEX_WAKE, FUTEX = const linux::__NR_futex, EXIT = const linux::__NR_exit_group,
-        sleep = sym sleep,
-    )
-}
-
-/// A space's first thread; its seat is on the stack.
-#[unsafe(naked)]
-pub unsafe extern "C" fn steward_entry() -> ! {
-    naked_asm!(
-        "pop r14",
-        // The signal stack it begins with is that of the CPU's thread it is a copy of.
+        // The signal stack it begins with may be that of a thread it is a copy of.
         "lea rdi, [r14 + {SIGNALS}]",
         "xor esi, esi",
         "mov eax, {SIGALTSTACK}",
@@ -120,61 +128,23 @@ pub unsafe extern "C" fn steward_entry() -> ! {
         "call pico_syscall",
         "test eax, eax",
         "jnz 9f",
-        "2: xor eax, eax",
-        "xchg eax, [r14 + {WORD}]",
-        "test al, {END}",
-        "jnz 8f",
-        "test al, {MAKE}",
-        "jnz 3f",
-        "lea rdi, [r14 + {WORD}]",
-        "xor esi, esi",
-        "xor edx, edx",
-        "xor r10d, r10d",
-        "mov eax, {FUTEX}",
-        "call pico_syscall",
-        "jmp 2b",
-        // The new thread's first return leads to its entry; the new process's as well.
-        "3: mov r15, [r14 + {ORDER}]",
-        "4: mov rdi, [r14 + {FLAGS}]",
-        "lea rsi, [r15 + {BOTTOM}]",
-        "lea rdx, [r15 + {DESCRIPTOR}]",
-        "xor r10d, r10d",
-        "xor r8d, r8d",
-        "mov eax, {CLONE}",
-        "call pico_syscall",
-        // Where it failed, the seat is its owner's again with this.
-        "mov r13, [r15 + {NEXT}]",
-        "mov [r15 + {THREAD}], eax",
-        "lea rdi, [r15 + {THREAD}]",
+        "2: mov dword ptr [r14 + {READY}], 1",
+        "lea rdi, [r14 + {READY}]",
         "mov esi, {WAKE}",
         "mov edx, 1",
         "mov eax, {FUTEX}",
-        "mov r15, r13",
         "call pico_syscall",
-        "test r15, r15",
-        "jnz 4b",
-        "mov dword ptr [r14 + {BUSY}], 0",
-        "lea rdi, [r14 + {BUSY}]",
-        "mov esi, {WAKE}",
-        "mov edx, 0x7fffffff",
-        "mov eax, {FUTEX}",
-        "call pico_syscall",
-        "jmp 2b",
-        "8: xor edi, edi",
-        "jmp 7f",
+        "jmp {sleep}",
         "9: mov edi, 125",
-        "7: mov eax, {EXIT}",
+        "mov eax, {EXIT}",
         "call pico_syscall",
         "jmp 9b",
-        SIGNALS = const offset_of!(Seat, signals), SIGALTSTACK = const linux::__NR_sigaltstack,
+        LOCAL = const offset_of!(Seat, local), SIGNALS = const offset_of!(Seat, signals),
+        SIGALTSTACK = const linux::__NR_sigaltstack, READY = const offset_of!(Seat, ready),
         EMPTIES = const offset_of!(Seat, empties), TABLE = const GATE_TABLE, TABLE_END = const GATE_TABLE_END,
         REST = const USER_END - GATE_TABLE_END, MUNMAP = const linux::__NR_munmap,
-        WORD = const offset_of!(Seat, word), END = const END, MAKE = const MAKE,
-        ORDER = const offset_of!(Seat, order), FLAGS = const offset_of!(Seat, flags),
-        BOTTOM = const TOP - 16, DESCRIPTOR = const offset_of!(Seat, descriptor),
-        THREAD = const offset_of!(Seat, thread), NEXT = const offset_of!(Seat, next), BUSY = const offset_of!(Seat, busy),
-        CLONE = const linux::__NR_clone, WAKE = const linux::FUTEX_WAKE, FUTEX = const linux::__NR_futex,
-        EXIT = const linux::__NR_exit_group,
+        WAKE = const linux::FUTEX_WAKE, FUTEX = const linux::__NR_futex, EXIT = const linux::__NR_exit_group,
+        sleep = sym sleep,
     )
 }
 

@@ -17,6 +17,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
 
 use abi::Code;
+use linux_raw_sys::errno;
 use machine::{Cpu, Space};
 
 use crate::local::{LOCALS, Local};
@@ -43,8 +44,12 @@ static EMPTY: Mutex<Option<Arc<Seats>>> = Mutex::new(None);
 /// One such copy, made or being made.
 static SPARE: Mutex<Option<Arc<Seats>>> = Mutex::new(None);
 
-/// Makes the process that there is a space, active on all CPUs.
-pub fn begin() {
+/// How many spaces there may be.
+static MOST: AtomicU32 = AtomicU32::new(0);
+
+/// Makes the process that there is a space, active on all CPUs, and one of so many at most.
+pub fn begin(most: u32) {
+    MOST.store(most, Relaxed);
     let seats = Arc::new(Seats::first());
     let first = Arc::new(Record::new(Space::FIRST, entry::Code::new(), seats));
     SPACES.lock().insert(Space::FIRST.0, first.clone());
@@ -71,6 +76,12 @@ impl Drop for Record {
     }
 }
 
+/// The space that a process of the host's is, by its number in the island.
+pub fn of_process(process: u32) -> Option<Space> {
+    let spaces = SPACES.lock();
+    spaces.values().find(|space| space.seats.process() == process).map(|space| space.number)
+}
+
 /// See [`machine::Machine::activate`].
 pub fn activate(cpu: Cpu, number: Space) {
     let local = &LOCALS[usize::from(cpu.0)];
@@ -91,7 +102,7 @@ pub fn leave_dropped(local: &Local) {
 /// Goes on in another space's process. What the CPU leaves may end with this.
 fn go(cpu: Cpu, local: &Local, space: Arc<Record>) {
     let number = usize::from(cpu.0);
-    let thread = summon(&space.seats, number);
+    let thread = summon(&space, local);
     let (from, to) = (local.space().seats.clone(), space.seats.clone());
     local.set_runs(to.process(), thread);
     // SAFETY: the calling CPU's own, and nobody holds a reference to what is replaced.
@@ -102,12 +113,18 @@ fn go(cpu: Cpu, local: &Local, space: Arc<Record>) {
     drop((left, from));
 }
 
+/// Does what the calling CPU is kicked for where it carries a space's first thread.
+#[inline]
+pub fn serve(local: &Local) {
+    local.space().seats.serve(usize::from(local.cpu().0));
+}
+
 /// The CPU's thread in a space. Where the host has no room for one, some may come.
-fn summon(seats: &Seats, cpu: usize) -> u32 {
+fn summon(space: &Record, local: &Local) -> u32 {
     const ATTEMPTS: u32 = 2000;
     let never = AtomicU32::new(0);
     for _ in 0..ATTEMPTS {
-        match seats.summon(cpu) {
+        match space.seats.summon(local.cpu().0.into(), space.number, || serve(local)) {
             Ok(thread) => return thread,
             Err(_) => host::futex_wait(&never, 0, Some(1_000_000)),
         }
@@ -117,6 +134,7 @@ fn summon(seats: &Seats, cpu: usize) -> u32 {
 
 /// See [`machine::Machine::copy_space`].
 pub fn copy(cpu: Cpu) -> Result<Space, Code> {
+    room(MOST.load(Relaxed))?;
     watch::begin()?;
     let local = &LOCALS[usize::from(cpu.0)];
     let seats = Arc::new(Seats::new(usize::from(cpu.0), false));
@@ -128,6 +146,9 @@ pub fn copy(cpu: Cpu) -> Result<Space, Code> {
 
 /// See [`machine::Machine::make_space`].
 pub fn make(cpu: Cpu) -> Result<Space, Code> {
+    // A program replaces another one mostly, and soon has its space alone.
+    let most = MOST.load(Relaxed);
+    room(most + most / 8)?;
     watch::begin()?;
     let empty = empty(cpu)?;
     let spare = SPARE.lock().take();
@@ -147,6 +168,12 @@ pub fn make(cpu: Cpu) -> Result<Space, Code> {
     }
     drop(spare);
     add(entry::Code::new(), seats)
+}
+
+/// Whether there may be one more space.
+fn room(most: u32) -> Result<(), Code> {
+    let there = SPACES.lock().len();
+    if there < most as usize { Ok(()) } else { Err(Code(errno::EAGAIN as u16)) }
 }
 
 fn begin_empty(cpu: Cpu, empty: &Seats) -> Arc<Seats> {

@@ -4,10 +4,10 @@
 //! CPU may not touch one: it sleeps in a few instructions (`asleep`), on the stack in its seat. Seats lie in the
 //! state, where every process of the island sees them.
 //!
-//! Two kinds of threads have one. A virtual CPU's thread sleeps until the CPU comes to its space, and then
-//! returns from the very call of [`hand_over`] that the CPU has left another space by. A space's steward, which
-//! is its first thread, makes all others of it, copies of it, and ends it, as it is ordered; it never runs
-//! anything else, so whoever asks it is answered.
+//! A virtual CPU's thread sleeps until the CPU comes to its space, and then returns from the very call of
+//! [`hand_over`] that the CPU has left another space by. A space's first thread, which is that of the CPU that made the
+//! space, makes the threads of other CPUs, copies of the space, and ends it, as it is ordered: while it sleeps at once,
+//! otherwise when the CPU that it carries looks around ([`Seats::serve`]), for which it is kicked.
 
 use alloc::boxed::Box;
 use core::ptr;
@@ -15,10 +15,11 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering::
 
 use abi::Code;
 use linux_raw_sys::general as linux;
+use machine::Space;
 
-use super::asleep::{cpu_entry, hand_over, sentry_entry, steward_entry};
+use super::asleep::{cpu_entry, hand_over, sentry_entry};
 use crate::local::{LOCALS, Local};
-use crate::{host, layout};
+use crate::{host, idle, layout};
 
 /// A process that is a copy of the caller's, with the same descriptors. Nobody waits for it (SIGCHLD is
 /// ignored); its descriptor tells of its end.
@@ -36,6 +37,9 @@ pub const RUN: u32 = 1;
 pub const MAKE: u32 = 2;
 pub const END: u32 = 4;
 
+/// How long an order is waited for before the CPU that is to see to it is kicked again.
+const PATIENCE_NS: u64 = 1_000_000;
+
 /// Words on a seat's stack: an entry and its argument, or a return address.
 pub const STACK: usize = 4;
 
@@ -49,18 +53,16 @@ pub struct Seat {
     pub ready: AtomicU32,
     /// Where its thread is a process's first, that process's descriptor.
     pub descriptor: AtomicU32,
-    /// A steward's order: the seat to be filled, by a clone with these flags.
+    /// What a first thread is ordered: the seat to be filled, by a clone with these flags.
     pub order: AtomicPtr<Seat>,
     pub flags: AtomicU64,
     /// The order is not carried out yet.
     pub busy: AtomicU32,
-    /// The seat that is filled in the same way after this one.
-    pub next: *const Seat,
     /// Some order to fill it was given.
     asked: AtomicBool,
     /// What is mapped for applications goes, before anything else.
     pub empties: u32,
-    /// Its thread's [`Local`]; null for a steward.
+    /// Its thread's [`Local`]; null for one that carries no CPU.
     pub local: *const Local,
     /// `stack_t` of its thread's signal stack.
     pub signals: [u64; 3],
@@ -84,7 +86,6 @@ impl Seat {
             order: AtomicPtr::new(ptr::null_mut()),
             flags: AtomicU64::new(0),
             busy: AtomicU32::new(0),
-            next: ptr::null(),
             asked: AtomicBool::new(false),
             empties: 0,
             local,
@@ -100,14 +101,12 @@ impl Seat {
         self.stack[STACK - 1].store(&raw const *self as u64, Release);
     }
 
-    /// Waits until there is a thread, and answers its number or why there is none.
-    fn made(&self) -> Result<u32, Code> {
-        loop {
-            match self.thread.load(Acquire) {
-                0 => host::futex_wait(&self.thread, 0, None),
-                error if (error as i32) < 0 => return Err(Code((error as i32).unsigned_abs() as u16)),
-                thread => return Ok(thread),
-            }
+    /// The number of its thread, or why there is none; nothing while it is being made.
+    fn made(&self) -> Option<Result<u32, Code>> {
+        match self.thread.load(Acquire) {
+            0 => None,
+            error if (error as i32) < 0 => Some(Err(Code((error as i32).unsigned_abs() as u16))),
+            thread => Some(Ok(thread)),
         }
     }
 
@@ -116,25 +115,34 @@ impl Seat {
         host::futex_wake(&self.word, 1);
     }
 
-    /// Orders a steward to fill a seat, once it has done what it was ordered before.
-    fn order(&self, seat: &Seat, flags: u32) {
-        while self.busy.compare_exchange(0, 1, SeqCst, SeqCst).is_err() {
-            host::futex_wait(&self.busy, 1, None);
-        }
-        self.place(seat, flags);
-        self.tell(MAKE);
-    }
-
     fn place(&self, seat: &Seat, flags: u32) {
         self.busy.store(1, Relaxed);
         self.flags.store(u64::from(flags), Relaxed);
         self.order.store((&raw const *seat).cast_mut(), Release);
     }
+
+    /// Does what this thread, the calling one, is ordered to.
+    fn carry_out(&self) {
+        if self.word.fetch_and(!MAKE, SeqCst) & MAKE == 0 {
+            return;
+        }
+        // SAFETY: who has ordered it keeps the seat until it is filled.
+        let seat = unsafe { &*self.order.load(Acquire) };
+        let stack = seat.stack[STACK - 2].as_ptr() as u64;
+        let arguments = [self.flags.load(Relaxed), stack, seat.descriptor.as_ptr() as u64];
+        // SAFETY: what is new begins at its entry on the seat's stack, and touches nothing of the caller's.
+        let made = unsafe { host::call(linux::__NR_clone, arguments) };
+        seat.thread.store(made.map_or_else(|Code(code)| -i32::from(code as i16), |thread| thread as i32) as u32, Release);
+        host::futex_wake(&seat.thread, 1);
+        self.busy.store(0, Release);
+        host::futex_wake(&self.busy, u32::MAX >> 1);
+    }
 }
 
 /// All threads of one space.
 pub struct Seats {
-    steward: Box<Seat>,
+    /// Which of them is the process's first.
+    first: usize,
     cpus: Box<[Seat]>,
     /// Ends the process when the island's first one ends, where the host does not do that.
     _sentry: Option<Box<Seat>>,
@@ -145,75 +153,110 @@ impl Seats {
     /// applications.
     pub fn new(cpu: usize, empty: bool) -> Self {
         let mut cpus = of_cpus();
+        let first = &mut cpus[cpu];
+        first.empties = u32::from(empty);
+        first.prepare(cpu_entry);
+        first.asked.store(true, Relaxed);
         let sentry = (!crate::thread::is_init()).then(|| Box::new(Seat::new(ptr::null(), layout::CPUS_MAX)));
         if let Some(sentry) = &sentry {
             sentry.prepare(sentry_entry);
-            cpus[cpu].next = &raw const **sentry;
+            first.place(sentry, THREAD);
+            first.word.store(MAKE, Relaxed);
         }
-        cpus[cpu].prepare(cpu_entry);
-        cpus[cpu].asked.store(true, Relaxed);
-        let mut steward = Box::new(Seat::new(ptr::null(), layout::CPUS_MAX));
-        steward.empties = u32::from(empty);
-        steward.prepare(steward_entry);
-        steward.place(&cpus[cpu], THREAD);
-        steward.word.store(MAKE, Relaxed);
-        Self { steward, cpus, _sentry: sentry }
+        Self { first: cpu, cpus, _sentry: sentry }
     }
 
-    /// Those of the first process, whose threads are there.
+    /// Those of the island's first process, whose threads are there.
     pub fn first() -> Self {
-        let steward = Box::new(Seat::new(ptr::null(), layout::CPUS_MAX));
         let cpus = of_cpus();
         for (seat, local) in cpus.iter().zip(crate::thread::locals()) {
-            let (process, thread) = local.runs();
-            steward.thread.store(process, Relaxed);
-            seat.thread.store(thread, Relaxed);
+            seat.thread.store(local.runs().1, Relaxed);
             seat.asked.store(true, Relaxed);
             seat.ready.store(1, Relaxed);
         }
-        Self { steward, cpus, _sentry: None }
+        Self { first: 0, cpus, _sentry: None }
+    }
+
+    fn leader(&self) -> &Seat {
+        &self.cpus[self.first]
     }
 
     /// The host's number for the process.
     pub fn process(&self) -> u32 {
-        self.steward.thread.load(Acquire)
+        self.leader().thread.load(Acquire)
     }
 
     /// The descriptor that tells of the process's end.
     pub fn descriptor(&self) -> u32 {
-        self.steward.descriptor.load(Acquire)
+        self.leader().descriptor.load(Acquire)
     }
 
     /// Makes the process, a copy of the caller's.
     pub fn copy(&self) -> Result<(), Code> {
-        let steward = &*self.steward;
-        let stack = steward.stack[STACK - 2].as_ptr() as u64;
-        let descriptor = steward.descriptor.as_ptr() as u64;
-        // SAFETY: the new process begins at `steward_entry` on the seat's stack, and touches nothing of the
+        let leader = self.leader();
+        let stack = leader.stack[STACK - 2].as_ptr() as u64;
+        let descriptor = leader.descriptor.as_ptr() as u64;
+        // SAFETY: the new process begins at `cpu_entry` on the seat's stack, and touches nothing of the
         // caller's that is shared; the kernel writes the descriptor.
         let process = unsafe { host::call(linux::__NR_clone, [u64::from(PROCESS), stack, descriptor]) }?;
-        steward.thread.store(process as u32, Release);
+        leader.thread.store(process as u32, Release);
         Ok(())
     }
 
-    /// Has this space's steward make the process of these other seats, a copy of its own.
+    /// Has the first thread of this space, in which no CPU ever is, make the process of these other seats, a copy of its
+    /// own.
     pub fn begin_copy(&self, other: &Self) {
-        self.steward.order(&other.steward, PROCESS);
+        self.order(other.leader(), PROCESS, || {});
     }
 
     /// Waits for what [`Self::begin_copy`] has begun.
     pub fn copied(&self) -> Result<(), Code> {
-        self.steward.made().map(drop)
+        let leader = self.leader();
+        loop {
+            match leader.made() {
+                Some(made) => return made.map(drop),
+                None => host::futex_wait(&leader.thread, 0, None),
+            }
+        }
     }
 
-    /// Waits until a CPU, the calling one, has a thread here, whose number is the answer.
-    pub fn summon(&self, cpu: usize) -> Result<u32, Code> {
+    /// Orders the first thread to fill a seat, once it has done what it was ordered before; `urge` sees to it that it does
+    /// that.
+    fn order(&self, seat: &Seat, flags: u32, urge: impl Fn()) {
+        let leader = self.leader();
+        while leader.busy.compare_exchange(0, 1, SeqCst, SeqCst).is_err() {
+            urge();
+            host::futex_wait(&leader.busy, 1, Some(PATIENCE_NS));
+        }
+        leader.place(seat, flags);
+        leader.tell(MAKE);
+    }
+
+    /// Waits until a CPU, the calling one, has a thread here, whose number is the answer; `space` is the one of these
+    /// seats. `serve` is what others may want of this CPU meanwhile.
+    pub fn summon(&self, cpu: usize, space: Space, serve: impl Fn()) -> Result<u32, Code> {
         let seat = &self.cpus[cpu];
+        let urge = || {
+            serve();
+            let carried = &LOCALS[self.first];
+            if carried.active() == space && !ptr::eq(carried, &LOCALS[cpu]) {
+                idle::kick(carried);
+            }
+        };
         if !seat.asked.swap(true, Relaxed) {
             seat.prepare(cpu_entry);
-            self.steward.order(seat, THREAD);
+            self.order(seat, THREAD, urge);
         }
-        let thread = seat.made().inspect_err(|_| {
+        let made = loop {
+            match seat.made() {
+                Some(made) => break made,
+                None => {
+                    urge();
+                    host::futex_wait(&seat.thread, 0, Some(PATIENCE_NS));
+                }
+            }
+        };
+        let thread = made.inspect_err(|_| {
             seat.thread.store(0, Relaxed);
             seat.asked.store(false, Relaxed);
         })?;
@@ -221,6 +264,14 @@ impl Seats {
             host::futex_wait(&seat.ready, 0, None);
         }
         Ok(thread)
+    }
+
+    /// Does what the first thread is ordered to, where that is the calling CPU's.
+    #[inline]
+    pub fn serve(&self, cpu: usize) {
+        if self.first == cpu && self.leader().word.load(SeqCst) & MAKE != 0 {
+            self.leader().carry_out();
+        }
     }
 
     /// Lets a CPU go on in another process, where it has a thread.
@@ -234,7 +285,7 @@ impl Seats {
 
     /// Ends the process, in which no CPU is.
     pub fn end(&self) {
-        self.steward.tell(END);
+        self.leader().tell(END);
     }
 }
 

@@ -20,7 +20,7 @@ use super::sleep::{self, Attention};
 use super::{clock, controller, hold, start, stub::vector};
 use crate::boot::serial;
 use crate::device;
-use crate::memory::{flush, spaces};
+use crate::memory::{flush, shortage, spaces};
 
 const RUNNING: u32 = 0;
 const IDLE: u32 = 1;
@@ -159,7 +159,7 @@ fn idle(block: &Block, patience: Patience, collect: bool, events: &mut Vec<Event
     let before = events.len();
     let kicked = settle(block);
     if collect {
-        device::collect(events);
+        collect_events(events);
     }
     if kicked || patience == Patience::None || events.len() > before {
         return;
@@ -182,6 +182,11 @@ fn idle(block: &Block, patience: Patience, collect: bool, events: &mut Vec<Event
     if collect {
         COLLECTING.store(NOBODY, SeqCst);
         device::look_away();
-        device::collect(events);
+        collect_events(events);
     }
+}
+
+fn collect_events(events: &mut Vec<Event>) {
+    device::collect(events);
+    shortage::tell(events);
 }

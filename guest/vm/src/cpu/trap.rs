@@ -16,6 +16,7 @@ use super::block::{Block, Frame, Upcall};
 use super::stub::{self, text, vector};
 use super::{ring, sleep};
 use crate::memory::fault::Failure;
+use crate::memory::shortage;
 use crate::vm;
 
 /// What an upcall has saved of the interrupted place, in the order of its stack.
@@ -145,13 +146,20 @@ fn page_fault(block: &Block, saved: &Saved, frame: &mut Frame) {
     let place = entry::place(&block.head, text(), frame.rip);
     let resolved = match place {
         Place::Library | Place::Exit => broken(block, saved, frame),
+        Place::Application(_) if shortage::is_there() => Err(Failure::NoMemory),
         Place::Application(_) | Place::Copy => crate::memory::resolve(address, error),
     };
     block.faulting.store(false, Relaxed);
     let beyond_file = match (resolved, place) {
         (Ok(missing), _) => return settled(block, address, frame.rip, missing),
-        (Err(Failure::NoMemory), _) => vm::halt(abi::exit::Exit::OutOfMemory),
-        (Err(_), Place::Copy) => {
+        (Err(Failure::NoMemory), Place::Application(rip)) => {
+            shortage::note();
+            saved.give_up(block, rip, entry::INTERRUPT)
+        }
+        (Err(failure), Place::Copy) => {
+            if matches!(failure, Failure::NoMemory) {
+                shortage::note();
+            }
             frame.rip = user_memory::fault();
             return;
         }

@@ -15,6 +15,7 @@ pub mod layout;
 pub mod map;
 mod mappings;
 pub mod object;
+pub mod shortage;
 pub mod spaces;
 pub mod table;
 mod user;
@@ -143,6 +144,9 @@ pub fn advise(space: Space, range: UserRange, advice: Advice) -> Result<(), Code
 /// Makes every page of a range present, writable where that is allowed.
 fn populate(range: UserRange) -> Result<(), Code> {
     for at in (range.address..range.end()).step_by(PAGE as usize) {
+        if shortage::is_there() {
+            return Err(ENOMEM);
+        }
         let protection = with(|mappings| mappings.areas.at(at).map(|(_, area)| area.protection));
         let write = protection.ok_or(ENOMEM)?.contains(Protection::WRITE);
         resolve(at, u64::from(write) << 1)?;

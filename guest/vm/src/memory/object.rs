@@ -18,6 +18,7 @@ use spin::{Mutex, Once};
 
 use super::dirty;
 use super::frame::{self, Page};
+use super::shortage;
 
 /// How many pages are fetched together: a power of two.
 const AROUND: u64 = 16;
@@ -256,6 +257,9 @@ impl Object {
         }
         if self.content.is_some() {
             return Ok(None);
+        }
+        if shortage::is_there() {
+            return Err(Absent::NoMemory);
         }
         let page = Page::zeroed().ok_or(Absent::NoMemory)?;
         state.pages.insert(index, page.clone());

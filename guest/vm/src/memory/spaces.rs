@@ -20,6 +20,7 @@ use spin::{Mutex, Once};
 use super::flush;
 use super::map;
 use super::mappings::Mappings;
+use super::shortage;
 use super::table::Tables;
 use crate::code::{EAGAIN, ENOMEM};
 use crate::cpu;
@@ -111,8 +112,14 @@ pub fn leave_dropped() {
     }
 }
 
+/// Whether there is memory for another space.
+fn room() -> Result<(), Code> {
+    if shortage::is_there() { Err(ENOMEM) } else { Ok(()) }
+}
+
 /// Makes an empty space.
 pub fn make() -> Result<Number, Code> {
+    room()?;
     let space = Space::new(map::another()?, entry::Code::new())?;
     let number = space.number();
     SPACES.lock().insert(number.0, space);
@@ -121,6 +128,7 @@ pub fn make() -> Result<Number, Code> {
 
 /// Copies this CPU's active space.
 pub fn copy() -> Result<Number, Code> {
+    room()?;
     let tables = map::another()?;
     with_active(|original| {
         let mut mappings = original.mappings.lock();

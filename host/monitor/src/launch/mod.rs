@@ -163,6 +163,7 @@ fn spawn(
         name: &name,
         descriptors: &descriptors,
         data,
+        cpus: plan.boot.cpus,
         group: door.as_ref(),
     })?)
 }
@@ -175,6 +176,7 @@ fn start_page(plan: &Plan, image: Image, view: &View, state_length: u64) -> Resu
         filter: filter::compile(image.code(), !direct.is_empty()),
         direct,
         host_cpus: host_cpus(),
+        spaces: sandbox::spaces(plan.boot.cpus),
     };
     postcard::to_allocvec(&start).map_err(|error| StartError::Memory(std::io::Error::other(error)))
 }

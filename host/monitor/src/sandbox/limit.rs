@@ -5,15 +5,33 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Descriptors an island may hold, where the caller's own limit allows it.
 const DESCRIPTORS: u64 = 1 << 20;
-/// Host processes and threads. The host counts them by user; each island of root is one, those of an ordinary
-/// caller share the caller's. No fair share, but the end of a fork bomb.
-const THREADS: u64 = 8192;
+/// Address spaces an island may have, where the caller's own limit allows it: each is a process of the host's, and
+/// more of them are a fork bomb rather than a service.
+const SPACES: u64 = 1024;
 
-/// Sets the limits; `data` bounds private memory. None can be raised again later: hard and soft are the same.
-pub fn set(data: Option<u64>) -> Result<(), Errno> {
+/// Host threads of one address space: one for each CPU, the one that makes them, and one that waits for the end.
+fn threads(cpus: u16) -> u64 {
+    u64::from(cpus) + 2
+}
+
+/// Host threads of an island. The host counts them by user; each island of root is one, those of an ordinary
+/// caller share the caller's. So a quarter is left for others.
+fn threads_most(cpus: u16) -> u64 {
+    SPACES * threads(cpus) / 3 * 4
+}
+
+/// How many address spaces an island with so many CPUs may have.
+pub fn spaces(cpus: u16) -> u32 {
+    let spaces = allowed(Resource::Nproc, threads_most(cpus)) / 4 * 3 / threads(cpus);
+    spaces.min(SPACES) as u32
+}
+
+/// Sets the limits for an island with so many CPUs; `data` bounds private memory. None can be raised again later: hard
+/// and soft are the same.
+pub fn set(data: Option<u64>, cpus: u16) -> Result<(), Errno> {
     lower(Resource::Core, 0)?;
     lower(Resource::Nofile, DESCRIPTORS)?;
-    lower(Resource::Nproc, THREADS)?;
+    lower(Resource::Nproc, threads_most(cpus))?;
     if let Some(data) = data {
         lower(Resource::Data, data)?;
     }
@@ -21,8 +39,12 @@ pub fn set(data: Option<u64>) -> Result<(), Errno> {
 }
 
 /// As much as wanted, or as the hard limit allows.
+fn allowed(resource: Resource, wanted: u64) -> u64 {
+    getrlimit(resource).maximum.map_or(wanted, |maximum| wanted.min(maximum))
+}
+
 fn lower(resource: Resource, wanted: u64) -> Result<(), Errno> {
-    let limit = getrlimit(resource).maximum.map_or(wanted, |maximum| wanted.min(maximum));
+    let limit = allowed(resource, wanted);
     setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) })
 }
 
@@ -31,4 +53,19 @@ pub fn raise_descriptors() {
     let limit = getrlimit(Resource::Nofile);
     // A lower limit only means fewer open files on the island.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_island_has_the_spaces_it_should() {
+        for cpus in [1, 2, 64] {
+            let most = threads_most(cpus);
+            assert!(SPACES * threads(cpus) <= most / 4 * 3 + threads(cpus));
+            let spaces = u64::from(spaces(cpus));
+            assert!(spaces <= SPACES && spaces * threads(cpus) <= allowed(Resource::Nproc, most));
+        }
+    }
 }

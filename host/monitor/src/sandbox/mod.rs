@@ -18,6 +18,6 @@ mod view;
 mod wall;
 
 pub use image::Image;
-pub use limit::raise_descriptors;
+pub use limit::{raise_descriptors, spaces};
 pub use spawn::{Guest, Launch, Program, SpawnError, rehearse, spawn};
 pub use view::{Part, Spaces, View};

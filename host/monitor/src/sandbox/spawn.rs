@@ -40,6 +40,8 @@ pub struct Launch<'a> {
     pub descriptors: &'a [BorrowedFd<'a>],
     /// A limit of private memory, where nothing better bounds it.
     pub data: Option<u64>,
+    /// Its virtual CPUs.
+    pub cpus: u16,
     /// The control group's door.
     pub group: Option<&'a OwnedFd>,
 }
@@ -147,7 +149,7 @@ fn child(launch: &Launch, table: &Table) -> Result<std::convert::Infallible, Spa
         map_caller(launch.caller.user, launch.caller.group).map_err(at(Step::UserMap))?;
     }
     view.enter().map_err(at(Step::View))?;
-    limit::set(launch.data).map_err(at(Step::Limits))?;
+    limit::set(launch.data, launch.cpus).map_err(at(Step::Limits))?;
     wall::drop_bounding_set();
     if launch.caller.is_root() && !view.in_user_namespace() {
         wall::become_stranger(launch.number).map_err(at(Step::User))?;

@@ -31,6 +31,7 @@ pub fn start(form: Form, code: std::ops::Range<u64>) -> Island {
         direct: [&b"/"[..], directory].into_iter().zip([Tree(0), Tree(1)]).map(direct).collect(),
         state_length: STATE_LENGTH,
         filter: eyot_monitor::filter::compile(code, true),
+        spaces: 64,
         host_cpus: 1,
     };
     let start = postcard::to_allocvec(&start).expect("a start encodes");

@@ -53,7 +53,7 @@ static TABLE: &[(&str, Source)] = &[
     ("proc/sys/kernel/ostype", Fixed("Linux\n")),
     ("proc/sys/kernel/version", Text(|_| format!("{VERSION}\n"))),
     ("proc/sys/kernel/pid_max", Fixed("4194304\n")),
-    ("proc/sys/kernel/threads-max", Fixed("32768\n")),
+    ("proc/sys/kernel/threads-max", Text(|kernel| format!("{}\n", kernel.tasks_most()))),
     ("proc/sys/kernel/cap_last_cap", Fixed("40\n")),
     ("proc/sys/kernel/ngroups_max", Fixed("65536\n")),
     ("proc/sys/kernel/core_pattern", Fixed("core\n")),

@@ -5,16 +5,22 @@ use machine::PAGE;
 use super::super::layout::LARGE;
 use super::{Block, FRAMES, PAGES, Page, Use};
 
-/// Takes a whole block, if there is one: for who can do without.
+/// Takes a whole block, if there is one and enough is left: for who can do without.
 pub fn take_spare() -> Option<u64> {
-    FRAMES.lock().take_free().map(|index| u64::from(index) * LARGE)
+    let mut frames = FRAMES.lock();
+    let left = frames.whole >= frames.kept_back() + PAGES as u64;
+    let taken = if left { frames.take_free() } else { None };
+    taken.map(|index| u64::from(index) * LARGE)
 }
 
 /// Takes whole blocks that lie one behind the other; the address of the first. Pages of files that can be read
 /// again make room, no more of them than it takes.
 pub fn take_blocks(count: usize) -> Option<u64> {
     loop {
-        let taken = if count == 1 { take_spare() } else { FRAMES.lock().take_many(count) };
+        let taken = match count {
+            1 => FRAMES.lock().take_free().map(|index| u64::from(index) * LARGE),
+            _ => FRAMES.lock().take_many(count),
+        };
         if taken.is_some() || !crate::device::shed(count * PAGES) {
             return taken;
         }

@@ -80,6 +80,12 @@ impl Counts {
     }
 }
 
+/// The share of all blocks that applications leave to the library OS, whose heap needs whole ones; at most how many
+/// that are; and pages beside them.
+const KEPT_SHARE: u64 = 64;
+const KEPT_MOST: u64 = 8;
+const KEPT_PAGES: u64 = 128;
+
 struct Frames {
     /// What is kept about blocks, as far as memory was divided; where that grows has been set aside.
     blocks: &'static mut [Block],
@@ -94,6 +100,8 @@ struct Frames {
     /// Free pages in all, and all pages.
     pages: u64,
     total: u64,
+    /// Those of the free pages that are in whole blocks.
+    whole: u64,
     /// Free blocks that were touched, and how often that has changed.
     touched: u64,
     changes: u64,
@@ -107,6 +115,7 @@ static FRAMES: Mutex<Frames> = Mutex::new(Frames {
     free: NONE,
     partial: NONE,
     pages: 0,
+    whole: 0,
     total: 0,
     touched: 0,
     changes: 0,
@@ -154,6 +163,7 @@ pub unsafe fn add(start: u64, end: u64) {
         frames.reserve[number] = (first, last);
         frames.ranges += 1;
         frames.pages += (last - first) / PAGE;
+        frames.whole += (last - first) / PAGE;
     }
 }
 
@@ -191,6 +201,12 @@ pub fn is_short() -> bool {
     const SHARE: u64 = 8;
     let frames = FRAMES.lock();
     frames.pages < frames.total / SHARE
+}
+
+/// Whether no more is left than what is kept back for the library OS itself.
+pub fn is_exhausted() -> bool {
+    let frames = FRAMES.lock();
+    frames.whole <= frames.kept_back() && frames.pages - frames.whole < KEPT_PAGES
 }
 
 /// Bytes that nobody has taken.

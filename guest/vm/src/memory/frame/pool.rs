@@ -7,9 +7,14 @@ use machine::PAGE;
 
 use super::super::layout::LARGE;
 use super::super::map;
-use super::{Block, Counts, Frames, NONE, PAGES, STEP, Use, WORDS, direct};
+use super::{Block, Counts, Frames, KEPT_MOST, KEPT_SHARE, NONE, PAGES, STEP, Use, WORDS, direct};
 
 impl Frames {
+    /// Pages of whole blocks that are kept back.
+    pub(super) fn kept_back(&self) -> u64 {
+        (self.total / PAGES as u64 / KEPT_SHARE).clamp(1, KEPT_MOST) * PAGES as u64
+    }
+
     /// Has bookkeeping for the blocks of a range, which are directly mapped from then on.
     pub(super) fn divide(&mut self, start: u64, end: u64) {
         let (old, new) = (self.blocks.len(), end.div_ceil(LARGE) as usize);
@@ -37,6 +42,7 @@ impl Frames {
             self.past += 1;
         }
         self.pages -= (last - first) / PAGE;
+        self.whole -= (last - first) / PAGE;
         self.divide(first, last);
         // The first one in the list is the next one taken.
         for index in (first / LARGE..last / LARGE).rev() {
@@ -75,6 +81,7 @@ impl Frames {
         self.touched += u64::from(touched);
         self.changes += u64::from(touched);
         self.pages += PAGES as u64;
+        self.whole += PAGES as u64;
         self.link(index, false);
     }
 
@@ -91,6 +98,7 @@ impl Frames {
     pub(super) fn detach(&mut self, index: u32) {
         self.unlink(index, false);
         self.pages -= PAGES as u64;
+        self.whole -= PAGES as u64;
         let block = &mut self.blocks[index as usize];
         (block.used, block.sharers) = (Use::Whole, 1);
         self.touched -= u64::from(block.touched);
