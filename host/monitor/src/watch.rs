@@ -44,7 +44,9 @@ pub fn most(limit: u64) -> u64 {
 pub enum Finding {
     Within,
     /// The guest holds too much, this process of it (its number inside) most.
-    Exceeded { largest: u32 },
+    Exceeded {
+        largest: u32,
+    },
     /// It has to be ended for that.
     Hopeless,
 }

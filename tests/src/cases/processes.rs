@@ -22,9 +22,7 @@ pub const CASES: &[Case] = &[
         .needs(&[PYTHON])
         .callers(ISLANDERS)
         .pico_only("the processes of a virtual machine are none of the host's"),
-    case("processes/monitor-killed", monitor_killed)
-        .needs(&[PYTHON])
-        .callers(ISLANDERS),
+    case("processes/monitor-killed", monitor_killed).needs(&[PYTHON]).callers(ISLANDERS),
     case("processes/out-of-memory", out_of_memory).needs(&[PYTHON]).callers(ISLANDERS),
     case("processes/largest-killed", largest_killed).needs(&[PYTHON]).callers(ISLANDERS),
 ];

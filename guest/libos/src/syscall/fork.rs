@@ -33,7 +33,6 @@ const INTO_GROUP: u64 = 0x2_0000_0000;
 /// CLONE_NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET.
 const NAMESPACES: u64 = 0x7e02_0080;
 
-
 /// What is asked for.
 struct New {
     flags: u64,

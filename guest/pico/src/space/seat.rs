@@ -132,7 +132,10 @@ impl Seat {
         let arguments = [self.flags.load(Relaxed), stack, seat.descriptor.as_ptr() as u64];
         // SAFETY: what is new begins at its entry on the seat's stack, and touches nothing of the caller's.
         let made = unsafe { host::call(linux::__NR_clone, arguments) };
-        seat.thread.store(made.map_or_else(|Code(code)| -i32::from(code as i16), |thread| thread as i32) as u32, Release);
+        seat.thread.store(
+            made.map_or_else(|Code(code)| -i32::from(code as i16), |thread| thread as i32) as u32,
+            Release,
+        );
         host::futex_wake(&seat.thread, 1);
         self.busy.store(0, Release);
         host::futex_wake(&self.busy, u32::MAX >> 1);
