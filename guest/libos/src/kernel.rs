@@ -247,7 +247,7 @@ impl Kernel {
                     self.scheduler.end_tick();
                     if self.scheduler.contended() {
                         self.machine.leave(cpu, &mut body.context);
-                        thread.give_way(cpu, body);
+                        thread.give_way(body);
                         return;
                     }
                     continue;
@@ -257,7 +257,7 @@ impl Kernel {
                 Outcome::Now(Finish::Yield) => {
                     syscall::set_result(thread, &mut body.context, Ok(0));
                     self.machine.leave(cpu, &mut body.context);
-                    thread.give_way(cpu, body);
+                    thread.give_way(body);
                     return;
                 }
                 Outcome::Now(finish) => {

@@ -20,6 +20,10 @@ use spin::Mutex;
 
 use crate::thread::Thread;
 
+mod summons;
+
+use summons::Summons;
+
 /// The run queue and the CPUs' states.
 pub struct Scheduler {
     machine: Arc<dyn Machine>,
@@ -41,6 +45,8 @@ pub struct Scheduler {
     serving: AtomicUsize,
     /// How many calls to collect in a row were in vain.
     vain: AtomicUsize,
+    /// The same of calls for threads that were woken.
+    summons: Summons,
 }
 
 /// So many calls in vain are enough.
@@ -59,6 +65,7 @@ impl Scheduler {
             outside: AtomicUsize::new(0),
             serving: AtomicUsize::new(0),
             vain: AtomicUsize::new(0),
+            summons: Summons::new(),
             asleep_until_ns: AtomicU64::new(u64::MAX),
         }
     }
@@ -68,27 +75,18 @@ impl Scheduler {
         self.asleep.fetch_or(1 << cpu.0, Ordering::SeqCst);
     }
 
-    /// Puts a thread at the end of the queue and sees that somebody comes for it.
+    /// Puts a thread at the end of the queue and sees that somebody comes for it: the calling CPU, if it may run the
+    /// thread, looks at the queue after a tick at the latest.
     pub fn enqueue(&self, thread: Arc<Thread>) {
-        self.enqueue_from(None, thread);
-    }
-
-    /// The same on a CPU that looks at the queue right after: if it may run the thread, nobody is told.
-    pub(crate) fn enqueue_from(&self, here: Option<Cpu>, thread: Arc<Thread>) {
-        let restricted = thread.restriction();
-        let stays = restricted.is_some() && here.is_some_and(|cpu| thread.may_run_on(cpu));
+        let cpus = thread.cpus();
         let mut queue = self.queue.lock();
         queue.push_back(thread);
         self.waiting.store(queue.len(), Ordering::SeqCst);
         drop(queue);
-        if let Some(cpus) = restricted {
-            if !stays {
-                self.kick_one_of(cpus);
-            }
-            return;
-        }
-        if self.serving.load(Ordering::SeqCst) == 0 {
-            self.kick_idle();
+        if cpus & 1 << self.machine.current().0 == 0 {
+            self.kick_one_of(cpus);
+        } else if self.serving.load(Ordering::SeqCst) == 0 && !self.summons.are_vain() {
+            self.summon(cpus);
         }
     }
 
@@ -111,8 +109,9 @@ impl Scheduler {
         self.waiting.store(queue.len(), Ordering::SeqCst);
         drop(queue);
         *self.running[cpu.0 as usize].lock() = Some(thread.clone());
+        self.summons.found(cpu);
         if more {
-            self.kick_idle();
+            self.summon(u64::MAX);
         }
         Some(thread)
     }
@@ -122,15 +121,18 @@ impl Scheduler {
     /// waited itself until a moment ago, and where it is the only one, waking a second CPU for each of its
     /// waits costs more than a tick.
     pub(crate) fn leave_collecting(&self) {
-        if self.lacks_collector() && !self.calls_in_vain() && self.kick_idle() {
+        if self.lacks_collector() && !self.calls_in_vain() && self.kick_idle(u64::MAX).is_some() {
             self.vain.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Application code has run for a tick: whatever was in vain lately, an idle CPU has to collect.
+    /// Application code has run for a tick: whatever was in vain lately, an idle CPU has to collect, or take a thread
+    /// that waits.
     pub(crate) fn end_tick(&self) {
-        if self.lacks_collector() {
-            self.kick_idle();
+        if self.contended() && self.summon(u64::MAX) {
+            self.summons.was_wrong();
+        } else if self.lacks_collector() {
+            self.kick_idle(u64::MAX);
         }
     }
 
@@ -165,11 +167,20 @@ impl Scheduler {
         *self.running[cpu.0 as usize].lock() = None;
     }
 
-    /// Kicks one sleeping CPU; whether there was one.
-    fn kick_idle(&self) -> bool {
-        let collecting = self.collecting.load(Ordering::SeqCst);
-        let bit = match self.asleep.load(Ordering::SeqCst) | collecting {
-            0 => return false,
+    /// Calls one sleeping CPU of these for a thread that waits; whether there was one.
+    fn summon(&self, cpus: u64) -> bool {
+        let called = self.kick_idle(cpus);
+        if let Some(cpu) = called {
+            self.summons.call(cpu);
+        }
+        called.is_some()
+    }
+
+    /// Kicks one sleeping CPU of these, if there is one.
+    fn kick_idle(&self, cpus: u64) -> Option<Cpu> {
+        let collecting = self.collecting.load(Ordering::SeqCst) & cpus;
+        let bit = match self.asleep.load(Ordering::SeqCst) & cpus | collecting {
+            0 => return None,
             sleepers => {
                 let preferred = sleepers & !collecting;
                 let candidates = if preferred != 0 { preferred } else { sleepers };
@@ -178,10 +189,11 @@ impl Scheduler {
         };
         let was_asleep = self.asleep.fetch_and(!bit, Ordering::SeqCst) & bit != 0;
         let was_collecting = self.collecting.fetch_and(!bit, Ordering::SeqCst) & bit != 0;
-        if was_asleep || was_collecting {
-            self.machine.kick(Cpu(bit.trailing_zeros() as u16));
-        }
-        was_asleep || was_collecting
+        let cpu = Cpu(bit.trailing_zeros() as u16);
+        (was_asleep || was_collecting).then(|| {
+            self.machine.kick(cpu);
+            cpu
+        })
     }
 
     /// Makes one of these CPUs look at the queue: one that sleeps, or else one that gives way.
@@ -227,6 +239,7 @@ impl Scheduler {
     /// Announces that a CPU goes to sleep; says whether it collects. The caller looks at the queue once
     /// more afterwards.
     pub(crate) fn fall_asleep(&self, cpu: Cpu) -> bool {
+        self.summons.sleeps(cpu);
         let collects = !self.collector.swap(true, Ordering::SeqCst);
         let set = if collects { &self.collecting } else { &self.asleep };
         set.fetch_or(1 << cpu.0, Ordering::SeqCst);

@@ -203,10 +203,10 @@ impl Thread {
     }
 
     /// Gives the body back and queues the thread behind the others.
-    pub(crate) fn give_way(self: &Arc<Self>, cpu: Cpu, body: Body) {
+    pub(crate) fn give_way(self: &Arc<Self>, body: Body) {
         *self.body.lock() = Some(body);
         self.state.store(State::Queued as u8, Ordering::SeqCst);
-        self.kernel().scheduler.enqueue_from(Some(cpu), self.clone());
+        self.kernel().scheduler.enqueue(self.clone());
     }
 
     /// Queues the thread if it is blocked; notes the wake-up if it runs.
@@ -230,9 +230,9 @@ impl Thread {
         self.affinity.load(Ordering::Relaxed) & 1 << cpu.0 != 0
     }
 
-    /// The CPUs it is restricted to, if it is.
-    pub(crate) fn restriction(&self) -> Option<u64> {
-        Some(self.affinity.load(Ordering::Relaxed)).filter(|cpus| *cpus != u64::MAX)
+    /// The CPUs it may run on; all bits, if it is not restricted.
+    pub(crate) fn cpus(&self) -> u64 {
+        self.affinity.load(Ordering::Relaxed)
     }
 
     /// Restricts the thread to these CPUs, of all there are.

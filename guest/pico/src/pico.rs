@@ -84,6 +84,10 @@ impl Machine for Pico {
         thread::run(cpu, body)
     }
 
+    fn current(&self) -> Cpu {
+        Local::current().expect("rule: a CPU calls").cpu()
+    }
+
     fn kick(&self, cpu: Cpu) {
         idle::kick(&LOCALS[cpu.0 as usize]);
     }

@@ -4,6 +4,7 @@ use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::Arguments;
+use core::sync::atomic::Ordering::Relaxed;
 
 use abi::Code;
 use abi::address::USER_END;
@@ -18,7 +19,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use spin::Mutex;
 
-use crate::cpu::{block::Block, clock, hold, idle, start};
+use crate::cpu::{self, block::Block, clock, hold, idle, start};
 use crate::memory::spaces;
 use crate::{device, memory};
 
@@ -118,6 +119,10 @@ impl Machine for Vm {
 
     fn start_cpu(&self, cpu: Cpu, body: Arc<dyn Fn(Cpu) + Send + Sync>) -> Result<(), Code> {
         start::start(cpu, body)
+    }
+
+    fn current(&self) -> Cpu {
+        Cpu(cpu::current().number.load(Relaxed) as u16)
     }
 
     fn kick(&self, cpu: Cpu) {

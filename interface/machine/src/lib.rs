@@ -98,6 +98,9 @@ pub trait Machine: Device + Send + Sync + 'static {
     /// Starts another CPU in `body`, which never returns. It may sleep until its first kick.
     fn start_cpu(&self, cpu: Cpu, body: Arc<dyn Fn(Cpu) + Send + Sync>) -> Result<(), Code>;
 
+    /// The calling CPU.
+    fn current(&self) -> Cpu;
+
     /// Ends this CPU's idle wait, or makes its `enter` return [`Trap::Interrupt`] soon.
     fn kick(&self, cpu: Cpu);
 

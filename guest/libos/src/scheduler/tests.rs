@@ -1,4 +1,4 @@
-//! When an idle CPU is called to collect.
+//! When an idle CPU is called, to collect or for a thread.
 
 use alloc::boxed::Box;
 use alloc::vec;
@@ -111,4 +111,42 @@ fn who_has_waited_while_another_ran_is_called_for() {
     scheduler.serve(|| scheduler.enqueue(second));
     scheduler.rate_delay(&first);
     assert!(calls(scheduler));
+}
+
+/// Whether the CPU that idles is called for a thread that another one has woken; the other one takes it.
+fn summons(scheduler: &Scheduler, thread: &Arc<Thread>) -> bool {
+    scheduler.begin(IDLES);
+    scheduler.enqueue(thread.clone());
+    let called = scheduler.asleep.load(Ordering::SeqCst) == 0;
+    assert!(scheduler.next(RUNS).is_some());
+    if called {
+        // It comes too late.
+        assert!(scheduler.next(IDLES).is_none());
+        scheduler.fall_asleep(IDLES);
+        scheduler.wake_up(IDLES, true);
+    }
+    called
+}
+
+#[test]
+fn threads_that_take_turns_stay_on_one_processor() {
+    let (kernel, [first, second]) = island();
+    let scheduler = &kernel.scheduler;
+    let count = |most: usize| (0..most).filter(|_| summons(scheduler, &first)).count();
+    assert_eq!(count(100), 8);
+    // One that was left has waited for a tick.
+    scheduler.begin(IDLES);
+    scheduler.enqueue(first.clone());
+    scheduler.end_tick();
+    assert_eq!(scheduler.asleep.load(Ordering::SeqCst), 0);
+    assert!(scheduler.next(IDLES).is_some());
+    assert_eq!(count(100), 32);
+    // A called processor that finds a thread was not called in vain.
+    scheduler.end_tick();
+    scheduler.begin(IDLES);
+    scheduler.enqueue(first.clone());
+    scheduler.enqueue(second);
+    scheduler.end_tick();
+    assert!(scheduler.next(IDLES).is_some() && scheduler.next(RUNS).is_some());
+    assert!(summons(scheduler, &first));
 }

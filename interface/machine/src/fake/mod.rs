@@ -276,6 +276,10 @@ impl Machine for Fake {
         Err(Code(11))
     }
 
+    fn current(&self) -> Cpu {
+        Cpu(0)
+    }
+
     fn kick(&self, cpu: Cpu) {
         if cpu == Cpu(0) {
             locked(&self.state).cpu.kicked = true;
