@@ -339,6 +339,9 @@ impl Endpoint for InetStream {
 
     fn peer(&self) -> Result<Name> {
         self.link()?;
+        if self.events() & event::HANGUP != 0 {
+            return Err(Errno::ENOTCONN);
+        }
         let peer = self.state.lock().peer.ok_or(Errno::ENOTCONN)?;
         Ok(Name::internet(self.domain, peer))
     }

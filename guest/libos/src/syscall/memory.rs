@@ -272,7 +272,8 @@ fn inherit(memory: &mut AddressSpace, range: UserRange, inheritance: Inheritance
 
 /// msync(2): shared pages of granted files are the host's own, so only MS_SYNC has something to do.
 pub fn msync(call: &mut Call<'_>) -> Outcome {
-    let [address, length, flags, ..] = call.arguments;
+    let [address, length, ..] = call.arguments;
+    let flags = call.word(2);
     if address % PAGE != 0 || flags & !7 != 0 || flags & 5 == 5 {
         return Err::<u64, _>(Errno::EINVAL).into();
     }
