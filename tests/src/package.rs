@@ -64,6 +64,7 @@ pub const SETSID: Need = need("/usr/bin/setsid", "util-linux");
 pub const SQLITE: Need = need("/usr/bin/sqlite3", "sqlite3");
 pub const SSH: Need = need("/usr/bin/ssh", "openssh-client");
 pub const SSHD: Need = need("/usr/sbin/sshd", "openssh-server");
+pub const STRACE: Need = need("/usr/bin/strace", "strace");
 pub const STRESS: Need = need("/usr/bin/stress-ng", "stress-ng");
 pub const SUPERVISOR: Need = need("/usr/bin/supervisord", "supervisor");
 pub const TCL: Need = need("/usr/bin/tclsh", "tcl");
@@ -116,6 +117,7 @@ pub const ALL: &[Need] = &[
     SQLITE,
     SSH,
     SSHD,
+    STRACE,
     SUPERVISOR,
     TMUX,
     UNSHARE,

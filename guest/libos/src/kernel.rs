@@ -346,6 +346,12 @@ impl Kernel {
                 }
                 false
             }
+            Finish::GoOn => false,
+            Finish::Exit(status) => {
+                self.machine.leave(cpu, &mut body.context);
+                syscall::end_thread(thread, cpu, status);
+                true
+            }
             Finish::End => {
                 self.machine.leave(cpu, &mut body.context);
                 true

@@ -34,6 +34,9 @@ pub use identity::Identity;
 pub use life::{News, particulars};
 pub use limit::{FILE_SIZE_LIMIT, Limits, UNLIMITED};
 
+/// ADDR_NO_RANDOMIZE (personality(2)): programs are loaded at fixed addresses.
+const NOT_RANDOM: u32 = 0x4_0000;
+
 /// What program a process runs, for /proc.
 #[derive(Clone)]
 pub struct Program {
@@ -96,6 +99,8 @@ pub struct Process {
     /// nice(2): remembered, for nothing on an island gives way.
     pub nice: AtomicI32,
     pub exit_signal: u8,
+    /// Flags of personality(2).
+    pub personality: AtomicU32,
     /// Whether it has executed a program since it was made (setpgid(2)).
     pub executed: AtomicBool,
     /// Whether it takes in the orphans among its descendants (PR_SET_CHILD_SUBREAPER).
@@ -173,6 +178,7 @@ impl Process {
             started_ns: kernel.started_ns,
             nice: AtomicI32::new(0),
             exit_signal: SIGCHLD,
+            personality: AtomicU32::new(0),
             executed: AtomicBool::new(false),
             reaps: AtomicBool::new(false),
             parent_death: AtomicU8::new(0),
@@ -205,6 +211,7 @@ impl Process {
             started_ns: self.kernel.machine.now().monotonic_ns,
             nice: AtomicI32::new(self.nice.load(Ordering::Relaxed)),
             exit_signal: child.exit_signal,
+            personality: copy(&self.personality),
             ..Self::blank(&self.kernel, number, child.memory)
         });
         family::adopt(self, &process, child.is_sibling);
@@ -250,6 +257,11 @@ impl Process {
     pub fn must_end(&self, thread: &Thread) -> bool {
         let survivor = self.sole_survivor.load(Ordering::SeqCst);
         self.ending() || (survivor != 0 && survivor != thread.number())
+    }
+
+    /// Whether programs are loaded at addresses that nobody can guess.
+    pub fn is_randomised(&self) -> bool {
+        self.personality.load(Ordering::Relaxed) & NOT_RANDOM == 0
     }
 
     /// Whether it has no parent.

@@ -70,7 +70,7 @@ impl Record {
                 self.print(&failure(*errno));
             }
             Finish::Start(_) | Finish::Yield => self.print("0"),
-            Finish::Keep | Finish::Redo | Finish::End => self.print("?"),
+            Finish::Keep | Finish::Redo | Finish::GoOn | Finish::Exit(_) | Finish::End => self.print("?"),
         }
     }
 

@@ -25,6 +25,8 @@ pub const INTERVAL: Duration = Duration::from_millis(50);
 const BRISK: Duration = Duration::from_millis(5);
 /// How fast a guest is taken to grow, in bytes a microsecond.
 const GROWTH: u64 = 4096;
+/// The part of its time that the monitor looks, at most: one of so many.
+const LOOKS: u32 = 10;
 /// How long a guest may stay beyond its limit.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -36,7 +38,7 @@ pub fn private_most(limit: u64) -> u64 {
 
 /// What a guest with this limit can hold at most, before it has ended one of its processes.
 pub fn most(limit: u64) -> u64 {
-    limit.saturating_add((limit / 8).max(64 << 20))
+    limit.saturating_add((limit / 4).max(192 << 20))
 }
 
 /// What a look has found.
@@ -92,7 +94,8 @@ impl Watch {
         let members = self.private_kilobytes(most);
         let sum = files.saturating_add(members.iter().map(|(_, held)| held * 1024).sum());
         let growth = Duration::from_micros(self.limit.saturating_sub(sum) / GROWTH);
-        self.due = now + growth.clamp(BRISK, INTERVAL);
+        // To look takes time, too, where there are many processes.
+        self.due = now + growth.clamp(BRISK, INTERVAL).max(now.elapsed() * LOOKS);
         if sum <= self.limit {
             self.exceeded = None;
             return Finding::Within;

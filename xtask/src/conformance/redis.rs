@@ -34,14 +34,15 @@ const PROGRAMS: [&str; 5] =
 const FAST: &[&str] = &["unit/keyspace", "unit/type/string", "unit/type/list", "unit/multi", "unit/protocol"];
 
 /// Starts the server ($1, a command) and, when it answers at port $2, runs the suite's unit $3 against it, in a copy
-/// of the suite ($4), which keeps files in its own directory. It looks for a free port of its own from $5 on.
+/// ($6, where the server may write) of the suite ($4), which keeps files in its own directory. It looks for a free port
+/// of its own from $5 on.
 const SCRIPT: &str = r#"
-copy=$(mktemp -d) && cp -rL "$4/tests" "$copy" && cp -r "$4/src" "$copy" && cd "$copy" || exit 1
+cd "$6" && rm -rf tests src && cp -rL "$4/tests" "$4/src" . || exit 1
 $1 --port "$2" --save '' --enable-protected-configs yes --enable-debug-command yes \
     --enable-module-command yes > server.log 2>&1 & server=$!
 for i in $(seq 100); do redis-cli -p "$2" ping 2> /dev/null | grep -q PONG && break; sleep 0.1; done
 tclsh tests/test_helper.tcl --host 127.0.0.1 --port "$2" --baseport "$5" --tags -slow --single "$3"; code=$?
-kill "$server"; wait "$server"; tail -n 20 server.log; cd /; rm -rf "$copy"; exit $code
+kill "$server"; wait "$server"; tail -n 20 server.log; exit $code
 "#;
 
 /// The first of the ports that the suite looks for, and how many for each run.
@@ -70,15 +71,18 @@ fn cases(setting: &Setting) -> Result<Vec<Case>> {
         .enumerate()
         .map(|(index, unit)| {
             let base = PORTS.0 + PORTS.1 * index;
+            let copy = setting.directory(&format!("redis/copies/{}", unit.replace('/', "_")))?;
             let [native, island] = [Place::Native, setting.island()].map(|place| -> Result<_> {
                 let port = free_port()?.to_string();
                 let server =
                     Run::new(["/usr/bin/redis-server", "--bind", "0.0.0.0", "--protected-mode", "no"])
-                        .option(&["-p", &format!("127.0.0.1:{port}:{port}")]);
+                        .option(&["-p", &format!("127.0.0.1:{port}:{port}")])
+                        .volume(&copy);
                 let server = describe(&setting.command(NAME, &server, &place)?);
                 let run = Run::new(["/bin/sh", "-c", SCRIPT, "sh", &server, &port, unit])
                     .argument(source.with_file_name(""))
-                    .argument(base.to_string());
+                    .argument(base.to_string())
+                    .argument(&copy);
                 setting.command(NAME, &run, &Place::Native)
             });
             Ok(Case::new(unit, native?, island?).limit(300).parts(judge))

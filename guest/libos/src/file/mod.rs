@@ -91,6 +91,17 @@ pub trait File: Send + Sync + 'static {
     /// Writes at an offset, or (`None`) to the stream. `append` overrides the offset.
     fn write(&self, thread: &Arc<Thread>, from: &[UserRange], offset: Option<u64>) -> Result<Transfer>;
 
+    /// A read or write that only a call that waits can do, because it reaches another process's memory.
+    fn transfer_aside(
+        &self,
+        _thread: &Arc<Thread>,
+        _ranges: &[UserRange],
+        _offset: u64,
+        _writes: bool,
+    ) -> Option<Promise<u64>> {
+        None
+    }
+
     /// What must be done before a write that ends at `end` (an overlay's file outgrows the heap).
     fn prepare_write(&self, _thread: &Arc<Thread>, _end: u64) -> Option<Promise<()>> {
         None

@@ -152,6 +152,9 @@ impl Generator {
             return place.opened(thread.kernel()).map(|description| description.file.clone());
         }
         let attributes = self.node(thread).attributes();
+        if let Self::Process(place @ process::Place { part: Part::Contents, .. }) = self {
+            return place.contents(thread, attributes);
+        }
         Ok(Arc::new(GeneratedFile { content: self.content(thread).await?, attributes }))
     }
 }

@@ -4,12 +4,14 @@
 //! looked up anew at each use, so a place whose process has ended answers ENOENT (ESRCH on reading).
 //! Links of `fd`, `exe`, `cwd` and `root` lead to the thing itself, whatever its name is by now.
 
+mod contents;
 mod memory;
 mod status;
 
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 
 use abi::file::Attributes;
 
@@ -18,9 +20,10 @@ use super::node::{CHARACTER, DIRECTORY, FIFO, LINK, REGULAR, SOCKET, TERMINAL_NU
 use super::walk::Target;
 use super::{Entry, Kind, Location, Meta, Node};
 use crate::errno::{Errno, Result};
-use crate::file::Description;
+use crate::file::{Description, File};
 use crate::kernel::Kernel;
 use crate::process::Process;
+use crate::syscall::may_inspect;
 use crate::thread::Thread;
 
 /// A thing of /proc/PID.
@@ -47,6 +50,7 @@ pub enum Part {
     WorkingDirectory,
     Root,
     Network,
+    Contents,
     /// An index into [`TEXTS`].
     Text(usize),
 }
@@ -80,7 +84,9 @@ static TEXTS: &[(&str, u32, Make)] = &[
     ("timerslack_ns", 0o666, |_, _| b"50000\n".to_vec()),
     ("loginuid", 0o644, |_, _| b"4294967295".to_vec()),
     ("sessionid", 0o444, |_, _| b"4294967295".to_vec()),
-    ("personality", 0o400, |_, _| b"00000000\n".to_vec()),
+    ("personality", 0o400, |process, _| {
+        format!("{:08x}\n", process.personality.load(Ordering::Relaxed)).into_bytes()
+    }),
     ("schedstat", 0o444, status::schedule),
     ("uid_map", 0o444, |_, _| b"         0          0 4294967295\n".to_vec()),
     ("gid_map", 0o444, |_, _| b"         0          0 4294967295\n".to_vec()),
@@ -96,6 +102,7 @@ static PARTS: &[(&str, Part)] = &[
     ("cwd", Part::WorkingDirectory),
     ("root", Part::Root),
     ("net", Part::Network),
+    ("mem", Part::Contents),
 ];
 
 const ARGUMENTS: &str = "cmdline";
@@ -107,14 +114,14 @@ async fn words(thread: &Arc<Thread>, process: &Arc<Process>, arguments: bool) ->
         let program = process.program.lock();
         (program.arguments, program.environment)
     };
-    let range = if arguments { first } else { second };
+    let (range, memory) = (if arguments { first } else { second }, process.memory());
     let mut bytes = alloc::vec![0; range.length as usize];
-    let length = crate::foreign::read(thread, process, range.address, &mut bytes).await;
+    let length = crate::foreign::read(thread, &memory, range.address, &mut bytes).await;
     bytes.truncate(length);
     // Words that have grown beyond their place go on in the environment's, to their end (proc(5)).
     if arguments && bytes.last().is_some_and(|byte| *byte != 0) {
         let mut rest = alloc::vec![0; second.length as usize];
-        let length = crate::foreign::read(thread, process, second.address, &mut rest).await;
+        let length = crate::foreign::read(thread, &memory, second.address, &mut rest).await;
         rest.truncate(length);
         let end = rest.iter().position(|byte| *byte == 0).unwrap_or(rest.len());
         bytes.extend_from_slice(&rest[..end]);
@@ -160,6 +167,7 @@ impl Part {
             Part::Executable | Part::WorkingDirectory | Part::Root | Part::Network => LINK | 0o777,
             Part::Descriptor(_) => LINK | 0o700,
             Part::Opened(_) => FIFO | 0o600,
+            Part::Contents => REGULAR | 0o600,
             Part::DescriptorFact(_) => REGULAR | 0o400,
             Part::Text(index) => REGULAR | TEXTS.get(index).map_or(0, |(_, mode, _)| *mode),
         }
@@ -180,6 +188,7 @@ impl Part {
             Part::Root => (9, 0),
             Part::Network => (10, 0),
             Part::Text(index) => (11, index as u32),
+            Part::Contents => (12, 0),
         }
     }
 }
@@ -277,6 +286,13 @@ impl Place {
             Part::Directory | Part::Tasks | Part::Descriptors | Part::DescriptorFacts => Err(Errno::EISDIR),
             _ => Err(Errno::ELOOP),
         }
+    }
+
+    /// The process's memory as a file.
+    pub(super) fn contents(self, thread: &Arc<Thread>, attributes: Attributes) -> Result<Arc<dyn File>> {
+        let process = self.process(thread.kernel())?;
+        may_inspect(&thread.process, &process).map_err(|_| Errno::EACCES)?;
+        Ok(Arc::new(contents::Contents::new(process.memory(), attributes)))
     }
 
     /// The open file that a descriptor link leads to.

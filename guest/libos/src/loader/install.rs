@@ -96,8 +96,11 @@ pub async fn install(thread: &Arc<Thread>, image: Image) -> Result<Box<Context>>
 }
 
 impl Builder<'_> {
-    /// A random number below `spread`, a power of two.
+    /// A random number below `spread`, a power of two; 0, if the process wants to have fixed addresses.
     fn random(&self, spread: u64) -> u64 {
+        if !self.thread.process.is_randomised() {
+            return 0;
+        }
         let mut bytes = [0; 8];
         self.thread.kernel().entropy.fill(&mut bytes);
         u64::from_le_bytes(bytes) & (spread - 1)

@@ -3,7 +3,7 @@
 //! A thread *stands* in a waiting call of its own, with its context complete, until its tracer resumes it: before and
 //! after a system call, before a signal is delivered, and at events that the tracer asked for. The tracer learns of
 //! it as of a child (wait4(2)). Threads of one process stand one by one. Absent: stops of a whole group beyond
-//! the traced thread, PTRACE_O_TRACEEXIT and seccomp events.
+//! the traced thread, and seccomp events.
 
 pub mod register;
 
@@ -11,6 +11,8 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
+
+use abi::exit::Exit;
 
 use crate::process::{Process, Report};
 use crate::signal::{self, Information, SIGCHLD, SIGKILL, SIGSTOP, SIGTRAP, Target};
@@ -22,7 +24,7 @@ use crate::wait;
 pub mod option {
     pub const MARKS_CALLS: u32 = 1;
     pub const KILLS: u32 = 1 << 20;
-    /// All that are known; PTRACE_O_TRACEVFORKDONE, PTRACE_O_TRACEEXIT and others are accepted and never come.
+    /// All that are known; PTRACE_O_TRACEVFORKDONE and others are accepted and never come.
     pub const ALL: u32 = 0x30_00ff;
 }
 
@@ -32,6 +34,7 @@ pub mod event {
     pub const VFORK: u32 = 2;
     pub const CLONE: u32 = 3;
     pub const EXECUTION: u32 = 4;
+    pub const EXIT: u32 = 6;
     pub const STOP: u32 = 128;
 }
 
@@ -247,11 +250,21 @@ impl Thread {
         self.standing(Stop::at(number, if seized { event::STOP } else { 0 }, 0))
     }
 
+    /// The end of the process by a signal, before which the tracer may look.
+    pub(crate) fn ending_by(self: &Arc<Self>, number: u8) -> Pending {
+        let thread = self.clone();
+        Box::pin(async move {
+            tell_end(&thread, u32::from(number)).await;
+            thread.process.end(Exit::Signal(number));
+            Finish::GoOn
+        })
+    }
+
     fn standing(self: &Arc<Self>, stop: Stop) -> Pending {
         let thread = self.clone();
         Box::pin(async move {
             stand(&thread, stop).await;
-            Finish::Keep
+            Finish::GoOn
         })
     }
 
@@ -291,7 +304,7 @@ impl Thread {
                     Information::user(SIGTRAP, 0, 0),
                 );
             }
-            Finish::Keep
+            Finish::GoOn
         })
     }
 }
@@ -332,6 +345,14 @@ pub(crate) async fn tell_made(thread: &Arc<Thread>, event: u32, number: u32) {
     let wanted = thread.tracee.lock().as_ref().is_some_and(|tracee| tracee.options & 1 << event != 0);
     if wanted {
         stand(thread, Stop::at(SIGTRAP, event, u64::from(number))).await;
+    }
+}
+
+/// Stands before the end of a thread, which is this (wait4(2)), if the tracer wants that.
+pub(crate) async fn tell_end(thread: &Arc<Thread>, status: u32) {
+    let wanted = thread.tracee.lock().as_ref().is_some_and(|tracee| tracee.options & 1 << event::EXIT != 0);
+    if wanted {
+        stand(thread, Stop::at(SIGTRAP, event::EXIT, u64::from(status))).await;
     }
 }
 

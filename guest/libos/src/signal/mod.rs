@@ -444,6 +444,12 @@ pub(crate) fn deliver(
                     thread.process.stop(number);
                 }
             }
+            0 if thread.is_traced() => {
+                machine.leave(cpu, &mut body.context);
+                body.pending = Some(thread.ending_by(number));
+                thread.keep_attention();
+                return ControlFlow::Break(Halt::Stands);
+            }
             0 => thread.process.end(Exit::Signal(number)),
             1 => {}
             _ => {

@@ -212,6 +212,10 @@ fn transfer(call: &mut Call<'_>, way: Way, ranges: &[UserRange], offset: Option<
     let mut transferring = attempt!(Transferring::new(call, way, offset, flags));
     let total: u64 = ranges.iter().map(|range| range.length).sum();
     let thread = call.thread;
+    let (file, from) = (&transferring.description.file, transferring.offset().unwrap_or(0));
+    if let Some(aside) = file.transfer_aside(thread, ranges, from, way == Way::Write) {
+        return call.wait(async move { aside.await.inspect(|length| transferring.advance(*length)) });
+    }
     if way == Way::Write {
         let end = transferring.offset().unwrap_or(0).saturating_add(total);
         let limit = call.process().limit(FILE_SIZE_LIMIT);

@@ -59,6 +59,7 @@ use crate::trace;
 
 pub use descriptor::let_go;
 pub use directory::may_enter;
+pub use foreign::may_inspect;
 pub use name::name;
 pub use thread::end_thread;
 
@@ -74,6 +75,10 @@ pub enum Finish {
     Start(Box<Context>),
     /// The call that the context holds is made now: its beginning has been told (ptrace(2)).
     Redo,
+    /// The thread goes on as its context says: it has only stood (ptrace(2)).
+    GoOn,
+    /// The thread ends, its process with this status if nobody else is left in it.
+    Exit(u8),
     /// The thread is no more.
     End,
 }

@@ -148,7 +148,15 @@ pub(super) fn thread(call: &Call<'_>, number: u32) -> Result<Arc<Thread>> {
     found.ok_or(Errno::ESRCH)
 }
 
-/// personality(2): only the one there is.
-pub fn personality(_call: &mut Call<'_>) -> Outcome {
-    Ok(0).into()
+/// personality(2): Linux's own, with flags; of those ADDR_NO_RANDOMIZE counts.
+pub fn personality(call: &mut Call<'_>) -> Outcome {
+    const ASK: u32 = u32::MAX;
+    const DOMAIN: u32 = 0xff;
+    let (wanted, personality) = (call.word(0), &call.process().personality);
+    let before = match wanted {
+        ASK => personality.load(Ordering::Relaxed),
+        _ if wanted & DOMAIN != 0 => return Err::<u64, _>(Errno::EINVAL).into(),
+        _ => personality.swap(wanted, Ordering::Relaxed),
+    };
+    Ok(u64::from(before)).into()
 }

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
-use machine::{Context, PAGE, Protection, UserRange};
+use machine::{Context, PAGE};
 
 use super::file::attempt;
 use super::foreign;
@@ -215,26 +215,14 @@ fn peek(call: &Call<'_>, process: &Process, address: u64, to: &mut [u8]) -> Resu
     if foreign::copy_in(call, process, address, to) { Ok(()) } else { Err(Errno::EIO) }
 }
 
-/// Writes a word, whatever its private mapping forbids.
-fn poke(call: &Call<'_>, process: &Process, address: u64, bytes: &[u8]) -> Result<()> {
-    if foreign::copy_out(call, process, bytes, address) {
-        return Ok(());
-    }
-    let first = address & !(PAGE - 1);
-    let range = UserRange::new(first, (address + bytes.len() as u64).next_multiple_of(PAGE) - first);
+/// Writes a word, whatever its private mappings forbid.
+fn poke(call: &Call<'_>, process: &Process, address: u64, bytes: &[u8; 8]) -> Result<()> {
     let memory = process.memory();
-    let protection = {
-        let space = memory.lock();
-        let (found, mapping) = space.mappings.containing(address).ok_or(Errno::EIO)?;
-        if mapping.shared || found.end() < range.end() {
-            return Err(Errno::EIO);
-        }
-        mapping.protection
-    };
+    let inside = (PAGE - address % PAGE).min(8) as usize;
+    let (first, second) = bytes.split_at(inside);
     let written = foreign::within(call, process, |machine, space| {
-        let opened = machine.protect(space, range, Protection::READ | Protection::WRITE);
-        let written = opened.is_ok() && machine.copy_out(space, bytes, address).is_ok();
-        machine.protect(space, range, protection).is_ok() && written
+        let force = |at, part: &[u8]| crate::foreign::force(machine, &memory, space, at, part);
+        force(address, first) && (second.is_empty() || force(address.wrapping_add(inside as u64), second))
     });
     if written { Ok(()) } else { Err(Errno::EIO) }
 }

@@ -8,6 +8,7 @@ use machine::Cpu;
 
 use super::futex::{release_robust_list, wake_joiners};
 use super::{Call, Finish, Outcome};
+use crate::ptrace;
 use crate::thread::Thread;
 
 pub fn set_tid_address(call: &mut Call<'_>) -> Outcome {
@@ -20,19 +21,26 @@ pub fn gettid(call: &mut Call<'_>) -> Outcome {
 }
 
 pub fn exit(call: &mut Call<'_>) -> Outcome {
-    leave(call, call.arguments[0] as u8)
+    leave(call, |_, _| ())
 }
 
 pub fn exit_group(call: &mut Call<'_>) -> Outcome {
-    let status = call.arguments[0] as u8;
-    call.process().end(Exit::Status(status));
-    leave(call, status)
+    leave(call, |thread, status| thread.process.end(Exit::Status(status)))
 }
 
-fn leave(call: &mut Call<'_>, status: u8) -> Outcome {
-    call.kernel().machine.clone().leave(call.cpu, call.context);
-    end_thread(call.thread, call.cpu, status);
-    Outcome::Now(Finish::End)
+/// Ends the calling thread, after what else is to be done; its tracer may look at it before.
+fn leave(call: &mut Call<'_>, end: impl FnOnce(&Thread, u8) + Send + 'static) -> Outcome {
+    let status = call.arguments[0] as u8;
+    if !call.thread.is_traced() {
+        end(call.thread, status);
+        return Outcome::Now(Finish::Exit(status));
+    }
+    let thread = call.thread.clone();
+    Outcome::of(call.thread, async move {
+        ptrace::tell_end(&thread, u32::from(status) << 8).await;
+        end(&thread, status);
+        Finish::Exit(status)
+    })
 }
 
 /// Takes a thread out of its process: robust futexes, the word others join on. With the last one the process

@@ -37,9 +37,10 @@ pub fn note() {
     }
 }
 
-/// Tells of it, if that is due and there still is too little.
+/// Tells of it, if that is due and there still is too little. Who has most is another one as soon as the one that had is
+/// being given back, so nobody is named until it is.
 pub fn tell(events: &mut Vec<Event>) {
-    if UNTOLD.load(Relaxed) && UNTOLD.swap(false, SeqCst) && is_there() {
+    if UNTOLD.load(Relaxed) && UNTOLD.swap(false, SeqCst) {
         let (mut most, mut largest) = (0, None);
         spaces::each(|space| {
             let held = held(space);
@@ -48,7 +49,9 @@ pub fn tell(events: &mut Vec<Event>) {
                 (most, largest) = (held, Some(space.number()));
             }
         });
-        events.extend(largest.map(Event::OutOfMemory));
+        if !spaces::are_emptied() && is_there() {
+            events.extend(largest.map(Event::OutOfMemory));
+        }
     }
 }
 

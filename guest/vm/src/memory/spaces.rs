@@ -40,6 +40,8 @@ const DROPPED: u32 = u32::MAX;
 
 static FIRST: Once<Arc<Space>> = Once::new();
 static SPACES: Mutex<BTreeMap<u32, Arc<Space>>> = Mutex::new(BTreeMap::new());
+/// Spaces that are just being given back.
+static EMPTIED: AtomicU32 = AtomicU32::new(0);
 /// Numbers are not used again.
 static NEXT: AtomicU32 = AtomicU32::new(Number::FIRST.0);
 
@@ -152,10 +154,17 @@ pub fn copy() -> Result<Number, Code> {
 /// Ends a space.
 pub fn drop_space(number: Number) {
     assert!(number != Number::FIRST, "rule: the first space stays");
+    EMPTIED.fetch_add(1, SeqCst);
     let space = SPACES.lock().remove(&number.0).expect("rule: the space is there");
     space.number.store(DROPPED, SeqCst);
     leave_dropped();
     space.empty();
+    EMPTIED.fetch_sub(1, SeqCst);
+}
+
+/// Whether memory comes back any moment.
+pub fn are_emptied() -> bool {
+    EMPTIED.load(SeqCst) != 0
 }
 
 /// Visits all spaces.

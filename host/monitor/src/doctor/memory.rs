@@ -11,8 +11,12 @@ const LIMIT: u64 = 64 << 20;
 /// Really makes a group.
 pub fn groups() -> Check {
     match Group::with_memory(LIMIT).map(|group| group.version()) {
-        Some(Version::Two) => check("control groups", State::Good, "version 2: the kernel enforces --memory", None),
-        Some(Version::One) => check("control groups", State::Good, "version 1: the kernel enforces --memory", None),
+        Some(Version::Two) => {
+            check("control groups", State::Good, "version 2: the kernel enforces --memory", None)
+        }
+        Some(Version::One) => {
+            check("control groups", State::Good, "version 1: the kernel enforces --memory", None)
+        }
         None => {
             let found = "none that you may use: --memory is watched only";
             let remedy = "run eyot under `systemd-run --user --scope -p Delegate=yes`, or as root";
