@@ -15,7 +15,7 @@ use crate::memory::Memory;
 use crate::thread::Thread;
 
 /// Comes back in a poll of its own.
-async fn step_aside() {
+pub(crate) async fn step_aside() {
     let mut been = false;
     poll_fn(|cx| {
         if core::mem::replace(&mut been, true) {

@@ -165,7 +165,7 @@ impl Process {
             root: Mutex::new(root),
             file_mask: AtomicU32::new(0o022),
             identity: Mutex::new(Identity::first(&kernel.boot)),
-            limits: Mutex::new(limit::default_limits()),
+            limits: Mutex::new(limit::of(&kernel.boot.limits)),
             signals: ProcessSignals::default(),
             threads: Mutex::new(BTreeMap::new()),
             program: Mutex::new(Program::default()),

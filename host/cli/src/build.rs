@@ -195,6 +195,7 @@ fn boot(arguments: &Arguments, words: Vec<String>) -> Result<Boot> {
         trace: None,
         record: None,
         debugger: None,
+        limits: Vec::new(),
         init: false,
         seed: [0; 32],
     })

@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use abi::boot::Limit;
 use abi::network::Protocol;
 use anyhow::{Context, Result};
 use api::spec::{Allowance, Publication, Spec, Trace, User, Volume};
@@ -53,6 +54,9 @@ pub struct Arguments {
     /// Memory limit: bytes, or with a unit as in 512k, 64m, 1g.
     #[arg(short = 'm', long, value_name = "SIZE", value_parser = parse::size, allow_hyphen_values = true)]
     memory: Option<u64>,
+    /// Limit of the program (getrlimit(2)), as in nofile=1024:4096 or core=-1; -1 is no limit.
+    #[arg(long, value_name = "NAME=SOFT[:HARD]", value_parser = parse::limit)]
+    ulimit: Vec<Limit>,
     /// Number of virtual CPUs; all of the machine's by default.
     #[arg(long, value_name = "N", value_parser = parse::cpus, allow_hyphen_values = true)]
     cpus: Option<u16>,
@@ -152,6 +156,7 @@ fn wanted(arguments: Arguments) -> Result<Spec> {
         published: arguments.publish,
         allowed: arguments.allow,
         memory: arguments.memory,
+        limits: arguments.ulimit,
         cpus: arguments.cpus,
         interactive: arguments.interactive,
         terminal: arguments.terminal,

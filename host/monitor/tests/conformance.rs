@@ -168,6 +168,7 @@ fn spec(engine: Engine) -> Spec {
         cpus: Some(CPUS),
         interactive: false,
         terminal: false,
+        limits: Vec::new(),
         init: false,
         name: None,
         hostname: None,

@@ -34,6 +34,8 @@ pub struct Boot {
     pub mounts: Vec<Mount>,
     /// Granted disks, in the order of their names.
     pub disks: Vec<Disk>,
+    /// Limits of the first process (getrlimit(2)), where they are not the usual ones.
+    pub limits: Vec<Limit>,
     /// The program is the second process; the first one takes in orphans and waits for them.
     pub init: bool,
     /// Standard input, output and error.
@@ -50,6 +52,14 @@ pub struct Boot {
     pub debugger: Option<Debugger>,
     /// Random bytes that no other island has.
     pub seed: [u8; 32],
+}
+
+/// A resource limit, by Linux's number for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limit {
+    pub resource: u8,
+    pub soft: u64,
+    pub hard: u64,
 }
 
 /// The number of a granted directory tree.

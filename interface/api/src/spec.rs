@@ -4,6 +4,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use abi::boot::Limit;
 use abi::network::Protocol;
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +41,8 @@ pub struct Spec {
     pub allowed: Vec<Allowance>,
     /// Bytes of memory.
     pub memory: Option<u64>,
+    /// Limits of the program's process (getrlimit(2)).
+    pub limits: Vec<Limit>,
     /// Virtual CPUs; all of the machine's if none.
     pub cpus: Option<u16>,
     /// Standard input is passed on.

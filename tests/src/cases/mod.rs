@@ -23,6 +23,7 @@ mod shell;
 mod signals;
 mod sqlite;
 mod terminal;
+mod tracing;
 mod workshop;
 
 use crate::suite::case::Case;
@@ -39,6 +40,7 @@ const TABLES: &[&[Case]] = &[
     nginx::CASES,
     database::CASES,
     service::CASES,
+    tracing::CASES,
     workshop::CASES,
     sqlite::CASES,
     node::CASES,

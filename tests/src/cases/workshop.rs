@@ -5,8 +5,7 @@ use std::fs;
 
 use anyhow::{Result, ensure};
 use eyot_tests::island::{Run, bare};
-use eyot_tests::outcome::Outcome;
-use eyot_tests::package::{BASH, C_LIBRARY, DASH, GCC, GDB, GIT, MAKE, PYTHON, S6, SETSID, STRACE, TMUX};
+use eyot_tests::package::{BASH, C_LIBRARY, GCC, GIT, MAKE, PYTHON, S6, SETSID, TMUX};
 use eyot_tests::screen::Screen;
 use eyot_tests::service::free_port;
 
@@ -23,8 +22,6 @@ pub const CASES: &[Case] = &[
     case("workshop/git-clone", git_clone).needs(&[GIT, PYTHON]).callers(FEW),
     case("workshop/multiprocessing", multiprocessing).needs(&[PYTHON]),
     case("workshop/s6", s6).needs(&[S6, BASH]).callers(FEW),
-    case("workshop/strace", strace).needs(&[STRACE, DASH]),
-    case("workshop/gdb", gdb).needs(&[GDB, GCC, C_LIBRARY]),
 ];
 
 /// A shell at a terminal, which edits no lines: what is typed is shown once, by the terminal.
@@ -241,104 +238,5 @@ echo ended";
     let volume = stage.make_directory("volume")?;
     let run = Run::new(["bash", "-c", script, "bash", &text(&volume)]).volume(&volume);
     stage.run(&run)?.success()?.prints("true\ntrue\n1\nended\n")?;
-    Ok(())
-}
-
-/// What strace writes of each process, inside as outside, but for numbers and addresses.
-fn strace(stage: &Stage) -> Result<()> {
-    // When a child's end is heard of is nobody's promise.
-    let calls = "trace=execve,write,pipe2,exit_group,kill,dup2,setpgid";
-    let traced = |place: &str, script: &str| -> Result<(Outcome, Vec<String>)> {
-        let directory = stage.make_directory(place)?;
-        let run = Run::new([
-            "strace",
-            "-ff",
-            "-e",
-            calls,
-            "-e",
-            "signal=!SIGCHLD",
-            "-o",
-            &text(&directory.join("trace")),
-        ])
-        .argument("dash")
-        .argument("-c")
-        .argument(script)
-        .volume(&directory);
-        let outcome = if place == "outside" { stage.natively(&run)? } else { stage.run(&run)? };
-        let mut processes = Vec::new();
-        for file in fs::read_dir(&directory)? {
-            let trace = fs::read_to_string(file?.path())?;
-            let address = |line: &str| {
-                line.split("0x")
-                    .next()
-                    .unwrap_or_default()
-                    .replace(|each: char| each.is_numeric() || each == ' ', "")
-            };
-            processes.push(trace.lines().map(address).collect::<Vec<_>>().join("\n"));
-        }
-        processes.sort();
-        fs::remove_dir_all(&directory)?;
-        Ok((outcome, processes))
-    };
-    let scripts = [
-        "/bin/echo one | cat; exit 3",
-        "kill -TERM $$",
-        "trap 'echo here' USR1; kill -USR1 $$; (exit 2) & wait $!",
-    ];
-    for script in scripts {
-        let (native, expected) = traced("outside", script)?;
-        let (outcome, came) = traced("inside", script)?;
-        outcome.same_as(&native)?;
-        ensure!(came == expected, "natively:\n{}\nhere:\n{}", expected.join("\n--\n"), came.join("\n--\n"));
-    }
-    Ok(())
-}
-
-/// A debugger beside its program on the island: the program's own text, breakpoints, steps, variables, a crash.
-fn gdb(stage: &Stage) -> Result<()> {
-    let source = "#include <stdio.h>
-int add(int a, int b) { return a + b; }
-int main(int count, char **words) {
-    int sum = add(count, 41);
-    printf(\"%d\\n\", sum);
-    fflush(stdout);
-    if (count > 1) *(volatile int *)0 = sum;
-    return sum;
-}
-";
-    let volume = stage.make_directory("project")?;
-    fs::write(volume.join("program.c"), source)?;
-    let program = text(&volume.join("program"));
-    stage.outside(["gcc", "-g", "-O0", "-o", &program, &text(&volume.join("program.c"))])?.success()?;
-    let mut words = vec!["gdb", "-nx", "-batch"];
-    let commands = [
-        "break add",
-        "run",
-        "print a + b",
-        "next",
-        "next",
-        "next",
-        "print sum",
-        "set var sum = 7",
-        "continue",
-    ];
-    commands.iter().for_each(|command| words.extend(["-ex", command]));
-    for arguments in [&[][..], &["crash"]] {
-        let run =
-            Run::new(words.iter().copied().chain(["--args", &program]).chain(arguments.iter().copied()));
-        let run = run.readable(&volume);
-        let shown = |outcome: Outcome| -> Vec<String> {
-            let other = |line: &&str| !line.contains("libthread_db") && !line.contains("(process ");
-            let placeless = |line: &str| line.split("words=").next().unwrap_or_default().to_string();
-            outcome.text().lines().filter(other).map(placeless).collect()
-        };
-        let expected = shown(stage.natively(&run)?);
-        ensure!(
-            expected.iter().any(|line| line.starts_with("$2 = 4")),
-            "gdb says nothing natively: {expected:?}"
-        );
-        let came = shown(stage.run(&run)?);
-        ensure!(came == expected, "natively:\n{}\nhere:\n{}", expected.join("\n"), came.join("\n"));
-    }
     Ok(())
 }

@@ -63,7 +63,7 @@ pub struct Module {
 pub struct Image {
     program: Module,
     interpreter: Option<Module>,
-    /// The path as given to execve, for AT_EXECFN; for a script, its interpreter's.
+    /// The path as given to execve, for AT_EXECFN and the thread's name: that of a script, not its interpreter's.
     named: Vec<u8>,
     arguments: Vec<Vec<u8>>,
     environment: Vec<Vec<u8>>,
@@ -109,7 +109,8 @@ pub async fn load(
             _ => LoadError::new(errno, &named, refusal(errno)),
         })?;
         let Some(line) = opened.head.strip_prefix(b"#!") else {
-            return load_elf(thread, named, opened, arguments, environment).await;
+            let image = load_elf(thread, named, opened, arguments, environment).await?;
+            return Ok(Image { named: path.to_vec(), ..image });
         };
         if depth == SCRIPTS_MAX {
             return Err(LoadError::new(Errno::ELOOP, path, "its #! line leads from script to script"));

@@ -15,6 +15,7 @@ use super::{Process, family};
 use crate::job;
 use crate::signal::{self, Information, SIGCHLD, SIGCONT, SIGHUP, SIGKILL, Target};
 use crate::terminal;
+use crate::thread::Thread;
 use crate::wait::WaitQueue;
 
 /// What a parent has not been told yet of a child that goes on.
@@ -39,6 +40,8 @@ pub struct Life {
     apart: AtomicBool,
     /// Told when it ends, and when it leaves its parent's memory.
     pub(super) changes: WaitQueue,
+    /// The thread that writes its core dump, while the others stand still; 0 for none.
+    dumper: AtomicU32,
 }
 
 // CLD_* (sigaction(2)).
@@ -123,6 +126,31 @@ impl Process {
     pub(crate) fn part(&self) {
         self.life.apart.store(true, Ordering::SeqCst);
         self.life.changes.notify();
+    }
+
+    /// Makes all threads but one stand still until the process ends; false if another has done so.
+    pub(crate) fn begin_dump(&self, thread: &Thread) -> bool {
+        let begun =
+            self.life.dumper.compare_exchange(0, thread.number(), Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        self.alert();
+        begun
+    }
+
+    /// Whether a thread stands still, as all do while the process is stopped.
+    pub(crate) fn is_held(&self, thread: &Thread) -> bool {
+        let dumper = self.life.dumper.load(Ordering::SeqCst);
+        self.is_stopped() || dumper != 0 && dumper != thread.number()
+    }
+
+    /// Ends it by a signal that has left a core dump.
+    pub(crate) fn end_dumped(&self, number: u8) {
+        let _ = self.life.status.compare_exchange(
+            0,
+            u32::from(number) | CORE,
+            Ordering::SeqCst,
+            Ordering::SeqCst,
+        );
+        self.end(Exit::Signal(number));
     }
 
     pub fn is_stopped(&self) -> bool {

@@ -12,8 +12,6 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
-use abi::exit::Exit;
-
 use crate::process::{Process, Report};
 use crate::signal::{self, Information, SIGCHLD, SIGKILL, SIGSTOP, SIGTRAP, Target};
 use crate::syscall::Finish;
@@ -248,16 +246,6 @@ impl Thread {
     pub(crate) fn stop_traced(self: &Arc<Self>, number: u8) -> Pending {
         let seized = self.tracee.lock().as_ref().is_some_and(|tracee| tracee.seized);
         self.standing(Stop::at(number, if seized { event::STOP } else { 0 }, 0))
-    }
-
-    /// The end of the process by a signal, before which the tracer may look.
-    pub(crate) fn ending_by(self: &Arc<Self>, number: u8) -> Pending {
-        let thread = self.clone();
-        Box::pin(async move {
-            tell_end(&thread, u32::from(number)).await;
-            thread.process.end(Exit::Signal(number));
-            Finish::GoOn
-        })
     }
 
     fn standing(self: &Arc<Self>, stop: Stop) -> Pending {

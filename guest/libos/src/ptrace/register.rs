@@ -43,18 +43,30 @@ fn plain(registers: &mut Registers) -> [&mut u64; ORIGINAL_RAX] {
     ]
 }
 
-/// All of a standing thread's. A call at its beginning has ENOSYS for a result, as on Linux.
-pub fn encode(context: &Context, seen: &Seen) -> [u64; COUNT] {
-    const ENOSYS: i64 = 38;
+/// All of a thread's that is in no call.
+pub fn words(context: &Context) -> [u64; COUNT] {
     let mut registers = context.registers;
     let mut words = [0; COUNT];
     for (word, register) in words.iter_mut().zip(plain(&mut registers)) {
         *word = *register;
     }
     words[ORIGINAL_RAX] = u64::MAX;
+    words[RIP] = registers.rip;
+    words[CS] = 0x33;
+    words[FLAGS] = registers.rflags;
+    words[RSP] = registers.rsp;
+    words[SS] = 0x2b;
+    words[FS_BASE] = registers.fs_base;
+    words
+}
+
+/// All of a standing thread's. A call at its beginning has ENOSYS for a result, as on Linux.
+pub fn encode(context: &Context, seen: &Seen) -> [u64; COUNT] {
+    const ENOSYS: i64 = 38;
+    let mut words = words(context);
     match seen.stop.call {
         Some(CallStop::Entry) => {
-            words[ORIGINAL_RAX] = registers.rax;
+            words[ORIGINAL_RAX] = context.registers.rax;
             words[RAX] = -ENOSYS as u64;
         }
         Some(CallStop::Exit(result)) => {
@@ -63,12 +75,6 @@ pub fn encode(context: &Context, seen: &Seen) -> [u64; COUNT] {
         }
         None => {}
     }
-    words[RIP] = registers.rip;
-    words[CS] = 0x33;
-    words[FLAGS] = registers.rflags;
-    words[RSP] = registers.rsp;
-    words[SS] = 0x2b;
-    words[FS_BASE] = registers.fs_base;
     words
 }
 

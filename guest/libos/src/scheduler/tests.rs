@@ -38,6 +38,7 @@ fn island() -> (Arc<Kernel>, [Arc<Thread>; 2]) {
         trace: None,
         record: None,
         debugger: None,
+        limits: vec![],
         init: false,
         seed: [7; 32],
     };

@@ -16,6 +16,7 @@ use abi::exit::Exit;
 use machine::{Context, Cpu, Exception, Machine};
 use spin::Mutex;
 
+use crate::core_dump;
 use crate::errno::{Errno, Result};
 use crate::kernel::Kernel;
 use crate::process::Process;
@@ -402,7 +403,7 @@ pub(crate) fn deliver(
             crate::syscall_end(thread, cpu, 0);
             return ControlFlow::Break(Halt::Ended);
         }
-        if thread.process.is_stopped() {
+        if thread.process.is_held(thread) {
             machine.leave(cpu, &mut body.context);
             thread.keep_attention();
             return ControlFlow::Break(Halt::Held);
@@ -444,9 +445,9 @@ pub(crate) fn deliver(
                     thread.process.stop(number);
                 }
             }
-            0 if thread.is_traced() => {
+            0 if thread.is_traced() || core_dump::is_wanted(&thread.process, number) => {
                 machine.leave(cpu, &mut body.context);
-                body.pending = Some(thread.ending_by(number));
+                body.pending = Some(core_dump::end_by(thread, information, &body.context));
                 thread.keep_attention();
                 return ControlFlow::Break(Halt::Stands);
             }

@@ -97,6 +97,7 @@ impl Island {
             trace: None,
             record: None,
             debugger: None,
+            limits: Vec::new(),
             init: false,
             seed: [7; 32],
         }

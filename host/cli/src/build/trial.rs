@@ -57,6 +57,7 @@ fn spec(arguments: &Arguments, boot: &Boot) -> Spec {
         cpus: Some(boot.cpus),
         interactive: false,
         terminal: false,
+        limits: Vec::new(),
         init: false,
         name: None,
         hostname: Some(arguments.hostname.clone()),

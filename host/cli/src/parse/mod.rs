@@ -1,10 +1,12 @@
 //! The small languages of option values. Each error is one sentence that names the word and the form.
 
 mod environment;
+mod limit;
 mod network;
 mod volume;
 
 pub use environment::{Word, environment_file, word};
+pub use limit::limit;
 pub use network::{allowance, debugger, publication};
 pub use volume::volume;
 

@@ -106,6 +106,7 @@ impl Plan {
             scratch: memory / 2,
             mounts: trees.mounts(),
             disks: Vec::new(),
+            limits: spec.limits,
             init: spec.init,
             streams: streams.granted,
             published: ports.iter().filter_map(Port::published).collect(),

@@ -105,6 +105,7 @@ fn boot(program: Vec<u8>, form: Form) -> Boot {
         trace: None,
         record: None,
         debugger: None,
+        limits: Vec::new(),
         init: false,
         seed: [1; 32],
     }

@@ -177,6 +177,7 @@ fn start() -> Vec<u8> {
         trace: None,
         record: None,
         debugger: None,
+        limits: Vec::new(),
         init: false,
         seed: [0; 32],
     };

@@ -80,7 +80,7 @@ pub fn see(root: &Path) -> View {
             first: first.entry((metadata.dev(), metadata.ino())).or_insert_with(|| name.clone()).clone(),
         };
         if kind.is_file() {
-            let bytes = fs::read(&path).expect("a file that can be read");
+            let bytes = read(&path);
             seen.content = (bytes.len() as u64, hash(&bytes));
         } else if kind.is_symlink() {
             seen.target = fs::read_link(&path).expect("a link").as_os_str().as_bytes().to_vec();
@@ -93,6 +93,23 @@ pub fn see(root: &Path) -> View {
         view.insert(name, seen);
     }
     view
+}
+
+const EIO: i32 = 5;
+
+/// A file's content. The loop device under a mounted image was seen to fail reads on a busy machine (EIO, for some
+/// milliseconds, of images whose files have nothing wrong), so a read is tried again for a while.
+fn read(path: &Path) -> Vec<u8> {
+    let mut patience = 20;
+    loop {
+        match fs::read(path) {
+            Err(error) if error.raw_os_error() == Some(EIO) && patience > 0 => {
+                patience -= 1;
+                std::thread::sleep(std::time::Duration::from_millis(100));
+            }
+            read => return read.expect("a file that can be read"),
+        }
+    }
 }
 
 fn sorted(directory: &Path) -> Vec<PathBuf> {
