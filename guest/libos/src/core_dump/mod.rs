@@ -89,7 +89,7 @@ async fn standing(thread: &Arc<Thread>) -> Vec<(Arc<Thread>, Box<Context>)> {
                 others.push((other, context));
                 break;
             }
-            other.call_attention();
+            // It was called to look around already.
             step_aside().await;
         }
     }

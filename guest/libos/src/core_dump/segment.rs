@@ -23,23 +23,42 @@ pub struct Segment {
 pub fn all(process: &Process) -> Vec<Segment> {
     let memory = process.memory();
     let map = memory.lock();
-    let segment = |(range, mapping): (UserRange, &Mapping)| Segment {
-        range,
-        kept: kept(range, mapping),
+    let mappings: Vec<(UserRange, &Mapping)> = map.mappings.iter().collect();
+    let segment = |(number, (range, mapping)): (usize, &(UserRange, &Mapping))| Segment {
+        range: *range,
+        kept: kept(*range, mapping, mappings.get(number + 1)),
         protection: mapping.protection,
     };
-    map.mappings.iter().map(segment).collect()
+    mappings.iter().enumerate().map(segment).collect()
 }
 
 /// What can be had again is not kept, but for the page that says which file it is (coredump_filter, core(5)).
-fn kept(range: UserRange, mapping: &Mapping) -> u64 {
+fn kept(range: UserRange, mapping: &Mapping, next: Option<&(UserRange, &Mapping)>) -> u64 {
     let Mapping { protection, shared, content, .. } = mapping;
+    let is_written = protection.contains(Protection::WRITE)
+        || next.is_some_and(|(later, next)| {
+            // What is only read after relocation (PT_GNU_RELRO) lies before what is written, in one piece of the file.
+            later.address == range.end()
+                && next.protection.contains(Protection::WRITE)
+                && is_continued(content, &next.content, range.length)
+        });
     match content {
         _ if !protection.contains(Protection::READ) => 0,
-        Content::File { .. } if !shared && protection.contains(Protection::WRITE) => range.length,
+        Content::File { .. } if !shared && is_written => range.length,
         Content::File { offset: 0, .. } if !shared => PAGE,
         Content::File { .. } => 0,
         Content::Anonymous | Content::Heap | Content::Stack | Content::Code => range.length,
+    }
+}
+
+/// Whether a file's part of this length is followed by the next part of the same file.
+fn is_continued(content: &Content, next: &Content, length: u64) -> bool {
+    match (content, next) {
+        (
+            Content::File { inode, device, offset, .. },
+            Content::File { inode: other, device: place, offset: at, .. },
+        ) => (inode, device, offset + length) == (other, place, *at),
+        _ => false,
     }
 }
 

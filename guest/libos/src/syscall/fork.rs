@@ -216,7 +216,7 @@ fn start_thread(call: &mut Call<'_>, new: &New) -> Result<u32> {
         return Err(errno);
     }
     let thread = thread(call, new, number, &process, context);
-    if kernel.debugger.is_some() || process.must_end(&thread) {
+    if kernel.debugger.is_some() || process.must_end(&thread) || process.is_held(&thread) {
         // It may have to stand before its first instruction.
         thread.keep_attention();
     }
