@@ -266,8 +266,8 @@ impl Running {
         if let Some(terminal) = terminal {
             terminal.end();
         }
-        // Nobody is left to pass signals to: from here on they are for this process.
-        Signals::unblock_all();
+        // Nobody is left to pass signals to.
+        Signals::heed_ends();
         for thread in copying {
             // A thread that panicked has nothing more to copy.
             let _ = thread.join();

@@ -37,6 +37,13 @@ impl Signals {
         let _ = SigSet::empty().thread_set_mask();
     }
 
+    /// From here on those that ask to end are for this process, and end it. Others have come too late for the program.
+    pub fn heed_ends() {
+        let ends = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGTSTP];
+        // Only an invalid argument could fail here, and there is none.
+        let _ = ends.into_iter().collect::<SigSet>().thread_unblock();
+    }
+
     /// Stops this process as the key for it does, unless nobody could continue it; returns when it goes on.
     pub fn stop() {
         let stop: SigSet = [Signal::SIGTSTP].into_iter().collect();

@@ -8,10 +8,12 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::case::Suite;
+use super::known::Known;
 use super::setting::Setting;
 use super::verdict::{self, Pair, Verdict};
+use crate::count::Count;
 
-const DOCUMENT: &str = "docs/conformance.md";
+pub const DOCUMENT: &str = "docs/conformance.md";
 
 /// The document's part between these lines is ours to write.
 const BEGIN: &str = "<!-- table: cargo xtask conformance --write -->";
@@ -27,10 +29,13 @@ pub struct Summary {
     native: usize,
     island: usize,
     equal: usize,
+    /// Those that differ, for a reason that is known and for none.
+    explained: usize,
+    pub unexplained: usize,
 }
 
 impl Summary {
-    fn new(suite: &str, pairs: &[Pair]) -> Self {
+    fn new(suite: &str, pairs: &[Pair], known: &Known) -> Self {
         let count = |judge: &dyn Fn(&Pair) -> bool| pairs.iter().filter(|pair| judge(pair)).count();
         Self {
             suite: suite.to_string(),
@@ -38,11 +43,13 @@ impl Summary {
             native: count(&|pair| pair.native == Verdict::Passed),
             island: count(&|pair| pair.island == Verdict::Passed),
             equal: count(&|pair| pair.counts() && !pair.differs()),
+            explained: count(&|pair| pair.differs() && known.has(suite, pair)),
+            unexplained: count(&|pair| pair.differs() && !known.has(suite, pair)),
         }
     }
 
     pub fn skipped(suite: &str) -> Self {
-        Self::new(suite, &[])
+        Self::new(suite, &[], &Known::default())
     }
 
     pub fn is_skipped(&self) -> bool {
@@ -50,7 +57,7 @@ impl Summary {
     }
 
     fn row(&self) -> String {
-        let Self { suite, cases, native, island, equal } = self;
+        let Self { suite, cases, native, island, equal, .. } = self;
         if self.is_skipped() {
             return format!("| {suite} | – | – | – | – | skipped |\n");
         }
@@ -66,11 +73,23 @@ pub fn markdown(summaries: &[Summary]) -> String {
     text
 }
 
+/// All suites in the words of a test runner: what is equal, what differs for no known reason, and what for one.
+pub fn count(summaries: &[Summary]) -> Count {
+    let mut count = Count::default();
+    for summary in summaries {
+        count.passed += summary.equal as u64;
+        count.failed += summary.unexplained as u64;
+        count.skipped += summary.explained as u64 + u64::from(summary.is_skipped());
+    }
+    count
+}
+
 /// Shows each case that differs with the end of what the island wrote.
-pub fn print_differences(setting: &Setting, suite: &str, pairs: &[Pair]) -> Result<Summary> {
+pub fn print_differences(setting: &Setting, suite: &str, pairs: &[Pair], known: &Known) -> Result<Summary> {
     let mut last = "";
     for pair in pairs.iter().filter(|pair| pair.differs()) {
-        println!("{suite} {}: passed natively, {} on the island", pair.case, pair.island.name());
+        let reason = if known.has(suite, pair) { format!(", as {DOCUMENT} explains") } else { String::new() };
+        println!("{suite} {}: passed natively, {} on the island{reason}", pair.case, pair.island.name());
         if last != pair.log && pair.log == pair.case {
             let log = setting.log(suite, &pair.log, "island");
             let text = fs::read(&log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
@@ -83,11 +102,11 @@ pub fn print_differences(setting: &Setting, suite: &str, pairs: &[Pair]) -> Resu
         }
         last = &pair.log;
     }
-    Ok(Summary::new(suite, pairs))
+    Ok(Summary::new(suite, pairs, known))
 }
 
 /// Writes the table of the last runs into the document, and which cases differ.
-pub fn write_document(setting: &Setting, suites: &[Suite]) -> Result<()> {
+pub fn write_document(setting: &Setting, suites: &[Suite], known: &Known) -> Result<()> {
     let mut summaries = Vec::new();
     let mut differing = String::new();
     for suite in suites {
@@ -97,7 +116,7 @@ pub fn write_document(setting: &Setting, suites: &[Suite]) -> Result<()> {
         if !names.is_empty() {
             write!(differing, "\n{}, {} differ: {}.\n", suite.name, names.len(), names.join(", "))?;
         }
-        summaries.push(Summary::new(suite.name, &pairs));
+        summaries.push(Summary::new(suite.name, &pairs, known));
     }
     let table = format!("{}{differing}", markdown(&summaries));
     let text = fs::read_to_string(DOCUMENT).with_context(|| format!("reading {DOCUMENT}"))?;
@@ -115,7 +134,7 @@ fn replaced(document: &str, table: &str) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{BEGIN, END, Pair, Summary, Verdict, replaced};
+    use super::{BEGIN, END, Known, Pair, Summary, Verdict, replaced};
 
     #[test]
     fn only_the_part_between_the_marks_is_replaced() {
@@ -133,6 +152,7 @@ mod tests {
             pair(Verdict::Failed, Verdict::Passed),
             pair(Verdict::Skipped, Verdict::Skipped),
         ];
-        assert_eq!(Summary::new("go", &pairs).row(), "| go | 4 | 2 | 2 | 1 | 50.0 % |\n");
+        let summary = Summary::new("go", &pairs, &Known::default());
+        assert_eq!((summary.row().as_str(), summary.unexplained), ("| go | 4 | 2 | 2 | 1 | 50.0 % |\n", 1));
     }
 }
