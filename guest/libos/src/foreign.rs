@@ -72,22 +72,22 @@ fn reached(
     done
 }
 
-/// Reads memory of any process; how much of it could be reached.
-pub async fn read(thread: &Arc<Thread>, memory: &Memory, address: u64, to: &mut [u8]) -> usize {
+/// Reads memory of any process; how much of it could be reached, or none if it is nobody's any more.
+pub async fn read(thread: &Arc<Thread>, memory: &Memory, address: u64, to: &mut [u8]) -> Option<usize> {
     let pieces = pieces(address, to.len());
     let read = within(thread, memory, |machine, space| {
         reached(pieces, |at, part| machine.copy_in(space, at, &mut to[part]).is_ok())
     });
-    read.await.unwrap_or(0)
+    read.await
 }
 
-/// Writes memory of any process, as a debugger does; how much of it could be reached.
-pub async fn write(thread: &Arc<Thread>, memory: &Memory, address: u64, from: &[u8]) -> usize {
+/// Writes memory of any process, as a debugger does; the same.
+pub async fn write(thread: &Arc<Thread>, memory: &Memory, address: u64, from: &[u8]) -> Option<usize> {
     let pieces = pieces(address, from.len());
     let written = within(thread, memory, |machine, space| {
         reached(pieces, |at, part| force(machine, memory, space, at, &from[part]))
     });
-    written.await.unwrap_or(0)
+    written.await
 }
 
 /// Writes bytes within a page of the space that is active, whatever its private mapping forbids.

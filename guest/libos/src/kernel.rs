@@ -299,6 +299,9 @@ impl Kernel {
                 Poll::Pending => {
                     self.machine.leave(cpu, &mut body.context);
                     body = thread.block(body)?;
+                    // It may go on like that until another CPU has done something, and that one may need this one to
+                    // look around first.
+                    self.machine.wait(cpu, Patience::None, false, &mut Vec::new());
                 }
             }
         }

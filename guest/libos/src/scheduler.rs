@@ -197,7 +197,7 @@ impl Scheduler {
     }
 
     /// Makes one of these CPUs look at the queue: one that sleeps, or else one that gives way.
-    fn kick_one_of(&self, cpus: u64) {
+    pub(crate) fn kick_one_of(&self, cpus: u64) {
         let sleepers = self.asleep.load(Ordering::SeqCst) | self.collecting.load(Ordering::SeqCst);
         let chosen = if sleepers & cpus != 0 { sleepers & cpus } else { cpus };
         let bit = 1_u64 << chosen.trailing_zeros();

@@ -27,8 +27,8 @@ const BRISK: Duration = Duration::from_millis(5);
 const GROWTH: u64 = 4096;
 /// The part of its time that the monitor looks, at most: one of so many.
 const LOOKS: u32 = 10;
-/// How long a guest may stay beyond its limit.
-const GRACE: Duration = Duration::from_secs(2);
+/// How long a guest may stay beyond its limit. The kernel may let who holds most sleep for two seconds (memory.high).
+const GRACE: Duration = Duration::from_secs(5);
 
 /// The private address space (RLIMIT_DATA) for a limit: wide enough for programs that reserve more than
 /// they use, and so that a program that uses it all is seen before it is refused.
@@ -104,9 +104,11 @@ impl Watch {
         // Of several alike the youngest.
         let largest = members.iter().max_by_key(|(_, held)| held).map_or(self.first, |(process, _)| *process);
         let hopeless = largest == self.first || sum > self::most(self.limit) || now - since > GRACE;
-        match number_inside(largest).filter(|_| !hopeless) {
+        match number_inside(largest) {
+            _ if hopeless => Finding::Hopeless,
             Some(largest) => Finding::Exceeded { largest },
-            None => Finding::Hopeless,
+            // It has just ended: the next look tells what that has brought.
+            None => Finding::Within,
         }
     }
 

@@ -13,6 +13,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use abi::exit::Exit;
+use abi::file::Change;
 use machine::{Context, PAGE, Transfer};
 
 use crate::errno::{Errno, Result};
@@ -99,11 +100,17 @@ async fn standing(thread: &Arc<Thread>) -> Vec<(Arc<Thread>, Box<Context>)> {
 async fn open(thread: &Arc<Thread>) -> Result<Arc<Description>> {
     let start = thread.process.directory.lock().clone();
     let bounds = Bounds::new(Rules::empty(), &start);
-    let flags = flag::CREATE | flag::WRONLY | flag::TRUNCATE | flag::NO_FOLLOW | flag::LARGE;
+    // Not waiting for who reads a pipe.
+    let flags = flag::CREATE | flag::WRONLY | flag::NO_FOLLOW | flag::NONBLOCK | flag::LARGE;
     let file = file_system::opened(thread, &bounds, &start, NAME, flags, 0o600).await?;
     let attributes = file.file.attributes(thread).await?;
-    // Not through another name of somebody else's file.
-    if attributes.mode & TYPE == REGULAR && attributes.links == 1 { Ok(file) } else { Err(Errno::EPERM) }
+    let user = thread.process.identity.lock().user;
+    // Not in the place of another file, or of somebody else's.
+    if attributes.mode & TYPE != REGULAR || attributes.links != 1 || attributes.user != user {
+        return Err(Errno::EPERM);
+    }
+    file.file.change(thread, Change { size: Some(0), ..Change::default() }).await?;
+    Ok(file)
 }
 
 /// A dump that is being written.

@@ -116,12 +116,12 @@ async fn words(thread: &Arc<Thread>, process: &Arc<Process>, arguments: bool) ->
     };
     let (range, memory) = (if arguments { first } else { second }, process.memory());
     let mut bytes = alloc::vec![0; range.length as usize];
-    let length = crate::foreign::read(thread, &memory, range.address, &mut bytes).await;
+    let length = crate::foreign::read(thread, &memory, range.address, &mut bytes).await.unwrap_or(0);
     bytes.truncate(length);
     // Words that have grown beyond their place go on in the environment's, to their end (proc(5)).
     if arguments && bytes.last().is_some_and(|byte| *byte != 0) {
         let mut rest = alloc::vec![0; second.length as usize];
-        let length = crate::foreign::read(thread, &memory, second.address, &mut rest).await;
+        let length = crate::foreign::read(thread, &memory, second.address, &mut rest).await.unwrap_or(0);
         rest.truncate(length);
         let end = rest.iter().position(|byte| *byte == 0).unwrap_or(rest.len());
         bytes.extend_from_slice(&rest[..end]);

@@ -50,8 +50,12 @@ pub fn sched_setaffinity(call: &mut Call<'_>) -> Outcome {
         return Err::<u64, _>(Errno::EINVAL).into();
     }
     thread.restrict(cpus, all);
-    // Another thread moves when it is queued next.
-    let moves = Arc::ptr_eq(&thread, call.thread) && !thread.may_run_on(call.cpu);
+    let own = Arc::ptr_eq(&thread, call.thread);
+    if !own {
+        // It moves when it is queued next; if it is, one of its CPUs may have to come for it.
+        call.kernel().scheduler.kick_one_of(cpus & all);
+    }
+    let moves = own && !thread.may_run_on(call.cpu);
     Outcome::Now(if moves { Finish::Yield } else { Finish::Return(Ok(0)) })
 }
 pub fn sched_yield(call: &mut Call<'_>) -> Outcome {

@@ -147,7 +147,14 @@ fn page_fault(block: &Block, saved: &Saved, frame: &mut Frame) {
     let resolved = match place {
         Place::Library | Place::Exit => broken(block, saved, frame),
         Place::Application(_) if shortage::is_there() => Err(Failure::NoMemory),
-        Place::Application(_) | Place::Copy => crate::memory::resolve(address, error),
+        Place::Application(_) => crate::memory::resolve(address, error),
+        Place::Copy => {
+            // It goes on, with what is kept back; but somebody should end before that is used up.
+            if shortage::is_there() {
+                shortage::note();
+            }
+            crate::memory::resolve(address, error)
+        }
     };
     block.faulting.store(false, Relaxed);
     let beyond_file = match (resolved, place) {
@@ -156,10 +163,7 @@ fn page_fault(block: &Block, saved: &Saved, frame: &mut Frame) {
             shortage::note();
             saved.give_up(block, rip, entry::INTERRUPT)
         }
-        (Err(failure), Place::Copy) => {
-            if matches!(failure, Failure::NoMemory) {
-                shortage::note();
-            }
+        (Err(_), Place::Copy) => {
             frame.rip = user_memory::fault();
             return;
         }

@@ -258,9 +258,6 @@ impl Object {
         if self.content.is_some() {
             return Ok(None);
         }
-        if shortage::is_there() {
-            return Err(Absent::NoMemory);
-        }
         let page = Page::zeroed().ok_or(Absent::NoMemory)?;
         state.pages.insert(index, page.clone());
         Ok(Some(page))
@@ -268,6 +265,9 @@ impl Object {
 
     /// A page, fetched if it is not there.
     pub fn page(self: &Arc<Self>, index: u64) -> Result<Page, Absent> {
+        if self.content.is_none() && self.present(index).is_none() && shortage::is_there() {
+            return Err(Absent::NoMemory);
+        }
         if let Some(page) = self.at_once(index)? {
             return Ok(page);
         }

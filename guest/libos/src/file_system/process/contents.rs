@@ -82,10 +82,13 @@ async fn transfer(
                 machine.copy_in(own, at, &mut buffer)?;
                 foreign::write(thread, memory, there, &buffer).await
             } else {
-                let length = foreign::read(thread, memory, there, &mut buffer).await;
-                machine.copy_out(own, &buffer[..length], at)?;
-                length
+                foreign::read(thread, memory, there, &mut buffer).await
             };
+            // What is nobody's any more has an end.
+            let Some(length) = length else { return Ok(done) };
+            if !writes {
+                machine.copy_out(own, &buffer[..length], at)?;
+            }
             done += length as u64;
             at += length as u64;
             if (length as u64) < wanted {
