@@ -57,4 +57,23 @@ threading.stack_size(0)
 for _ in range(300):
     thread = threading.Thread(target=lambda: None); thread.start(); thread.join()
 print(threading.active_count())
+
+# Threads that are sent to a processor before they have run.
+import os
+
+processors = sorted(os.sched_getaffinity(0))
+for turn in range(100):
+    reads, writes = os.pipe()
+    came = []
+    thread = threading.Thread(target=lambda: came.append((os.read(reads, 1), os.sched_getaffinity(0))))
+    thread.start()
+    processor = processors[turn % len(processors)]
+    os.sched_setaffinity(thread.native_id, {processor})
+    os.write(writes, b"x")
+    thread.join()
+    assert came == [(b"x", {processor})], came
+    os.close(reads)
+    os.close(writes)
+print("pinned")
+
 print("done")
