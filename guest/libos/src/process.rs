@@ -288,14 +288,20 @@ impl Process {
 
     /// Ends the process; its threads end as soon as each looks. The main process's end is the island's.
     pub fn end(&self, exit: Exit) {
+        self.begin_end(exit);
+    }
+
+    /// The same; the answer is whether it was not ending already.
+    pub(crate) fn begin_end(&self, exit: Exit) -> bool {
         if self.is_main() {
             if let Some(debugger) = &self.kernel.debugger {
                 debugger.over(&exit);
             }
             self.kernel.halt(exit)
         }
-        self.life.end(life::status(&exit));
+        let first = self.life.end(life::status(&exit));
         self.alert();
+        first
     }
 
     /// Makes all threads look around.

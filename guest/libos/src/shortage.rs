@@ -22,13 +22,15 @@ pub fn relieve(kernel: &Kernel, largest: Space) {
     if owners.iter().any(|process| process.is_main()) {
         kernel.halt(Exit::OutOfMemory);
     }
-    for process in owners.iter().filter(|process| !process.ending()) {
+    for process in &owners {
         let (number, name, limit) = (process.number, name(process), kernel.boot.memory >> 20);
-        kernel.say(&format!(
-            "process {number} ({name}) was killed because it held most of the island's memory, which reached its \
-             limit of {limit} MiB"
-        ));
-        process.end(Exit::Signal(SIGKILL));
+        // Two CPUs may hear of it.
+        if process.begin_end(Exit::Signal(SIGKILL)) {
+            kernel.say(&format!(
+                "process {number} ({name}) was killed because it held most of the island's memory, which reached its \
+                 limit of {limit} MiB"
+            ));
+        }
     }
 }
 

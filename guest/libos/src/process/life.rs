@@ -95,10 +95,10 @@ impl Life {
         self.ending.load(Ordering::SeqCst)
     }
 
-    /// Begins the end, unless it has begun.
-    pub fn end(&self, status: u32) {
+    /// Begins the end; whether nobody else has.
+    pub fn end(&self, status: u32) -> bool {
         let _ = self.status.compare_exchange(0, status, Ordering::SeqCst, Ordering::SeqCst);
-        self.ending.store(true, Ordering::SeqCst);
+        !self.ending.swap(true, Ordering::SeqCst)
     }
 }
 
