@@ -89,8 +89,9 @@ fn flush() {
     }
 }
 
-/// Tells the monitor how the guest ends, as far as it listens.
+/// Tells the monitor how the guest ends, as far as it listens: it may be busy for a while, looking at very many processes.
 pub fn last_word(exit: Exit) {
+    const ATTEMPTS: u32 = 8000;
     // On the stack: the heap may be full, or in a state that ended the guest.
     let mut buffer = [0; 8 * 1024];
     let brief = ToMonitor::Exit(Exit::Broken { message: String::new() });
@@ -100,7 +101,7 @@ pub fn last_word(exit: Exit) {
     };
     let message = &buffer[..message];
     let never = core::sync::atomic::AtomicU32::new(0);
-    for _ in 0..1000 {
+    for _ in 0..ATTEMPTS {
         if deliver(message) {
             return;
         }
