@@ -57,22 +57,24 @@ fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
     bytes[at..at + value.len()].copy_from_slice(value);
 }
 
+/// The number of a process or thread, and those of its parent, group and session.
+fn numbers(own: u32, process: &Process) -> [u8; 16] {
+    let [parent, group, session] =
+        [&process.parent, &process.group, &process.session].map(|number| number.load(Ordering::Relaxed));
+    let mut bytes = [0; 16];
+    for (place, number) in bytes.chunks_exact_mut(4).zip([own, parent, group, session]) {
+        place.copy_from_slice(&number.to_le_bytes());
+    }
+    bytes
+}
+
 fn status(thread: &Thread, signal: u8, context: &Context) -> [u8; STATUS_LENGTH] {
     let mut bytes = [0; STATUS_LENGTH];
     bytes[0] = signal;
     bytes[12] = signal;
     put(&mut bytes, 24, &thread.signals.mask.load(Ordering::SeqCst).to_le_bytes());
     let process = &thread.process;
-    let numbers = [
-        thread.number(),
-        process.parent.load(Ordering::Relaxed),
-        process.group.load(Ordering::Relaxed),
-        process.session.load(Ordering::Relaxed),
-    ];
-    numbers
-        .iter()
-        .enumerate()
-        .for_each(|(index, number)| put(&mut bytes, 32 + 4 * index, &number.to_le_bytes()));
+    put(&mut bytes, 32, &numbers(thread.number(), process));
     let words = register::words(context);
     words.iter().enumerate().for_each(|(index, word)| put(&mut bytes, 112 + 8 * index, &word.to_le_bytes()));
     // The floating-point registers are valid.
@@ -84,18 +86,9 @@ fn facts(process: &Process) -> [u8; PROCESS_LENGTH] {
     let mut bytes = [0; PROCESS_LENGTH];
     bytes[1] = b'R';
     let identity = process.identity.lock();
-    let numbers = [
-        identity.real_user,
-        identity.real_group,
-        process.number,
-        process.parent.load(Ordering::Relaxed),
-        process.group.load(Ordering::Relaxed),
-        process.session.load(Ordering::Relaxed),
-    ];
-    numbers
-        .iter()
-        .enumerate()
-        .for_each(|(index, number)| put(&mut bytes, 16 + 4 * index, &number.to_le_bytes()));
+    put(&mut bytes, 16, &identity.real_user.to_le_bytes());
+    put(&mut bytes, 20, &identity.real_group.to_le_bytes());
+    put(&mut bytes, 24, &numbers(process.number, process));
     let program = process.program.lock();
     let name = program.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
     put(&mut bytes, 40, &name[..name.len().min(15)]);
