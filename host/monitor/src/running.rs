@@ -187,7 +187,7 @@ impl Running {
         };
         let found = watch.look(self.session.memory_files());
         let pressed = self.group.as_ref().is_none_or(Group::is_pressed);
-        self.looks = pressed || found != Finding::Within;
+        self.looks = pressed || watch.is_looking() || found != Finding::Within;
         if let Finding::Exceeded { largest } = found {
             self.session.tell(&ToGuest::OutOfMemory { process: largest });
         }

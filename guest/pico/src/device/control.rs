@@ -89,9 +89,12 @@ fn flush() {
     }
 }
 
+/// How long the monitor may take to hear the last word.
+pub const LAST_WORD_NS: u64 = 8_000_000_000;
+
 /// Tells the monitor how the guest ends, as far as it listens: it may be busy for a while, looking at very many processes.
 pub fn last_word(exit: Exit) {
-    const ATTEMPTS: u32 = 8000;
+    const PAUSE_NS: u64 = 1_000_000;
     // On the stack: the heap may be full, or in a state that ended the guest.
     let mut buffer = [0; 8 * 1024];
     let brief = ToMonitor::Exit(Exit::Broken { message: String::new() });
@@ -101,11 +104,11 @@ pub fn last_word(exit: Exit) {
     };
     let message = &buffer[..message];
     let never = core::sync::atomic::AtomicU32::new(0);
-    for _ in 0..ATTEMPTS {
+    for _ in 0..LAST_WORD_NS / PAUSE_NS {
         if deliver(message) {
             return;
         }
-        host::futex_wait(&never, 0, Some(1_000_000));
+        host::futex_wait(&never, 0, Some(PAUSE_NS));
     }
 }
 

@@ -24,7 +24,7 @@ use crate::lock::Mutex;
 use crate::pico::Pico;
 use crate::{host, vdso};
 
-pub use control::last_word;
+pub use control::{LAST_WORD_NS, last_word};
 pub use direct::Trees;
 pub use transfer::{Part, transfer};
 

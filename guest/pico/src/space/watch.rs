@@ -30,6 +30,8 @@ static WATCHED: Mutex<BTreeMap<u32, Watched>> = Mutex::new(BTreeMap::new());
 static BEGUN: AtomicBool = AtomicBool::new(false);
 /// The island is ending, with this status but for one.
 static ENDING: AtomicU32 = AtomicU32::new(0);
+/// Whether nothing is to be said any more before it ends, as a futex.
+static SAID: AtomicU32 = AtomicU32::new(0);
 
 /// Before the filter stands: where the first process is not init, others learn of its end, and what they leave
 /// behind is its.
@@ -77,7 +79,13 @@ pub fn run() -> ! {
 fn lost() -> ! {
     match ENDING.load(SeqCst) {
         0 => pico::halt(Exit::Broken { message: "a host process of the island was killed".into() }),
-        status => host::exit_group((status - 1) as u8),
+        status => {
+            // Perhaps the CPU that was about to say so is in the process that was lost.
+            if SAID.load(SeqCst) == 0 {
+                host::futex_wait(&SAID, 0, Some(device::LAST_WORD_NS));
+            }
+            host::exit_group((status - 1) as u8)
+        }
     }
 }
 
@@ -102,6 +110,8 @@ pub fn expect(seats: &Seats) {
 /// Ends the island, in whichever process this is.
 pub fn end(status: u8) -> ! {
     ending(status);
+    SAID.store(1, SeqCst);
+    host::futex_wake(&SAID, 1);
     host::exit_group(status)
 }
 

@@ -9,16 +9,17 @@
 //! itself if that does not help soon, or if it goes on growing ([`most`]). Between two looks it can grow: what
 //! bounds that is a control group (`cgroup`), which also tells when to look, or else [`private_most`] for each process.
 
-use std::fs::{self, File};
+mod survey;
+
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use rustix::fs::fstat;
 use rustix::process::Pid;
 
-use crate::sandbox::family;
+use survey::Survey;
 
 /// How often is looked where nothing tells when to, and how often near the limit.
 pub const INTERVAL: Duration = Duration::from_millis(50);
@@ -27,6 +28,8 @@ const BRISK: Duration = Duration::from_millis(5);
 const GROWTH: u64 = 4096;
 /// The part of its time that the monitor looks, at most: one of so many.
 const LOOKS: u32 = 10;
+/// How long a look lasts before whatever else has come is done: there may be a thousand processes.
+const STEP: Duration = Duration::from_millis(10);
 /// How long a guest may stay beyond its limit. The kernel may let who holds most sleep for two seconds (memory.high).
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -66,6 +69,8 @@ pub struct Watch {
     limit: u64,
     /// When to look next.
     due: Instant,
+    /// What is being looked at, and since when.
+    survey: Option<(Survey, Instant)>,
     exceeded: Option<Instant>,
 }
 
@@ -73,7 +78,16 @@ impl Watch {
     pub fn new(process: Pid, state: OwnedFd, limit: u64) -> io::Result<Self> {
         let status = File::open(format!("/proc/{}/status", process.as_raw_nonzero()))?;
         let spare = Some(state.try_clone()?);
-        Ok(Self { first: process, status, spare, state, limit, due: Instant::now(), exceeded: None })
+        Ok(Self {
+            first: process,
+            status,
+            spare,
+            state,
+            limit,
+            due: Instant::now(),
+            survey: None,
+            exceeded: None,
+        })
     }
 
     /// How long until it is time to look.
@@ -81,72 +95,50 @@ impl Watch {
         self.due.saturating_duration_since(Instant::now())
     }
 
+    /// Whether a look has begun and not ended.
+    pub fn is_looking(&self) -> bool {
+        self.survey.is_some()
+    }
+
     /// There is reason to look at once.
     pub fn hurry(&mut self) {
         self.due = Instant::now();
     }
 
-    /// Looks what the guest holds, these files among it.
+    /// Looks what the guest holds, these files among it. A look that takes long is due to go on at once.
     pub fn look<'a>(&mut self, memory: impl Iterator<Item = &'a OwnedFd>) -> Finding {
-        let now = Instant::now();
         let files = memory.map(held).sum::<u64>() + held(&self.state);
         let most = self.limit.saturating_sub(files) / 1024;
-        let members = self.private_kilobytes(most);
-        let sum = files.saturating_add(members.iter().map(|(_, held)| held * 1024).sum());
+        self.spare = None;
+        let begun = Instant::now();
+        let (mut survey, since) =
+            self.survey.take().unwrap_or_else(|| (Survey::begin(self.first, &self.status), begun));
+        let done = survey.go_on(begun + STEP, most);
+        self.spare = self.state.try_clone().ok();
+        if !done {
+            self.survey = Some((survey, since));
+            return Finding::Within;
+        }
+        let now = Instant::now();
+        let sum = files.saturating_add(survey.sum() * 1024);
         let growth = Duration::from_micros(self.limit.saturating_sub(sum) / GROWTH);
-        // To look takes time, too, where there are many processes.
-        self.due = now + growth.clamp(BRISK, INTERVAL).max(now.elapsed() * LOOKS);
+        self.due = now + growth.clamp(BRISK, INTERVAL);
         if sum <= self.limit {
+            // To look takes time, too, where there are many processes.
+            self.due = self.due.max(now + (now - since) * LOOKS);
             self.exceeded = None;
             return Finding::Within;
         }
-        let since = *self.exceeded.get_or_insert(now);
-        // Of several alike the youngest.
-        let largest = members.iter().max_by_key(|(_, held)| held).map_or(self.first, |(process, _)| *process);
-        let hopeless = largest == self.first || sum > self::most(self.limit) || now - since > GRACE;
-        match number_inside(largest) {
+        let exceeded = *self.exceeded.get_or_insert(now);
+        let largest = survey.largest().unwrap_or(self.first);
+        let hopeless = largest == self.first || sum > self::most(self.limit) || now - exceeded > GRACE;
+        match survey::number_inside(largest) {
             _ if hopeless => Finding::Hopeless,
             Some(largest) => Finding::Exceeded { largest },
             // It has just ended: the next look tells what that has brought.
             None => Finding::Within,
         }
     }
-
-    /// The private memory of each of the guest's processes, exactly where all may be more than `most`.
-    fn private_kilobytes(&mut self, most: u64) -> Vec<(Pid, u64)> {
-        let mut text = [0; 4096];
-        let length = self.status.read_at(&mut text, 0).unwrap_or(0);
-        let first = private(&String::from_utf8_lossy(&text[..length]));
-        self.spare = None;
-        let members = family::members(self.first);
-        let all = |members: &[Pid], name: &str, count: fn(&str) -> u64| -> Option<Vec<(Pid, u64)>> {
-            // One that has ended holds nothing; where the kernel does not tell, nothing is shared.
-            let counted = members.iter().map(|&process| match read(process, name) {
-                Ok(text) => Some((process, count(&text))),
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => None,
-                Err(_) => Some((process, 0)),
-            });
-            counted.collect()
-        };
-        let others = all(&members[1..], "status", private).unwrap_or_default();
-        let sum = first + others.iter().map(|(_, held)| held).sum::<u64>();
-        // The first one's part of what is shared is in its own sum.
-        let shares = !others.is_empty() && sum > most;
-        let exact = shares.then(|| all(&members, "smaps_rollup", proportional)).flatten();
-        self.spare = self.state.try_clone().ok();
-        exact.unwrap_or_else(|| [vec![(self.first, first)], others].concat())
-    }
-}
-
-fn read(process: Pid, name: &str) -> io::Result<String> {
-    fs::read_to_string(format!("/proc/{}/{name}", process.as_raw_nonzero()))
-}
-
-/// What the guest's own name space calls a process (proc_pid_status(5), NSpid), if it lives.
-fn number_inside(process: Pid) -> Option<u32> {
-    let status = read(process, "status").ok()?;
-    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
-    numbers.split_whitespace().next_back()?.parse().ok()
 }
 
 /// Bytes that a memory file holds.
@@ -154,31 +146,9 @@ fn held(file: &OwnedFd) -> u64 {
     fstat(file).map_or(0, |stat| u64::try_from(stat.st_blocks).unwrap_or(0) * 512)
 }
 
-/// Private memory in kilobytes, whoever shares it (proc_pid_status(5)).
-fn private(status: &str) -> u64 {
-    value(status, "RssAnon:") + value(status, "VmSwap:")
-}
-
-/// Private memory in kilobytes, each page divided by those who share it (proc_pid_smaps(5)).
-fn proportional(smaps: &str) -> u64 {
-    value(smaps, "Pss_Anon:") + value(smaps, "SwapPss:")
-}
-
-fn value(text: &str, name: &str) -> u64 {
-    let line = text.lines().find_map(|line| line.strip_prefix(name));
-    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_private_is_counted() {
-        assert_eq!(private("VmRSS:\t  900 kB\nRssAnon:\t  250 kB\nVmSwap:\t 3 kB\n"), 253);
-        assert_eq!(proportional("Pss: 900 kB\nPss_Anon:   25 kB\nSwapPss:  3 kB\n"), 28);
-        assert_eq!(private(""), 0);
-    }
 
     #[test]
     fn memory_files_are_counted() {
