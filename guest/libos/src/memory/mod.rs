@@ -191,18 +191,8 @@ impl AddressSpace {
         let room = growth.end() <= self.end && self.mappings.is_free(growth);
         let address = match target {
             Some(address) => address,
-            None if room
-                && matches!(mapping.content, Content::Anonymous | Content::Heap)
-                && !mapping.shared =>
-            {
-                let wanted = Wanted {
-                    protection: mapping.protection,
-                    shared: false,
-                    content: mapping.content.clone(),
-                };
-                self.map(machine, space, growth, wanted)?;
-                return Ok(from.address);
-            }
+            // One mapping of the host's stays one, which two beside each other need not become (mremap(2), EFAULT).
+            None if room => from.address,
             None if may_move => self.find_free(0, length, self.end)?.address,
             None => return Err(Errno::ENOMEM),
         };

@@ -474,9 +474,17 @@ pub fn fallocate(call: &mut Call<'_>) -> Outcome {
     if offset > i64::MAX as u64 || length == 0 || length > i64::MAX as u64 {
         return Err::<u64, _>(Errno::EINVAL).into();
     }
-    let promise = description.file.allocate(call.thread, mode as u32, offset, length);
+    const KEEP_SIZE: u64 = 1;
+    let thread = call.thread.clone();
     call.wait(async move {
-        promise.await?;
+        let end = offset.saturating_add(length);
+        if mode & KEEP_SIZE == 0
+            && end > thread.process.limit(FILE_SIZE_LIMIT)
+            && end > description.file.attributes(&thread).await?.size
+        {
+            return Err(too_large(&thread));
+        }
+        description.file.allocate(&thread, mode as u32, offset, length).await?;
         description.tell(happened::MODIFY);
         Ok(0)
     })
@@ -496,6 +504,12 @@ pub fn readahead(call: &mut Call<'_>) -> Outcome {
     let description = attempt!(call.process().files.get(call.arguments[0]));
     attempt!(description.readable());
     (if description.file.seekable() { Ok(0) } else { Err(Errno::EINVAL) }).into()
+}
+
+/// syncfs(2): as sync(2), of a file that there is.
+pub fn syncfs(call: &mut Call<'_>) -> Outcome {
+    attempt!(call.process().files.get(call.arguments[0]));
+    Ok(0).into()
 }
 
 /// sync_file_range(2): all of the file's data, since no request names a part.

@@ -186,6 +186,10 @@ fn set(call: &mut Call<'_>, form: Form) -> Outcome {
     if size > VALUE_MAX {
         return Err::<u64, _>(Errno::E2BIG).into();
     }
+    const CREATE_REPLACE: u32 = 3;
+    if flags as u32 & !CREATE_REPLACE != 0 {
+        return Err::<u64, _>(Errno::EINVAL).into();
+    }
     let value = attempt!(user::read_vec(call.thread, value, size as usize));
     let thread = call.thread.clone();
     call.wait(async move {

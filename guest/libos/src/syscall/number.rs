@@ -289,7 +289,7 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[303] = Some(misc::refuse);
     table[304] = Some(misc::refuse);
     table[305] = Some(misc::refuse);
-    table[306] = Some(misc::nothing);
+    table[306] = Some(file::syncfs);
     table[307] = Some(socket::sendmmsg);
     table[308] = Some(misc::refuse);
     table[309] = Some(scheduling::getcpu);

@@ -147,6 +147,14 @@ impl DeviceFile {
             thread.kernel().entropy.fill(chunk);
         }
     }
+
+    /// Takes so many bytes, if it has room for any.
+    fn swallow(&self, length: usize) -> Result<Transfer> {
+        if self.device == Device::Full && length != 0 {
+            return Err(Errno::ENOSPC);
+        }
+        Ok(Transfer::Done(length))
+    }
 }
 
 impl File for DeviceFile {
@@ -171,11 +179,11 @@ impl File for DeviceFile {
     }
 
     fn write(&self, _thread: &Arc<Thread>, from: &[UserRange], _offset: Option<u64>) -> Result<Transfer> {
-        let total: u64 = from.iter().map(|range| range.length).sum();
-        if self.device == Device::Full && total != 0 {
-            return Err(Errno::ENOSPC);
-        }
-        Ok(Transfer::Done(total as usize))
+        self.swallow(from.iter().map(|range| range.length as usize).sum())
+    }
+
+    fn write_kernel_at(&self, _thread: &Arc<Thread>, from: &[u8], _offset: u64) -> Result<Transfer> {
+        self.swallow(from.len())
     }
 
     fn read_kernel(&self, thread: &Arc<Thread>, to: &mut [u8], _offset: u64) -> Result<usize> {
