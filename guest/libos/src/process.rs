@@ -201,7 +201,7 @@ impl Process {
             directory: Mutex::new(self.directory.lock().clone()),
             root: Mutex::new(self.root.lock().clone()),
             file_mask: copy(&self.file_mask),
-            identity: Mutex::new(self.identity.lock().clone()),
+            identity: Mutex::new(self.who()),
             limits: Mutex::new(*self.limits.lock()),
             signals: self.signals.inherited(),
             program: Mutex::new(self.program.lock().clone()),
@@ -279,6 +279,11 @@ impl Process {
         let now_ns = self.kernel.machine.now().monotonic_ns;
         let running: u64 = self.threads.lock().values().map(|thread| thread.current_run_ns(now_ns)).sum();
         self.cpu_time_ns.load(Ordering::Relaxed) + running
+    }
+
+    /// What the process may do at this moment. A copy, so that nobody ever holds what two processes lock here.
+    pub fn who(&self) -> Identity {
+        self.identity.lock().clone()
     }
 
     /// A limit's soft value.

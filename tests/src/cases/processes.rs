@@ -12,11 +12,12 @@ use eyot_tests::process::{self, Process};
 use eyot_tests::service::Service;
 use rustix::process::Signal;
 
-use crate::suite::case::{Case, ISLANDERS, case};
+use crate::suite::case::{Case, EVERYBODY, ISLANDERS, case};
 use crate::suite::stage::Stage;
 
 pub const CASES: &[Case] = &[
     case("processes/fork-bomb", fork_bomb).needs(&[BASH]).callers(ISLANDERS).limit_s(120),
+    case("processes/mutual", mutual).needs(&[PYTHON]).callers(EVERYBODY),
     case("processes/zombies", zombies).needs(&[PYTHON]).callers(ISLANDERS).limit_s(120),
     case("processes/sibling-killed", sibling_killed)
         .needs(&[PYTHON])
@@ -67,6 +68,25 @@ print(os.waitstatus_to_exitcode(os.wait()[1]))";
     // What a process costs in a virtual machine that is emulated is much more.
     let many = if stage.setting.engine == Engine::Pico { "10000" } else { "2000" };
     stage.run(&Run::new(["python3", "-c", script, many]))?.success()?.prints("True True\n7\n")?;
+    Ok(())
+}
+
+/// Two processes of which each asks for what belongs to the other, at the same time.
+fn mutual(stage: &Stage) -> Result<()> {
+    let script = "import os, resource, signal, sys
+parent = os.getpid()
+child = os.fork()
+other = child or parent
+for _ in range(int(sys.argv[1])):
+    os.kill(other, 0)
+    resource.prlimit(other, resource.RLIMIT_CPU)
+    os.sched_getaffinity(other)
+    os.getpgid(other)
+if child == 0: signal.pause()
+os.kill(child, signal.SIGTERM)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))";
+    let many = if stage.setting.engine == Engine::Pico { "50000" } else { "2000" };
+    stage.run(&Run::new(["python3", "-c", script, many]))?.success()?.prints("-15\n")?;
     Ok(())
 }
 

@@ -50,7 +50,7 @@ pub async fn install(thread: &Arc<Thread>, image: Image) -> Result<Box<Context>>
     let process = &thread.process;
     let machine = process.kernel.machine.clone();
     let stack_limit = process.limit(STACK_LIMIT);
-    let identity = process.identity.lock().clone();
+    let identity = process.who();
     let memory = process.renew_memory(thread.cpu())?;
     // It may run in its parent's memory no more.
     process.part();

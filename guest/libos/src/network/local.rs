@@ -112,7 +112,8 @@ impl LocalStream {
 
     /// Connects two fresh sockets, given who is at each.
     pub fn join(one: &Self, other: &Self, one_is: Credentials, other_is: Credentials) {
-        let names = (one.bound.lock().name.clone(), other.bound.lock().name.clone());
+        let name = |socket: &Self| socket.bound.lock().name.clone();
+        let names = (name(one), name(other));
         let (first, second) = if one.packets {
             let (here, there) = (Mailbox::new(&one.queue), Mailbox::new(&other.queue));
             let first = Carrier::Packets { incoming: here.clone(), outgoing: there.clone() };

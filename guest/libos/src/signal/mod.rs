@@ -158,7 +158,7 @@ impl ThreadSignals {
 
     /// Whether a signal is pending that the mask lets through.
     pub fn deliverable(&self, process: &ProcessSignals) -> bool {
-        let pending = self.pending.lock().set | process.pending.lock().set;
+        let pending = self.pending() | process.pending_set();
         pending & !self.mask.load(Ordering::SeqCst) != 0
     }
 

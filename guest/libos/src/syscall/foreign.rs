@@ -17,8 +17,8 @@ const PIECE: usize = 64 << 10;
 /// Whether a process may look into another one (ptrace(2), "Ptrace access mode checking").
 pub fn may_inspect(own: &Process, other: &Process) -> Result<()> {
     // One after the other: they may be the same.
-    let own = own.identity.lock().clone();
-    let other = other.identity.lock().clone();
+    let own = own.who();
+    let other = other.who();
     let users = [other.real_user, other.user, other.saved_user];
     let groups = [other.real_group, other.group, other.saved_group];
     let same = users.iter().all(|user| *user == own.real_user)

@@ -97,11 +97,11 @@ fn write_three(call: &Call<'_>, values: [u32; 3]) -> Result<()> {
     Ok(())
 }
 pub fn getresuid(call: &mut Call<'_>) -> Outcome {
-    let identity = call.process().identity.lock().clone();
+    let identity = call.process().who();
     write_three(call, [identity.real_user, identity.user, identity.saved_user]).into()
 }
 pub fn getresgid(call: &mut Call<'_>) -> Outcome {
-    let identity = call.process().identity.lock().clone();
+    let identity = call.process().who();
     write_three(call, [identity.real_group, identity.group, identity.saved_group]).into()
 }
 /// setfsuid(2) and setfsgid(2): they follow the effective ids; the old value is the answer.

@@ -17,7 +17,7 @@ const EXCEPT: u32 = 0o20000;
 const COPY: u32 = 0o40000;
 
 pub fn msgget(call: &mut Call<'_>) -> Outcome {
-    let identity = call.process().identity.lock().clone();
+    let identity = call.process().who();
     let registry = &call.kernel().ipc.messages;
     let make = || Ok(Queue::default());
     registry.get(call.word(0), call.word(1), &identity, now_s(call), |_| Ok(()), make).map(u64::from).into()
@@ -32,7 +32,7 @@ pub fn msgsnd(call: &mut Call<'_>) -> Outcome {
     }
     let bytes = attempt!(user::read_vec(call.thread, address.wrapping_add(8), length as usize));
     let entry = attempt!(call.kernel().ipc.messages.find(call.word(0)));
-    attempt!(entry.permits(&call.process().identity.lock().clone(), WRITE));
+    attempt!(entry.permits(&call.process().who(), WRITE));
     let (thread, now_s) = (call.thread.clone(), now_s(call));
     call.wait(async move {
         let queue = &entry.thing;
@@ -66,7 +66,7 @@ pub fn msgrcv(call: &mut Call<'_>) -> Outcome {
         kind => Wanted::Lowest(kind.saturating_neg()),
     };
     let entry = attempt!(call.kernel().ipc.messages.find(call.word(0)));
-    attempt!(entry.permits(&call.process().identity.lock().clone(), READ));
+    attempt!(entry.permits(&call.process().who(), READ));
     let (thread, now_s) = (call.thread.clone(), now_s(call));
     call.wait(async move {
         let queue = &entry.thing;
@@ -97,7 +97,7 @@ pub fn msgrcv(call: &mut Call<'_>) -> Outcome {
 pub fn msgctl(call: &mut Call<'_>) -> Outcome {
     let (number, command, address) = (call.word(0), call.word(1), call.arguments[2]);
     let registry = &call.kernel().ipc.messages;
-    let identity = call.process().identity.lock().clone();
+    let identity = call.process().who();
     if matches!(command, 3 | 12) {
         // IPC_INFO, MSG_INFO: `struct msginfo`
         let all = registry.all();

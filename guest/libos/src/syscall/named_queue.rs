@@ -38,7 +38,7 @@ fn permits(queue: &NamedQueue, identity: &Identity, wanted: u32) -> bool {
 pub fn mq_open(call: &mut Call<'_>) -> Outcome {
     let (flags, mode, attributes) = (call.word(1), call.word(2), call.arguments[3]);
     let name = attempt!(name(call));
-    let identity = call.process().identity.lock().clone();
+    let identity = call.process().who();
     let queues = &call.kernel().named_queues;
     let wanted = match flags & 3 {
         0 => 4,
@@ -81,7 +81,7 @@ pub fn mq_unlink(call: &mut Call<'_>) -> Outcome {
     let name = attempt!(name(call));
     let queues = &call.kernel().named_queues;
     let queue = attempt!(queues.find(&name).ok_or(Errno::ENOENT));
-    let identity = call.process().identity.lock().clone();
+    let identity = call.process().who();
     if !identity.privileged() && identity.user != queue.user {
         return Err::<u64, _>(Errno::EACCES).into();
     }

@@ -85,7 +85,7 @@ fn access_at(call: &mut Call<'_>, directory: i32, path: u64, mode: u32, flags: u
         let entry = named
             .find(&thread, follow_unless(flags, AT_SYMLINK_NOFOLLOW), flags & AT_EMPTY_PATH != 0)
             .await?;
-        let mut identity = thread.process.identity.lock().clone();
+        let mut identity = thread.process.who();
         if flags & AT_EACCESS == 0 {
             identity.user = identity.real_user;
             identity.group = identity.real_group;

@@ -179,7 +179,7 @@ pub fn getpriority(call: &mut Call<'_>) -> Outcome {
 }
 pub fn setpriority(call: &mut Call<'_>) -> Outcome {
     let wanted = call.int(2).clamp(-20, 19);
-    let own = call.process().identity.lock().clone();
+    let own = call.process().who();
     for process in attempt!(prioritised(call)) {
         let owner = process.identity.lock().user;
         if !own.privileged() && own.user != owner && own.real_user != owner {

@@ -20,7 +20,7 @@ const OPERATIONS_MAX: u64 = 500;
 
 pub fn semget(call: &mut Call<'_>) -> Outcome {
     let (key, count, flags) = (call.word(0), call.arguments[1] as i32, call.word(2));
-    let identity = call.process().identity.lock().clone();
+    let identity = call.process().who();
     if count < 0 || count as u64 > LENGTH_MAX {
         return Err::<u64, _>(Errno::EINVAL).into();
     }
@@ -66,7 +66,7 @@ fn operate(call: &mut Call<'_>, patience: Patience) -> Outcome {
         return Err::<u64, _>(Errno::EFBIG).into();
     }
     let changes = operations.iter().any(|operation| operation.change != 0);
-    let identity = call.process().identity.lock().clone();
+    let identity = call.process().who();
     attempt!(entry.permits(&identity, if changes { WRITE } else { READ }));
     let thread = call.thread.clone();
     call.wait(async move { carry_out(&thread, &entry, &operations, patience).await })
@@ -136,7 +136,7 @@ const SET_ALL: u32 = 17;
 pub fn semctl(call: &mut Call<'_>) -> Outcome {
     let (number, command, argument) = (call.word(0), call.word(2) & !0x100, call.arguments[3]);
     let registry = &call.kernel().ipc.semaphores;
-    let identity = call.process().identity.lock().clone();
+    let identity = call.process().who();
     if matches!(command, 3 | 19) {
         // IPC_INFO, SEM_INFO: `struct seminfo`
         let all = registry.all();

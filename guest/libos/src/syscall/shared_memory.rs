@@ -32,7 +32,7 @@ pub(super) fn now_s(call: &Call<'_>) -> u64 {
 
 pub fn shmget(call: &mut Call<'_>) -> Outcome {
     let (key, size, flags) = (call.word(0), call.arguments[1], call.word(2));
-    let identity = call.process().identity.lock().clone();
+    let identity = call.process().who();
     let (kernel, process) = (call.kernel().clone(), call.process().number);
     if flags & HUGE != 0 {
         return Err::<u64, _>(Errno::ENOMEM).into();
@@ -55,7 +55,7 @@ pub fn shmat(call: &mut Call<'_>) -> Outcome {
     let (address, flags) = (call.arguments[1], call.word(2));
     let entry = attempt!(call.kernel().ipc.memory.find(call.word(0)));
     let writes = flags & READ_ONLY == 0;
-    let identity = call.process().identity.lock().clone();
+    let identity = call.process().who();
     attempt!(entry.permits(&identity, if writes { READ | WRITE } else { READ }));
     let address = match address % PAGE {
         0 => address,
@@ -129,7 +129,7 @@ pub(super) fn read_owner(call: &Call<'_>, address: u64) -> Result<(u32, u32, u32
 pub fn shmctl(call: &mut Call<'_>) -> Outcome {
     let (number, command, address) = (call.word(0), call.word(1), call.arguments[2]);
     let registry = &call.kernel().ipc.memory;
-    let identity = call.process().identity.lock().clone();
+    let identity = call.process().who();
     let last = registry.all().last().map_or(0, |entry| u64::from(entry.number));
     match command {
         // IPC_INFO: SHMMAX, SHMMIN, SHMMNI, SHMSEG, SHMALL

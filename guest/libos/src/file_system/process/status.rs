@@ -71,7 +71,7 @@ fn time_ns(process: &Process, thread: u32) -> u64 {
 
 pub fn status(process: &Arc<Process>, thread: u32) -> Vec<u8> {
     let mut text = String::new();
-    let identity = process.identity.lock().clone();
+    let identity = process.who();
     let this = thread_of(process, thread);
     let number = if thread == 0 { process.number } else { thread };
     let state = match state(process, thread) {
