@@ -131,9 +131,49 @@ static void sleeping(void) {
     TRY(sleep(0));
 }
 
+static void busy(int wanted) {
+    for (int64_t start = now_ns(); ticks < wanted && now_ns() - start < 20000000000;) {}
+    CHECK(ticks >= wanted);
+}
+
+// Clocks of processes and threads stand while these sleep.
+static void processor(void) {
+    handle(SIGPROF, tick, SA_RESTART);
+    ticks = 0;
+    struct itimerval left;
+    TRY(setitimer(ITIMER_PROF, &(struct itimerval){{0, 0}, {0, 50000}}, NULL));
+    for (int i = 0; i < 20; i++) sleep_ms(10);
+    CHECK(ticks == 0);
+    TRY(getitimer(ITIMER_PROF, &left));
+    CHECK(left.it_value.tv_usec > 5000 && left.it_value.tv_usec <= 60000);
+    busy(1);
+    TRY(setitimer(ITIMER_PROF, &(struct itimerval){0}, NULL));
+    timer_t timer;
+    struct itimerspec once = {{0, 0}, {0, 50000000}}, now;
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGRTMIN, .sigev_value.sival_int = 78};
+    TRY(timer_create(CLOCK_THREAD_CPUTIME_ID, &event, &timer));
+    TRY(timer_settime(timer, 0, &once, NULL));
+    ticks = 0;
+    for (int i = 0; i < 20; i++) sleep_ms(10);
+    CHECK(ticks == 0);
+    TRY(timer_gettime(timer, &now));
+    CHECK(now.it_value.tv_sec == 0 && now.it_value.tv_nsec > 5000000);
+    busy(1);
+    CHECK(code == SI_TIMER && value == 78);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &once.it_value);
+    TRY(timer_delete(timer));
+    // That time has passed on that clock.
+    TRY(timer_create(CLOCK_PROCESS_CPUTIME_ID, &event, &timer));
+    ticks = 0;
+    TRY(timer_settime(timer, TIMER_ABSTIME, &once, NULL));
+    busy(1);
+    TRY(timer_delete(timer));
+}
+
 int main(void) {
     interval();
     posix();
+    processor();
     descriptors();
     sleeping();
     PROGRAM_ENDS;

@@ -6,6 +6,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use spin::Mutex;
 
+use crate::clock::Clock;
 use crate::process::Process;
 use crate::signal::{self, Information, Target};
 use crate::wait::Listener;
@@ -24,9 +25,11 @@ pub enum Notice {
 
 #[derive(Default)]
 struct Setting {
-    /// Next expiry on the monotonic clock; 0 when disarmed.
+    /// Next expiry on the timer's clock; 0 when disarmed.
     next_ns: u64,
     interval_ns: u64,
+    /// What that clock showed at the last look.
+    seen_ns: u64,
     key: Option<(u64, u64)>,
     /// Expiries that the last signal taken stood for, beside its own.
     overruns: u32,
@@ -35,41 +38,61 @@ struct Setting {
 /// One interval timer.
 pub struct IntervalTimer {
     pub number: u32,
+    pub clock: Clock,
     pub notice: Notice,
     process: Weak<Process>,
     setting: Mutex<Setting>,
 }
 
 impl IntervalTimer {
-    pub fn new(process: &Arc<Process>, number: u32, notice: Notice) -> Arc<Self> {
+    pub fn new(process: &Arc<Process>, number: u32, clock: Clock, notice: Notice) -> Arc<Self> {
         let setting = Mutex::new(Setting::default());
-        Arc::new(Self { number, notice, process: Arc::downgrade(process), setting })
+        Arc::new(Self { number, clock, notice, process: Arc::downgrade(process), setting })
     }
 
     /// Remaining time and interval, in nanoseconds; zero remaining when disarmed.
     pub fn remaining(&self) -> (u64, u64) {
+        let now_ns = self.process.upgrade().map_or(0, |process| self.shows_ns(&process));
         let setting = self.setting.lock();
-        let now_ns = self.process.upgrade().map_or(0, |process| process.kernel.machine.now().monotonic_ns);
         match setting.next_ns {
             0 => (0, setting.interval_ns),
             next_ns => (next_ns.saturating_sub(now_ns).max(1), setting.interval_ns),
         }
     }
 
-    /// Arms the timer for a time (0: disarms it).
-    pub fn arm(self: &Arc<Self>, next_ns: u64, interval_ns: u64) {
-        let Some(process) = self.process.upgrade() else { return };
-        let timers = &process.kernel.timers;
-        let mut setting = self.setting.lock();
-        if let Some(key) = setting.key.take() {
-            timers.cancel(key);
+    /// What the timer's clock shows. Of the two that are everybody's, the one that nobody sets.
+    fn shows_ns(&self, process: &Process) -> u64 {
+        let now = process.kernel.machine.now();
+        match self.clock {
+            Clock::Realtime => now.monotonic_ns,
+            _ => self.clock.time_ns(now),
         }
-        setting.next_ns = next_ns;
+    }
+
+    /// Arms the timer for when so much time has passed (0: disarms it).
+    pub fn arm(self: &Arc<Self>, wait_ns: u64, interval_ns: u64) {
+        let Some(process) = self.process.upgrade() else { return };
+        let shows_ns = if wait_ns == 0 { 0 } else { self.shows_ns(&process) };
+        let mut setting = self.setting.lock();
+        setting.next_ns = if wait_ns == 0 { 0 } else { shows_ns.saturating_add(wait_ns) };
         setting.interval_ns = interval_ns;
         setting.overruns = 0;
-        if next_ns != 0 {
+        self.look_later(&process, &mut setting, shows_ns, false);
+    }
+
+    /// Has the timer looked at when it may be due.
+    fn look_later(self: &Arc<Self>, process: &Process, setting: &mut Setting, shows_ns: u64, stands: bool) {
+        let kernel = &process.kernel;
+        // Of one that was it that brings us here nothing is found.
+        if let Some(key) = setting.key.take() {
+            kernel.timers.cancel(key);
+        }
+        setting.seen_ns = shows_ns;
+        if setting.next_ns != 0 && self.clock.lives() {
+            let look_ns = self.clock.look_ns(setting.next_ns.saturating_sub(shows_ns), kernel, stands);
+            let at_ns = kernel.machine.now().monotonic_ns.saturating_add(look_ns);
             let listener: Weak<dyn Listener> = Arc::downgrade(self) as Weak<dyn Listener>;
-            setting.key = Some(timers.schedule(next_ns, listener));
+            setting.key = Some(kernel.timers.schedule(at_ns, listener));
         }
     }
 
@@ -81,24 +104,26 @@ impl IntervalTimer {
 impl Listener for IntervalTimer {
     fn changed(&self) {
         let Some(process) = self.process.upgrade() else { return };
-        let now_ns = process.kernel.machine.now().monotonic_ns;
+        // None: it has been removed meanwhile.
+        let Some(this) = process.timers.find(self) else { return };
+        let now_ns = self.shows_ns(&process);
         let mut missed = 0;
         {
             let mut setting = self.setting.lock();
-            if setting.next_ns == 0 || setting.next_ns > now_ns {
+            if setting.next_ns == 0 {
                 return;
             }
-            setting.key = None;
+            if setting.next_ns > now_ns {
+                let stands = setting.seen_ns == now_ns;
+                return this.look_later(&process, &mut setting, now_ns, stands);
+            }
             if let Some(times) = (now_ns - setting.next_ns).checked_div(setting.interval_ns) {
                 missed = times;
                 setting.next_ns += (missed + 1) * setting.interval_ns;
-                if let Some(this) = process.timers.find(self) {
-                    let listener: Weak<dyn Listener> = Arc::downgrade(&this) as Weak<dyn Listener>;
-                    setting.key = Some(process.kernel.timers.schedule(setting.next_ns, listener));
-                }
             } else {
                 setting.next_ns = 0;
             }
+            this.look_later(&process, &mut setting, now_ns, false);
         }
         if let Notice::Signal { number, value, thread } = self.notice {
             let information = match self.number.checked_sub(FIRST_POSIX) {

@@ -8,6 +8,7 @@
 
 extern crate alloc;
 
+mod clock;
 mod core_dump;
 pub mod debugger;
 pub mod device;

@@ -416,7 +416,7 @@ fn put_header(
         user::write(thread, header.name, &bytes[..bytes.len().min(header.name_length as usize)])?;
         name_length = bytes.len() as u32;
     }
-    let mut result = 0;
+    let mut result = flags & flag::CLOSE_ON_EXEC;
     if received.full > received.length {
         result |= flag::TRUNCATED;
     }

@@ -31,11 +31,17 @@ fn scheduled(call: &Call<'_>) -> Result<Arc<Thread>> {
         number => thread(call, number),
     }
 }
+
+/// The thread whose processors a call names; who is named by no number is nobody (sched_setaffinity(2)).
+fn bound(call: &Call<'_>) -> Result<Arc<Thread>> {
+    scheduled(call).map_err(|_| Errno::ESRCH)
+}
+
 pub fn sched_getaffinity(call: &mut Call<'_>) -> Outcome {
     if call.arguments[1] < 8 || !call.arguments[1].is_multiple_of(8) {
         return Err::<u64, _>(Errno::EINVAL).into();
     }
-    let cpus = attempt!(scheduled(call)).affinity(all_cpus(call));
+    let cpus = attempt!(bound(call)).affinity(all_cpus(call));
     attempt!(user::write_words(call.thread, call.arguments[2], &[cpus]));
     Ok(8).into()
 }
@@ -45,7 +51,7 @@ pub fn sched_setaffinity(call: &mut Call<'_>) -> Outcome {
     let mut word = [0; 8];
     word[..length].copy_from_slice(&bytes);
     let (cpus, all) = (u64::from_le_bytes(word), all_cpus(call));
-    let thread = attempt!(scheduled(call));
+    let thread = attempt!(bound(call));
     if cpus & all == 0 {
         return Err::<u64, _>(Errno::EINVAL).into();
     }

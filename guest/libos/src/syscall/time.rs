@@ -1,54 +1,53 @@
 //! Clocks, sleeping and interval timers.
 
+use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
-
-use machine::Now;
 
 use super::file::attempt;
 use super::{Call, Outcome};
+use crate::clock::Clock;
 use crate::errno::{Errno, Result};
 use crate::interval::{FIRST_POSIX, IntervalTimer, Notice};
-use crate::signal::{self, SIGALRM};
+use crate::signal::{self, SIGALRM, SIGPROF, SIGVTALRM};
 use crate::user;
 use crate::wait;
 
 const SECOND: u64 = 1_000_000_000;
 
-/// A clock's time (clock_getres(2) lists them).
-fn clock(call: &Call<'_>, clock: u64) -> Result<u64> {
-    let now: Now = call.kernel().machine.now();
+/// A clock by its number (clock_getres(2) lists them).
+fn clock(call: &Call<'_>, clock: u64) -> Result<Clock> {
     match clock as u32 as i32 {
-        0 | 5 | 8 | 11 => Ok(now.realtime_ns),
-        1 | 4 | 6 | 7 | 9 => Ok(now.monotonic_ns),
-        2 => Ok(call.process().processor_time_ns()),
-        3 => Ok(call.thread.processor_time_ns()),
+        0 | 5 | 8 | 11 => Ok(Clock::Realtime),
+        1 | 4 | 6 | 7 | 9 => Ok(Clock::Monotonic),
+        2 => Ok(Clock::Process(Arc::downgrade(call.process()))),
+        3 => Ok(Clock::Thread(Arc::downgrade(call.thread))),
         negative if negative < 0 => processor_clock(call, negative),
         _ => Err(Errno::EINVAL),
     }
 }
 
 /// A clock of a process or thread by its number, as clock_getcpuclockid(3) composes it.
-fn processor_clock(call: &Call<'_>, clock: i32) -> Result<u64> {
+fn processor_clock(call: &Call<'_>, clock: i32) -> Result<Clock> {
     const OF_THREAD: i32 = 4;
     let process = call.process();
     let number = !(clock >> 3) as u32;
     match (clock & OF_THREAD != 0, clock & 3) {
         (_, 3) => Err(Errno::EINVAL),
-        (false, _) if number == 0 || number == process.number => Ok(process.processor_time_ns()),
-        (true, _) if number == 0 => Ok(call.thread.processor_time_ns()),
+        (false, _) if number == 0 => Ok(Clock::Process(Arc::downgrade(process))),
+        (true, _) if number == 0 => Ok(Clock::Thread(Arc::downgrade(call.thread))),
         (true, _) => {
-            let thread = process.threads.lock().get(&number).cloned().ok_or(Errno::EINVAL)?;
-            Ok(thread.processor_time_ns())
+            let threads = process.threads.lock();
+            Ok(Clock::Thread(Arc::downgrade(threads.get(&number).ok_or(Errno::EINVAL)?)))
         }
         (false, _) => {
-            let process = call.kernel().processes.lock().get(&number).cloned().ok_or(Errno::EINVAL)?;
-            Ok(process.processor_time_ns())
+            let processes = call.kernel().processes.lock();
+            Ok(Clock::Process(Arc::downgrade(processes.get(&number).ok_or(Errno::EINVAL)?)))
         }
     }
 }
 
 pub fn clock_gettime(call: &mut Call<'_>) -> Outcome {
-    let time_ns = attempt!(clock(call, call.arguments[0]));
+    let time_ns = attempt!(clock(call, call.arguments[0])).time_ns(call.kernel().machine.now());
     user::write_time(call.thread, call.arguments[1], time_ns).into()
 }
 pub fn clock_getres(call: &mut Call<'_>) -> Outcome {
@@ -132,8 +131,9 @@ pub fn nanosleep(call: &mut Call<'_>) -> Outcome {
 pub fn clock_nanosleep(call: &mut Call<'_>) -> Outcome {
     let [number, flags, request, remaining, ..] = call.arguments;
     let time_ns = attempt!(user::read_time(call.thread, request));
-    let clock_ns = attempt!(clock(call, number));
-    let now_ns = call.kernel().machine.now().monotonic_ns;
+    let clock = attempt!(clock(call, number));
+    let now = call.kernel().machine.now();
+    let (clock_ns, now_ns) = (clock.time_ns(now), now.monotonic_ns);
     if flags & 1 == 0 {
         return sleep(call, now_ns.saturating_add(time_ns), remaining);
     }
@@ -148,17 +148,18 @@ pub fn pause(call: &mut Call<'_>) -> Outcome {
     })
 }
 
-/// setitimer's timer of a kind: all three run on the monotonic clock.
-fn old_timer(call: &Call<'_>, which: u64) -> Result<alloc::sync::Arc<IntervalTimer>> {
-    let number = match which {
-        0 => SIGALRM,
-        1 => 26,
-        2 => 27,
+/// setitimer's timer of a kind. What a process does itself and what is done for it is not told apart, so
+/// ITIMER_VIRTUAL is ITIMER_PROF with another signal.
+fn old_timer(call: &Call<'_>, which: u64) -> Result<Arc<IntervalTimer>> {
+    let process = call.process();
+    let (number, clock) = match which {
+        0 => (SIGALRM, Clock::Monotonic),
+        1 => (SIGVTALRM, Clock::Process(Arc::downgrade(process))),
+        2 => (SIGPROF, Clock::Process(Arc::downgrade(process))),
         _ => return Err(Errno::EINVAL),
     };
-    let process = call.process();
     let notice = Notice::Signal { number, value: 0, thread: None };
-    Ok(process.timers.get_or_add(which as u32, || IntervalTimer::new(process, which as u32, notice)))
+    Ok(process.timers.get_or_add(which as u32, || IntervalTimer::new(process, which as u32, clock, notice)))
 }
 
 /// `struct itimerval` of remaining time and interval.
@@ -187,9 +188,7 @@ pub fn setitimer(call: &mut Call<'_>) -> Outcome {
         let ns = |seconds: u64, microseconds: u64| {
             seconds.saturating_mul(SECOND).saturating_add(microseconds * 1000)
         };
-        let now_ns = call.kernel().machine.now().monotonic_ns;
-        let next_ns = ns(c, d);
-        timer.arm(if next_ns == 0 { 0 } else { now_ns.saturating_add(next_ns) }, ns(a, b));
+        timer.arm(ns(c, d), ns(a, b));
     }
     if old != 0 {
         attempt!(user::write_words(call.thread, old, &before));
@@ -199,15 +198,13 @@ pub fn setitimer(call: &mut Call<'_>) -> Outcome {
 pub fn alarm(call: &mut Call<'_>) -> Outcome {
     let timer = attempt!(old_timer(call, 0));
     let (before_ns, _) = timer.remaining();
-    let seconds = u64::from(call.word(0));
-    let now_ns = call.kernel().machine.now().monotonic_ns;
-    timer.arm(if seconds == 0 { 0 } else { now_ns + seconds * SECOND }, 0);
+    timer.arm(u64::from(call.word(0)) * SECOND, 0);
     Ok(before_ns.div_ceil(SECOND)).into()
 }
 
 pub fn timer_create(call: &mut Call<'_>) -> Outcome {
     let [number, event, to, ..] = call.arguments;
-    attempt!(clock(call, number));
+    let clock = attempt!(clock(call, number));
     let process = call.process().clone();
     let wanted = if event == 0 {
         None
@@ -233,12 +230,12 @@ pub fn timer_create(call: &mut Call<'_>) -> Outcome {
             }
             notice => notice,
         };
-        IntervalTimer::new(&process, number, notice)
+        IntervalTimer::new(&process, number, clock, notice)
     });
     user::write(call.thread, to, &(timer - FIRST_POSIX).to_le_bytes()).into()
 }
 
-fn posix_timer(call: &Call<'_>) -> Result<alloc::sync::Arc<IntervalTimer>> {
+fn posix_timer(call: &Call<'_>) -> Result<Arc<IntervalTimer>> {
     let number = call.word(0).checked_add(FIRST_POSIX).ok_or(Errno::EINVAL)?;
     call.process().timers.get(number).ok_or(Errno::EINVAL)
 }
@@ -255,17 +252,12 @@ pub fn timer_settime(call: &mut Call<'_>) -> Outcome {
     let value_ns = attempt!(user::read_time(call.thread, new.wrapping_add(16)));
     let timer = attempt!(posix_timer(call));
     let before = timer.remaining();
-    let now = call.kernel().machine.now();
-    let next_ns = match (value_ns, flags & 1) {
+    let wait_ns = match (value_ns, flags & 1) {
         (0, _) => 0,
-        (value_ns, 0) => now.monotonic_ns.saturating_add(value_ns),
-        // An absolute time is taken to be on the clock whose range it lies in.
-        (value_ns, _) if value_ns > now.realtime_ns / 2 => {
-            now.monotonic_ns.saturating_add(value_ns.saturating_sub(now.realtime_ns)).max(1)
-        }
-        (value_ns, _) => value_ns,
+        (value_ns, 0) => value_ns,
+        (value_ns, _) => value_ns.saturating_sub(timer.clock.time_ns(call.kernel().machine.now())).max(1),
     };
-    timer.arm(next_ns, interval_ns);
+    timer.arm(wait_ns, interval_ns);
     if old != 0 {
         attempt!(write_setting(call, old, before));
     }
