@@ -56,7 +56,8 @@ impl Channel {
                 Ok((0, _)) => return Err(Closed),
                 Ok((length, _)) => return Ok(Some(length)),
                 Err(Errno::AGAIN) => return Ok(None),
-                Err(Errno::INTR) => {}
+                // It closed its side with messages of ours unread. That is said once, before what it has sent.
+                Err(Errno::INTR | Errno::CONNRESET) => {}
                 Err(_) => return Err(Closed),
             }
         }
@@ -109,4 +110,21 @@ fn send_one(socket: &OwnedFd, bytes: &[u8], descriptor: Option<&OwnedFd>) -> Res
         control.push(SendAncillaryMessage::ScmRights(descriptors));
     }
     sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL | SendFlags::DONTWAIT).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_last_word_comes_through_what_was_not_heard() {
+        let (mut channel, guest) = Channel::new().unwrap();
+        assert_eq!(channel.send(&ToGuest::Signal(15), None), Sent::Taken);
+        rustix::net::send(&guest, b"word", SendFlags::empty()).unwrap();
+        drop(guest);
+        let mut buffer = [0; MESSAGE_MAX + 1];
+        assert_eq!(channel.receive(&mut buffer), Ok(Some(4)));
+        assert_eq!(&buffer[..4], b"word");
+        assert_eq!(channel.receive(&mut buffer), Err(Closed));
+    }
 }
