@@ -83,7 +83,7 @@ impl IntervalTimer {
     /// Has the timer looked at when it may be due.
     fn look_later(self: &Arc<Self>, process: &Process, setting: &mut Setting, shows_ns: u64, stands: bool) {
         let kernel = &process.kernel;
-        // Of one that was it that brings us here nothing is found.
+        // The one that has just brought us here is not found any more.
         if let Some(key) = setting.key.take() {
             kernel.timers.cancel(key);
         }

@@ -122,7 +122,7 @@ pub fn prlimit64(call: &mut Call<'_>) -> Outcome {
         return Err::<u64, _>(Errno::EINVAL).into();
     }
     if !Arc::ptr_eq(&process, call.process()) {
-        let (own, other) = (call.process().who(), process.identity.lock().clone());
+        let (own, other) = (call.process().who(), process.who());
         let same = own.real_user == other.real_user && own.real_user == other.saved_user;
         if !own.privileged() && !same {
             return Err::<u64, _>(Errno::EPERM).into();

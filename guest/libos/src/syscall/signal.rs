@@ -158,7 +158,7 @@ fn post(
     let continues = information.is_some_and(|information| information.number == SIGCONT)
         && own.session.load(Ordering::Relaxed) == process.session.load(Ordering::Relaxed);
     if !Arc::ptr_eq(own, process) && !continues {
-        let (own, other) = (own.who(), process.identity.lock().clone());
+        let (own, other) = (own.who(), process.who());
         if !own.may_signal(&other) {
             return Err(Errno::EPERM);
         }
