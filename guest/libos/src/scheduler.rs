@@ -1,4 +1,5 @@
-//! Which thread runs where: one run queue, CPUs that idle, and the one that collects events.
+//! Which thread runs where: one run queue, of which a CPU prefers what it ran last; CPUs that idle; and the one that
+//! collects events.
 //!
 //! At most one idle CPU collects device events; the others sleep until they are kicked. A CPU that takes
 //! a thread off the queue while more are waiting kicks the next idle one, so wake-ups spread like a
@@ -30,6 +31,8 @@ pub struct Scheduler {
     queue: Mutex<VecDeque<Arc<Thread>>>,
     /// Length of `queue`, readable without its lock.
     waiting: AtomicUsize,
+    /// How often in a row the first of the queue was passed over.
+    passed: AtomicUsize,
     /// Bit per CPU that sleeps without collecting.
     asleep: AtomicU64,
     /// Bit of the CPU that sleeps collecting; 0 if none does.
@@ -51,6 +54,8 @@ pub struct Scheduler {
 
 /// So many calls in vain are enough.
 const VAIN_MOST: usize = 8;
+/// So many times in a row the first of the queue may be passed over.
+const PASSED_MOST: usize = 16;
 
 impl Scheduler {
     pub fn new(machine: Arc<dyn Machine>, cpus: u16) -> Self {
@@ -58,6 +63,7 @@ impl Scheduler {
             machine,
             queue: Mutex::new(VecDeque::new()),
             waiting: AtomicUsize::new(0),
+            passed: AtomicUsize::new(0),
             asleep: AtomicU64::new(0),
             collecting: AtomicU64::new(0),
             collector: AtomicBool::new(false),
@@ -103,7 +109,7 @@ impl Scheduler {
             return None;
         }
         let mut queue = self.queue.lock();
-        let position = queue.iter().position(|thread| thread.may_run_on(cpu))?;
+        let position = self.choose(&queue, cpu)?;
         let thread = queue.remove(position)?;
         let more = !queue.is_empty();
         self.waiting.store(queue.len(), Ordering::SeqCst);
@@ -114,6 +120,22 @@ impl Scheduler {
             self.summon(u64::MAX);
         }
         Some(thread)
+    }
+
+    /// Which of the queue a CPU runs next: the first that it ran last, whose memory is in its caches, or else the first; and
+    /// the first in any case after it has been passed over some times in a row.
+    fn choose(&self, queue: &VecDeque<Arc<Thread>>, cpu: Cpu) -> Option<usize> {
+        let first = queue.iter().position(|thread| thread.may_run_on(cpu))?;
+        let own = queue.iter().position(|thread| thread.may_run_on(cpu) && thread.cpu() == cpu);
+        match own {
+            Some(own) if own != first && self.passed.fetch_add(1, Ordering::Relaxed) < PASSED_MOST => {
+                Some(own)
+            }
+            _ => {
+                self.passed.store(0, Ordering::Relaxed);
+                Some(first)
+            }
+        }
     }
 
     /// A CPU is about to run application code: if threads wait for something outside, and nobody collects

@@ -151,3 +151,31 @@ fn threads_that_take_turns_stay_on_one_processor() {
     assert!(scheduler.next(IDLES).is_some() && scheduler.next(RUNS).is_some());
     assert!(summons(scheduler, &first));
 }
+
+/// The second thread ran last on the CPU that runs, the first one on the other.
+fn with_homes() -> (Arc<Kernel>, [Arc<Thread>; 2]) {
+    let (kernel, threads) = island();
+    drop(threads[0].begin(IDLES));
+    drop(threads[1].begin(RUNS));
+    (kernel, threads)
+}
+
+#[test]
+fn a_cpu_prefers_what_it_ran_last() {
+    let (kernel, threads) = with_homes();
+    threads.iter().for_each(|thread| kernel.scheduler.enqueue(thread.clone()));
+    assert!(Arc::ptr_eq(&kernel.scheduler.next(RUNS).unwrap(), &threads[1]));
+    assert!(Arc::ptr_eq(&kernel.scheduler.next(RUNS).unwrap(), &threads[0]));
+}
+
+#[test]
+fn the_first_is_not_passed_over_for_ever() {
+    let (kernel, threads) = with_homes();
+    threads.iter().for_each(|thread| kernel.scheduler.enqueue(thread.clone()));
+    for _ in 0..PASSED_MOST {
+        let next = kernel.scheduler.next(RUNS).unwrap();
+        assert!(Arc::ptr_eq(&next, &threads[1]));
+        kernel.scheduler.enqueue(next);
+    }
+    assert!(Arc::ptr_eq(&kernel.scheduler.next(RUNS).unwrap(), &threads[0]));
+}
