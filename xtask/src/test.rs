@@ -1,4 +1,5 @@
-//! `cargo xtask test`: packages, release build, checks, unit tests, end-to-end suite, one summary line.
+//! `cargo xtask test`: packages, release build, checks, unit tests, end-to-end suite, the fast part of the conformance
+//! suites, one summary line.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -16,9 +17,7 @@ pub fn run(arguments: &[String]) -> Result<bool> {
     let mut total = Count::default();
     let mut sound = stage("cargo build --release", cargo(&["build", "--release"]), &mut total)?;
     if sound && !suite_only {
-        let mut tidy = Command::new(std::env::current_exe().context("finding this program")?);
-        tidy.arg("tidy");
-        sound &= stage("tidy", tidy, &mut total)?;
+        sound &= stage("tidy", ourselves(&["tidy"])?, &mut total)?;
     }
     if sound && !suite_only {
         sound &= stage("unit tests", cargo(&["test", "--workspace", "--no-fail-fast"]), &mut total)?;
@@ -28,6 +27,9 @@ pub fn run(arguments: &[String]) -> Result<bool> {
         let mut suite = cargo(&words);
         suite.args(arguments.iter().filter(|word| *word != "--suite-only"));
         sound &= stage("end-to-end suite", suite, &mut total)?;
+    }
+    if sound && !suite_only {
+        sound &= stage("conformance", ourselves(&["conformance", "--fast"])?, &mut total)?;
     }
     if !sound && total.failed == 0 {
         total.failed = 1;
@@ -41,6 +43,13 @@ pub fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(arguments);
     command
+}
+
+/// A command of this program.
+fn ourselves(arguments: &[&str]) -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe().context("finding this program")?);
+    command.args(arguments);
+    Ok(command)
 }
 
 /// Runs one part, passes its output on and adds up the summaries in it. Answers whether it succeeded.
