@@ -12,9 +12,9 @@ use core::future::poll_fn;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::task::{Poll, Waker};
 
+use crate::lock::Mutex;
 use abi::request::{Reply, Request};
 use machine::{Event, Handle, Machine, Readiness, Started, Ticket, Transfer};
-use spin::Mutex;
 
 use crate::errno::{Errno, Result};
 use crate::file::{Promise, kept};

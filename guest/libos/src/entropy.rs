@@ -1,8 +1,8 @@
 //! Random numbers: ChaCha20, keyed once by the monitor's seed and the machine.
 
+use crate::lock::Mutex;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
-use spin::Mutex;
 
 /// The island's random number generator.
 pub struct Entropy(Mutex<ChaCha20Rng>);

@@ -10,8 +10,8 @@ use core::future::poll_fn;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::{Poll, Waker};
 
+use crate::lock::Mutex;
 use machine::Space;
-use spin::Mutex;
 
 use crate::errno::{Errno, Result};
 use crate::thread::Thread;

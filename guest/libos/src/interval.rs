@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use spin::Mutex;
+use crate::lock::Mutex;
 
 use crate::clock::Clock;
 use crate::process::Process;

@@ -11,11 +11,11 @@ use core::ops::ControlFlow;
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::task::{Context as TaskContext, Poll, Waker};
 
+use crate::lock::{Mutex, Once};
 use abi::boot::Boot;
 use abi::exit::Exit;
 use abi::request::{Reply, Request};
 use machine::{Cpu, Machine, Patience, Trap};
-use spin::{Mutex, Once};
 
 use crate::HostClock;
 use crate::debugger::Debugger;

@@ -23,6 +23,7 @@ pub mod ipc;
 pub mod job;
 pub mod kernel;
 pub mod loader;
+mod lock;
 pub mod memory;
 pub mod network;
 pub mod numbers;

@@ -5,7 +5,7 @@
 
 use alloc::collections::BTreeSet;
 
-use spin::Mutex;
+use crate::lock::Mutex;
 
 /// One above the highest number (proc(5), pid_max).
 pub const END: u32 = 1 << 22;

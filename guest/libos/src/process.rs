@@ -13,9 +13,9 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
+use crate::lock::Mutex;
 use abi::exit::Exit;
 use machine::{Cpu, Space, UserRange};
-use spin::Mutex;
 
 use crate::errno::Result;
 use crate::file::Table;

@@ -16,8 +16,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use crate::lock::Mutex;
 use machine::{Cpu, Machine, Slice};
-use spin::Mutex;
 
 use crate::thread::Thread;
 

@@ -7,7 +7,7 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
-use spin::Mutex;
+use crate::lock::Mutex;
 
 use crate::errno::{Errno, Result};
 use crate::file::File;

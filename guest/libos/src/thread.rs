@@ -11,8 +11,8 @@ use core::future::Future;
 use core::pin::Pin;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
+use crate::lock::{Mutex, MutexGuard};
 use machine::{Context, Cpu};
-use spin::{Mutex, MutexGuard};
 
 use crate::kernel::Kernel;
 use crate::process::Process;

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::task::Waker;
 
-use spin::Mutex;
+use crate::lock::Mutex;
 
 use crate::wait::Listener;
 

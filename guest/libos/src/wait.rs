@@ -12,7 +12,7 @@ use core::pin::pin;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use core::task::{Poll, Waker};
 
-use spin::Mutex;
+use crate::lock::Mutex;
 
 use crate::errno::{Errno, Result};
 use crate::thread::Thread;

@@ -27,11 +27,11 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::ControlFlow;
 
+use crate::lock::{Mutex, MutexGuard};
 use abi::boot::Boot;
 use abi::exit::Exit;
 use abi::network::Address;
 use machine::{Context, Exception, Trap};
-use spin::{Mutex, MutexGuard};
 
 use crate::file::ring::Source;
 use crate::network::HostSocket;
@@ -374,7 +374,7 @@ impl Debugger {
                 return act(state.tracee(thread), body);
             }
             drop(state);
-            core::hint::spin_loop();
+            crate::lock::pause();
         }
     }
 

@@ -3,9 +3,9 @@
 use alloc::sync::Arc;
 use core::any::Any;
 
+use crate::lock::Mutex;
 use abi::file::Attributes;
 use machine::{Transfer, UserRange};
-use spin::Mutex;
 
 use super::pipe::anonymous;
 use super::ring::{Sink, Source};

@@ -12,9 +12,9 @@ use alloc::sync::{Arc, Weak};
 use core::any::Any;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
+use crate::lock::Mutex;
 use abi::file::Attributes;
 use machine::{Transfer, UserRange};
-use spin::Mutex;
 
 use super::pipe::anonymous;
 use super::{Description, File, Promise, event, kept};

@@ -4,7 +4,7 @@
 
 use alloc::sync::{Arc, Weak};
 
-use spin::Mutex;
+use crate::lock::Mutex;
 
 use super::pipe::Pipe;
 use super::{Description, flag};

@@ -9,9 +9,9 @@ use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::{AtomicI32, Ordering};
 
+use crate::lock::Mutex;
 use abi::file::Attributes;
 use machine::{Transfer, UserRange};
-use spin::Mutex;
 
 use super::pipe::{FIONREAD, anonymous, put_word};
 use super::ring::Sink;

@@ -23,9 +23,9 @@ use alloc::sync::Arc;
 use core::any::Any;
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use crate::lock::Mutex;
 use abi::file::{Attributes, Change};
 use machine::{Handle, Transfer, UserRange};
-use spin::Mutex;
 
 use crate::errno::{Errno, Result};
 use crate::file_system::{Location, Watches, happened};
@@ -206,11 +206,11 @@ pub struct Description {
     /// Who owns its locks is found by this.
     pub number: u64,
     /// The locks of its file, once it has asked for one.
-    pub locks: spin::Once<Arc<crate::file_system::lock::FileLocks>>,
+    pub locks: crate::lock::Once<Arc<crate::file_system::lock::FileLocks>>,
     /// Who is told by a signal that it is ready, once somebody has asked.
-    pub owner: spin::Once<Arc<Owner>>,
+    pub owner: crate::lock::Once<Arc<Owner>>,
     /// Who is to be told of what is done with it, if it was opened by name.
-    pub watches: spin::Once<Arc<Watches>>,
+    pub watches: crate::lock::Once<Arc<Watches>>,
 }
 
 impl Description {
@@ -223,9 +223,9 @@ impl Description {
             location,
             listing: Mutex::new(None),
             number: NUMBERS.fetch_add(1, Ordering::Relaxed),
-            locks: spin::Once::new(),
-            owner: spin::Once::new(),
-            watches: spin::Once::new(),
+            locks: crate::lock::Once::new(),
+            owner: crate::lock::Once::new(),
+            watches: crate::lock::Once::new(),
         })
     }
 

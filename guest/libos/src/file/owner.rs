@@ -3,7 +3,7 @@
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicI32, AtomicU8, Ordering};
 
-use spin::Mutex;
+use crate::lock::Mutex;
 
 use super::{Description, File, event, flag};
 use crate::job;

@@ -11,9 +11,9 @@ use alloc::sync::Arc;
 use core::any::Any;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::lock::Mutex;
 use abi::file::Attributes;
 use machine::{Transfer, UserRange};
-use spin::Mutex;
 
 use super::ring::{Ring, Sink, Source};
 use super::{File, Promise, event, kept};

@@ -9,10 +9,10 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
 
+use crate::lock::{Mutex, Once};
 use abi::file::{Attributes, Change};
 use abi::terminal::Settings;
 use machine::{Transfer, UserRange};
-use spin::{Mutex, Once};
 
 use super::pipe::{FIONREAD, put_word};
 use super::ring::{Sink, Source};

@@ -8,12 +8,12 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
 
+use crate::lock::Mutex;
 use abi::boot::Stream;
 use abi::file::Attributes;
 use abi::request::{Reply, Request};
 use abi::terminal::{Settings, When, Window};
 use machine::{Handle, Readiness, Transfer, UserRange};
-use spin::Mutex;
 
 use super::pipe::{FIONREAD, anonymous, broken, put_word};
 use super::ring::{Sink, Source};

@@ -6,7 +6,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use spin::Mutex;
+use crate::lock::Mutex;
 
 use super::Description;
 use crate::errno::{Errno, Result};

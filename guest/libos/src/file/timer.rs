@@ -7,9 +7,9 @@
 use alloc::sync::{Arc, Weak};
 use core::any::Any;
 
+use crate::lock::Mutex;
 use abi::file::Attributes;
 use machine::{Transfer, UserRange};
-use spin::Mutex;
 
 use super::pipe::anonymous;
 use super::ring::Sink;

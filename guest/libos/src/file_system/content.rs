@@ -8,10 +8,10 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
 
+use crate::lock::Mutex;
 use abi::file::{Attributes, Change};
 use abi::request::{Reply, Request};
 use machine::{Handle, Sink, Source, Transfer, UserRange};
-use spin::Mutex;
 
 use super::node::Node;
 use super::seal::Seals;

@@ -3,10 +3,10 @@
 use alloc::sync::Arc;
 use core::any::Any;
 
+use crate::lock::{Mutex, Once};
 use abi::file::{Access, Attributes, Change};
 use abi::request::{Reply, Request};
 use machine::{Handle, Machine, Sink, Source, Transfer, UserRange};
-use spin::{Mutex, Once};
 
 use super::node::HostLeaf;
 use super::{Kind, Location};

@@ -29,10 +29,10 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::lock::Mutex;
 use abi::boot::{Boot, MountKind, Stream};
 use abi::file::Attributes;
 use abi::request::{Reply, Request};
-use spin::Mutex;
 
 use crate::errno::{Errno, Result};
 use crate::kernel::Kernel;

@@ -4,9 +4,9 @@ use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 
+use crate::lock::Mutex;
 use abi::boot::Tree;
 use abi::file::{At, Attributes, Change, SetTime};
-use spin::Mutex;
 
 use super::generated::Device;
 use super::{Children, Generator, MemoryFile, want};

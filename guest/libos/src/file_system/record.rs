@@ -6,9 +6,9 @@
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
+use crate::lock::Mutex;
 use abi::boot::Tree;
 use machine::{Handle, Machine, Source};
-use spin::Mutex;
 
 use super::Place;
 

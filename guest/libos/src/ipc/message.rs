@@ -3,7 +3,7 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use spin::Mutex;
+use crate::lock::Mutex;
 
 use crate::wait::WaitQueue;
 

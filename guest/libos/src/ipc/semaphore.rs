@@ -7,7 +7,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use spin::Mutex;
+use crate::lock::Mutex;
 
 use crate::errno::{Errno, Result};
 use crate::wait::WaitQueue;

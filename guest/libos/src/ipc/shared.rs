@@ -6,8 +6,8 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use crate::lock::Mutex;
 use machine::UserRange;
-use spin::Mutex;
 
 use super::Entry;
 use crate::file::File;

@@ -6,9 +6,9 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use crate::lock::{Mutex, MutexGuard};
 use alloc::sync::Arc;
 use machine::{Cpu, Machine, Space};
-use spin::{Mutex, MutexGuard};
 
 use super::AddressSpace;
 use crate::errno::Result;

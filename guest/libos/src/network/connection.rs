@@ -8,8 +8,8 @@
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 
+use crate::lock::Mutex;
 use abi::network::Shutdown;
-use spin::Mutex;
 
 use super::message::{Ancillary, Outgoing, Received, flag};
 use crate::errno::{Errno, Result};

@@ -11,9 +11,9 @@ use alloc::vec::Vec;
 use core::any::Any;
 use core::net::IpAddr;
 
+use crate::lock::{Mutex, Once};
 use abi::network::{DATAGRAM_HEADER, Protocol, Shutdown, SocketOption, datagram_header, split_datagram};
 use abi::request::{Reply, Request};
-use spin::{Mutex, Once};
 
 use super::address::{self, AF_UNSPEC, Address, Name};
 use super::errand::Errand;

@@ -9,7 +9,7 @@ use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Waker};
 
-use spin::Mutex;
+use crate::lock::Mutex;
 
 use crate::file::Promise;
 

@@ -8,9 +8,9 @@ use alloc::sync::{Arc, Weak};
 use core::any::Any;
 use core::sync::atomic::Ordering;
 
+use crate::lock::{Mutex, Once};
 use abi::network::{Protocol, Shutdown, SocketOption};
 use abi::request::{Reply, Request};
-use spin::{Mutex, Once};
 
 use super::address::{self, AF_INET, AF_UNSPEC, Address, Name};
 use super::connection::Connection;

@@ -10,10 +10,10 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::lock::Mutex;
 use abi::network::Protocol;
 use abi::request::{Reply, Request};
 use machine::{Handle, Readiness};
-use spin::Mutex;
 
 use super::address::Address;
 use super::inet::InetStream;

@@ -10,8 +10,8 @@ use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::Ordering;
 
+use crate::lock::{Mutex, Once};
 use abi::network::Shutdown;
-use spin::{Mutex, Once};
 
 use super::address::{AF_UNIX, LocalName, Name};
 use super::connection::Connection;

@@ -6,8 +6,8 @@ use alloc::sync::{Arc, Weak};
 use core::any::Any;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use crate::lock::Mutex;
 use abi::network::Shutdown;
-use spin::Mutex;
 
 use super::address::{self, AF_UNSPEC, LocalName, Name};
 use super::mailbox::{Mailbox, Message, Posted};

@@ -8,7 +8,7 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use spin::Mutex;
+use crate::lock::Mutex;
 
 use super::address::Name;
 use super::message::{Ancillary, Received, flag};

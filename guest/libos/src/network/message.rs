@@ -4,8 +4,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use crate::lock::Mutex;
 use core::net::IpAddr;
-use spin::Mutex;
 
 use super::address::Name;
 use super::socket::Endpoint;

@@ -8,8 +8,8 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::lock::Mutex;
 use abi::network::SocketOption;
-use spin::Mutex;
 
 use super::address::{AF_INET6, AF_UNIX};
 use super::interface::INDEX;

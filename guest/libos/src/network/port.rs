@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::sync::atomic::{AtomicU16, Ordering};
 
-use spin::Mutex;
+use crate::lock::Mutex;
 
 use super::address::{Address, is_own};
 use super::option::Options;

@@ -10,7 +10,7 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
-use spin::Mutex;
+use crate::lock::Mutex;
 
 use super::address::{self, LocalName};
 use super::socket::Endpoint;

@@ -7,9 +7,9 @@
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
+use crate::lock::Mutex;
 use abi::exit::Exit;
 use machine::Cpu;
-use spin::Mutex;
 
 use super::{Process, family};
 use crate::job;

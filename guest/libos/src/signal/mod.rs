@@ -12,9 +12,9 @@ use alloc::sync::Arc;
 use core::ops::ControlFlow;
 use core::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
+use crate::lock::Mutex;
 use abi::exit::Exit;
 use machine::{Context, Cpu, Exception, Machine};
-use spin::Mutex;
 
 use crate::core_dump;
 use crate::errno::{Errno, Result};

@@ -192,7 +192,7 @@ fn with<T>(thread: &Thread, act: impl FnOnce(&mut Context, &Seen) -> T) -> Resul
         if let Some(body) = thread.body().as_mut() {
             return Ok(act(&mut body.context, &seen));
         }
-        core::hint::spin_loop();
+        crate::lock::pause();
     }
 }
 

@@ -4,8 +4,8 @@ use alloc::format;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
+use crate::lock::Mutex;
 use machine::PAGE;
-use spin::Mutex;
 
 use super::file::attempt;
 use super::memory::{anonymous_file, map_at};

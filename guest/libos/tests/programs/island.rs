@@ -122,7 +122,8 @@ pub fn over_seeds_with(program: impl Fn() -> Program, prepare: impl Fn(&Island),
         let once = || {
             let island = Island::new(program(), seed, faults);
             prepare(&island);
-            judge(island.run(island.boot()));
+            // On one, two and three CPUs, in an order that the seed decides.
+            judge(island.run(Boot { cpus: 1 + (seed % 3) as u16, ..island.boot() }));
         };
         if let Err(failure) = catch_unwind(AssertUnwindSafe(once)) {
             eprintln!("this happened with seed {seed}");

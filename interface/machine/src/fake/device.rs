@@ -40,7 +40,7 @@ impl State {
         let mut done = 0;
         for range in ranges {
             let count = (bytes.len() - done).min(range.length as usize);
-            if self.memory.copy_out(self.cpu.space, &bytes[done..done + count], range.address).is_err() {
+            if self.memory.copy_out(self.space(), &bytes[done..done + count], range.address).is_err() {
                 return if done == 0 { Err(EFAULT) } else { Ok(done) };
             }
             done += count;
@@ -57,7 +57,7 @@ impl State {
         let mut bytes = Vec::new();
         for range in ranges {
             let mut part = alloc::vec![0; range.length.min(1 << 24) as usize];
-            if self.memory.copy_in(self.cpu.space, range.address, &mut part).is_err() {
+            if self.memory.copy_in(self.space(), range.address, &mut part).is_err() {
                 return if bytes.is_empty() { Err(EFAULT) } else { Ok(bytes) };
             }
             bytes.extend(part);

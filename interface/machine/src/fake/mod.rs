@@ -2,7 +2,7 @@
 //!
 //! Application code is a scripted [`Program`]; time is virtual and passes when code runs or a CPU waits;
 //! trees and streams are in memory. [`Faults`] says how often things go badly. [`run`] runs a guest until
-//! it halts: one CPU, on the calling thread. A guest that waits for what can never come, or never ends,
+//! it halts: the first CPU on the calling thread, each other one on its own, in turns. A guest that waits for what can never come, or never ends,
 //! halts as broken. What the contract forbids the library OS panics here.
 
 mod device;
@@ -13,14 +13,15 @@ mod random;
 mod request;
 mod state;
 mod tree;
+mod turn;
 
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use abi::boot::Tree;
 use abi::exit::Exit;
@@ -34,6 +35,9 @@ use object::{Object, Stream};
 pub use program::{CODE, DATA, ENTRY, Program, SPACING, Step};
 pub use random::Random;
 use state::{Coming, EPOCH_NS, State};
+use std::thread::JoinHandle;
+use turn::current;
+pub use turn::{blocked, point};
 
 /// Entries and waits after which a guest is taken to run for ever.
 const TURNS_MAX: u64 = 1_000_000;
@@ -65,7 +69,11 @@ impl Faults {
 
 /// The machine.
 pub struct Fake {
+    me: Weak<Self>,
     state: Mutex<State>,
+    /// Told whenever it is another CPU's turn.
+    turns: Condvar,
+    threads: Mutex<Vec<JoinHandle<()>>>,
     program: Program,
 }
 
@@ -76,7 +84,9 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Runs a guest until it halts, and says how it did. Other panics go through.
 pub fn run<T>(body: impl FnOnce() -> T) -> Exit {
-    match catch_unwind(AssertUnwindSafe(body)) {
+    let ended = catch_unwind(AssertUnwindSafe(body));
+    turn::part();
+    match ended {
         Ok(_) => Exit::Broken { message: "the guest came back without a halt".into() },
         Err(payload) => match payload.downcast::<Exit>() {
             Ok(exit) => *exit,
@@ -91,7 +101,13 @@ fn broken(message: String) -> ! {
 
 impl Fake {
     pub fn new(seed: u64, faults: Faults, program: Program) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::new(State::new(seed, faults)), program })
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
+            state: Mutex::new(State::new(seed, faults)),
+            turns: Condvar::new(),
+            threads: Mutex::default(),
+            program,
+        })
     }
 
     /// Puts a regular file into a granted tree, and directories above it.
@@ -152,19 +168,20 @@ impl Fake {
 
     /// The active space.
     fn space(&self) -> Space {
-        locked(&self.state).cpu.space
+        locked(&self.state).space()
     }
 
     /// The state, for a call on the active space.
     fn active(&self, space: Space) -> MutexGuard<'_, State> {
-        let state = locked(&self.state);
-        assert_eq!(state.cpu.space, space, "broken rule: a space that is not active");
+        let state = self.may_pass(locked(&self.state), current());
+        assert_eq!(state.space(), space, "broken rule: a space that is not active");
         state
     }
 
     /// Counts a turn, and ends a guest that has had too many.
     fn turn(&self) -> MutexGuard<'_, State> {
-        let mut state = locked(&self.state);
+        let mut state = self.may_pass(locked(&self.state), current());
+        state.blocked = 0;
         state.turns += 1;
         state.tick();
         if state.turns > TURNS_MAX {
@@ -181,7 +198,7 @@ impl Fake {
             |vector, error| Trap::Exception(Exception { vector, error, address, beyond_file: false });
         let executable = {
             let state = locked(&self.state);
-            state.memory.executable(state.cpu.space, address)
+            state.memory.executable(state.space(), address)
         };
         match (executable, self.program.find(address)) {
             (None, _) => exception(14, 0x14),
@@ -200,14 +217,14 @@ impl Fake {
 impl Fake {
     /// Runs application code until its next trap.
     fn run_on(&self, cpu: Cpu, context: &mut Context, slice: Slice) -> Trap {
-        assert_eq!(cpu, Cpu(0), "broken rule: a CPU that was not started");
+        assert_eq!(cpu, current(), "broken rule: another CPU");
         let mut state = self.turn();
         let chance = state.faults.interrupt;
         let over = matches!(slice, Slice::Until(time_ns) if time_ns <= state.clock_ns);
-        if core::mem::take(&mut state.cpu.kicked) || over || state.random.chance(chance) {
+        if core::mem::take(&mut state.cpu().kicked) || over || state.random.chance(chance) {
             return Trap::Interrupt;
         }
-        match state.cpu.live.take() {
+        match state.cpu().live.take() {
             Some((mark, extended, fs_base)) => {
                 assert_eq!(mark, context.live, "broken rule: another context is entered before `leave`");
                 context.extended = extended;
@@ -231,7 +248,8 @@ impl Fake {
         }
         state.marks += 1;
         context.live = state.marks;
-        state.cpu.live = Some((context.live, context.extended.clone(), context.registers.fs_base));
+        let live = (context.live, context.extended.clone(), context.registers.fs_base);
+        state.cpu().live = Some(live);
         // Not yet written back: whoever looks before `leave` finds nonsense.
         context.extended.0.fill(0xa5);
         context.registers.fs_base = 0xa5a5_a5a5_a5a5_a5a5;
@@ -265,28 +283,30 @@ impl Machine for Fake {
         if context.live == 0 {
             return;
         }
-        let live = state.cpu.live.take_if(|(mark, ..)| *mark == context.live);
+        let live = state.cpu().live.take_if(|(mark, ..)| *mark == context.live);
         let (_, extended, fs_base) = live.expect("broken rule: a context leaves a CPU it is not on");
         context.extended = extended;
         context.registers.fs_base = fs_base;
         context.live = 0;
     }
 
-    fn start_cpu(&self, _cpu: Cpu, _body: Arc<dyn Fn(Cpu) + Send + Sync>) -> Result<(), Code> {
-        Err(Code(11))
+    fn start_cpu(&self, cpu: Cpu, body: Arc<dyn Fn(Cpu) + Send + Sync>) -> Result<(), Code> {
+        self.start(cpu, body);
+        Ok(())
     }
 
     fn current(&self) -> Cpu {
-        Cpu(0)
+        current()
     }
 
     fn kick(&self, cpu: Cpu) {
-        if cpu == Cpu(0) {
-            locked(&self.state).cpu.kicked = true;
+        if let Some(cpu) = locked(&self.state).cpus.get_mut(cpu.0 as usize) {
+            cpu.kicked = true;
+            cpu.asleep = None;
         }
     }
 
-    fn wait(&self, _cpu: Cpu, patience: Patience, collect: bool, events: &mut Vec<Event>) {
+    fn wait(&self, cpu: Cpu, patience: Patience, collect: bool, events: &mut Vec<Event>) {
         let mut state = self.turn();
         let before = events.len();
         loop {
@@ -294,7 +314,9 @@ impl Machine for Fake {
                 state.happen(events);
             }
             let chance = state.faults.interrupt;
-            if core::mem::take(&mut state.cpu.kicked) || events.len() > before || state.random.chance(chance)
+            if core::mem::take(&mut state.cpu().kicked)
+                || events.len() > before
+                || state.random.chance(chance)
             {
                 return;
             }
@@ -304,23 +326,16 @@ impl Machine for Fake {
                 Patience::Until(time_ns) => Some(time_ns),
                 Patience::Forever => None,
             };
-            let next_ns = state.next_ns().filter(|_| collect);
-            match end_ns.into_iter().chain(next_ns).min() {
-                Some(time_ns) => state.clock_ns = state.clock_ns.max(time_ns),
-                None => {
-                    drop(state);
-                    broken("deadlock: a wait that nothing can end".into());
-                }
-            }
+            state = self.sleep(state, cpu, end_ns, collect);
         }
     }
 
     fn activate(&self, cpu: Cpu, space: Space) {
         let mut state = locked(&self.state);
-        if state.cpu.space != space {
+        if state.space() != space {
             state.may_change_space(cpu);
             assert!(state.spaces.contains(space), "broken rule: a space that is not there becomes active");
-            state.cpu.space = space;
+            state.cpu().space = space;
         }
     }
 
@@ -334,7 +349,7 @@ impl Machine for Fake {
     fn copy_space(&self, cpu: Cpu) -> Result<Space, Code> {
         let space = self.make_space(cpu)?;
         let state = &mut *locked(&self.state);
-        state.memory.copy(state.cpu.space, space);
+        state.memory.copy(state.space(), space);
         Ok(space)
     }
 
@@ -342,10 +357,11 @@ impl Machine for Fake {
         let mut state = locked(&self.state);
         state.spaces.drop(space);
         state.memory.clear(space);
-        if state.cpu.space == space {
+        if state.space() == space {
             state.may_change_space(cpu);
-            state.cpu.space = Space::FIRST;
         }
+        let where_active = state.cpus.iter_mut().filter(|cpu| cpu.space == space);
+        where_active.for_each(|cpu| cpu.space = Space::FIRST);
     }
 
     fn now(&self) -> Now {
@@ -411,6 +427,9 @@ impl Machine for Fake {
     }
 
     fn halt(&self, exit: Exit) -> ! {
+        if current() != Cpu(0) {
+            self.finish(Some(Box::new(exit.clone())));
+        }
         resume_unwind(Box::new(exit))
     }
 }

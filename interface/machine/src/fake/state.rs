@@ -1,8 +1,10 @@
 //! What the fake machine knows, under one lock: clock, chance, memory, objects, and what is to come.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
+use std::any::Any;
 
 use abi::Handle;
 
@@ -11,6 +13,7 @@ use super::memory::Memory;
 use super::object::Objects;
 use super::random::Random;
 use super::tree::Trees;
+use super::turn::current;
 use crate::{Cpu, Event, ExtendedState, Space, Ticket};
 
 /// Where the clocks stand at the start: monotonic, and what the real-time clock is ahead.
@@ -28,12 +31,25 @@ pub enum Coming {
     End(Handle),
 }
 
+/// What ends a CPU's sleep but a kick.
+pub struct Asleep {
+    pub until_ns: Option<u64>,
+    pub collects: bool,
+}
+
 /// A CPU's own state.
 pub struct CpuState {
     pub kicked: bool,
+    pub asleep: Option<Asleep>,
     pub space: Space,
     /// The context whose vector state and thread pointer this CPU holds: its mark, and those.
     pub live: Option<(u64, ExtendedState, u64)>,
+}
+
+impl CpuState {
+    pub fn new() -> Self {
+        Self { kicked: false, asleep: None, space: Space::FIRST, live: None }
+    }
 }
 
 /// The address spaces there are.
@@ -68,7 +84,14 @@ pub struct State {
     pub memory: Memory,
     pub trees: Trees,
     pub objects: Objects,
-    pub cpu: CpuState,
+    pub cpus: Vec<CpuState>,
+    /// Whose turn it is.
+    pub turn: Cpu,
+    /// How many locks in a row were found taken.
+    pub blocked: u32,
+    /// The machine has ended; and with what the first CPU has to, if not by itself.
+    pub ended: bool,
+    pub end: Option<Box<dyn Any + Send>>,
     pub spaces: Spaces,
     pub said: Vec<String>,
     /// Requests that were to be answered.
@@ -90,7 +113,11 @@ impl State {
             memory: Memory::default(),
             trees: Trees::default(),
             objects: Objects::default(),
-            cpu: CpuState { kicked: false, space: Space::FIRST, live: None },
+            cpus: alloc::vec![CpuState::new()],
+            turn: Cpu(0),
+            blocked: 0,
+            ended: false,
+            end: None,
             spaces: Spaces { there: BTreeSet::from([Space::FIRST]), next: 1 },
             said: Vec::new(),
             asked: 0,
@@ -103,8 +130,8 @@ impl State {
 
     /// Holds the rules for whoever changes a CPU's space.
     pub fn may_change_space(&self, cpu: Cpu) {
-        assert_eq!(cpu, Cpu(0), "broken rule: a CPU that was not started");
-        assert!(self.cpu.live.is_none(), "broken rule: the space changes before `leave`");
+        assert_eq!(cpu, current(), "broken rule: another CPU");
+        assert!(self.cpus[cpu.0 as usize].live.is_none(), "broken rule: the space changes before `leave`");
     }
 
     /// Lets a little time pass, as running code does.

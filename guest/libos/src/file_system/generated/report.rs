@@ -8,8 +8,8 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 use core::sync::atomic::Ordering;
 
+use crate::lock::Once;
 use abi::boot::MountKind;
-use spin::Once;
 
 use crate::kernel::Kernel;
 
