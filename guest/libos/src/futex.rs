@@ -52,12 +52,17 @@ impl Futexes {
     }
 
     fn bucket(&self, key: Key) -> &Mutex<VecDeque<Arc<Waiter>>> {
+        &self.buckets[Self::number(key)]
+    }
+
+    /// Which bucket.
+    fn number(key: Key) -> usize {
         let place = match key {
             Key::Private(_, address) => address,
             Key::Shared { inode, offset, .. } => offset ^ inode << 12,
         };
         let hash = (place >> 2).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 57;
-        &self.buckets[hash as usize % BUCKETS]
+        hash as usize % BUCKETS
     }
 
     /// Waits while the word, which is at `address`, is `expected`, for a wake-up that shares a bit with
@@ -132,20 +137,33 @@ impl Futexes {
     /// Wakes `count` waiters and moves at most `limit` others to another word; says how many in all.
     pub fn requeue(&self, from: Key, to: Key, count: u64, limit: u64) -> u64 {
         let woken = self.wake(from, count, u32::MAX);
+        // Both at once, the lower one first: whoever is moved must not be missed by a wake-up of either word.
+        let (source, target) = (Self::number(from), Self::number(to));
+        let mut lower = self.buckets[source.min(target)].lock();
+        let mut higher = (source != target).then(|| self.buckets[source.max(target)].lock());
         let mut moved = Vec::new();
-        self.bucket(from).lock().retain(|waiter| {
-            let chosen = (moved.len() as u64) < limit && *waiter.key.lock() == from;
-            if chosen {
-                moved.push(waiter.clone());
-            }
-            !chosen
-        });
-        let mut bucket = self.bucket(to).lock();
-        for waiter in &moved {
-            *waiter.key.lock() = to;
-            bucket.push_back(waiter.clone());
-        }
-        woken + moved.len() as u64
+        let mut take = |bucket: &mut VecDeque<Arc<Waiter>>| {
+            bucket.retain(|waiter| {
+                let chosen = (moved.len() as u64) < limit && *waiter.key.lock() == from;
+                if chosen {
+                    *waiter.key.lock() = to;
+                    moved.push(waiter.clone());
+                }
+                !chosen
+            });
+        };
+        let of_source = match higher.as_mut() {
+            Some(higher) if source > target => &mut **higher,
+            _ => &mut *lower,
+        };
+        take(of_source);
+        let of_target = match higher.as_mut() {
+            Some(higher) if target > source => &mut **higher,
+            _ => &mut *lower,
+        };
+        let count = moved.len() as u64;
+        of_target.extend(moved);
+        woken + count
     }
 }
 

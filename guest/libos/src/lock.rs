@@ -81,3 +81,6 @@ mod scheduled {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -234,3 +234,18 @@ fn many_children_come_and_go() {
     };
     over_seeds(program, well);
 }
+
+#[test]
+fn parent_and_child_send_signals_to_each_other() {
+    let program = || {
+        let program = (0..5).fold(forked(number::FORK), |program, _| kill(program, 0));
+        let program = exit(awaited(program, 0, 7 << 8), 0).at(CHILD);
+        let program = (0..5).fold(program, |program, _| {
+            let program = program.call(number::GETPPID, [0; 6]);
+            let program = program.step(|step| step.call(number::KILL, [step.result() as u64, 0, 0, 0, 0, 0]));
+            program.expect("kill", 0)
+        });
+        exit(program, 7)
+    };
+    over_seeds(program, well);
+}

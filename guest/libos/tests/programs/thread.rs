@@ -143,8 +143,11 @@ fn counters() -> Program {
         if step.context.registers.r12 < ROUNDS {
             return step.jump(WORKER);
         }
-        let gone = step.read_u32(GONE) + 1;
-        step.write(GONE, &gone.to_le_bytes());
+        // Others may count at the same moment.
+        let mut gone = step.read_u32(GONE);
+        while step.exchange(GONE, gone, gone + 1) != gone {
+            gone = step.read_u32(GONE);
+        }
         step.call(number::FUTEX, [GONE, WAKE, 1, 0, 0, 0])
     });
     program.call(number::EXIT, [0; 6])
