@@ -70,6 +70,10 @@ fn line_of(manifest: &str, key: &str) -> usize {
 
 fn objection(layers: &[Layer], found: &Use) -> Option<Finding> {
     let Use { package, on, manifest, line } = found;
+    // Itself, with other features, for its tests.
+    if package == on {
+        return None;
+    }
     let side = |path: &str| APART.iter().position(|side| path.starts_with(side));
     if let (Some(one), Some(other)) = (side(package), side(on))
         && one != other
