@@ -18,6 +18,7 @@ pub mod number {
     pub const FSTAT: u64 = 5;
     pub const LSEEK: u64 = 8;
     pub const MMAP: u64 = 9;
+    pub const MUNMAP: u64 = 11;
     pub const RT_SIGACTION: u64 = 13;
     pub const RT_SIGRETURN: u64 = 15;
     pub const IOCTL: u64 = 16;
@@ -45,6 +46,7 @@ pub mod number {
 }
 
 pub const TREE: Tree = Tree(0);
+/// How many seeds each program runs with, unless `EYOT_SEEDS` says more.
 pub const SEEDS: u64 = 100;
 
 /// How a run ended.
@@ -117,7 +119,8 @@ pub fn over_seeds(program: impl Fn() -> Program, judge: impl Fn(Outcome)) {
 
 /// The same, with something done to the island before it starts.
 pub fn over_seeds_with(program: impl Fn() -> Program, prepare: impl Fn(&Island), judge: impl Fn(Outcome)) {
-    for seed in 0..SEEDS {
+    let seeds = std::env::var("EYOT_SEEDS").ok().and_then(|seeds| seeds.parse().ok());
+    for seed in 0..seeds.unwrap_or(SEEDS) {
         let faults = if seed == 0 { Faults::default() } else { Faults::HARMLESS };
         let once = || {
             let island = Island::new(program(), seed, faults);

@@ -5,6 +5,7 @@
 mod disk;
 mod file;
 mod island;
+mod parallel;
 mod process;
 mod signal;
 mod start;
