@@ -125,8 +125,14 @@ impl Outcome {
 
     /// Requires a text, case aside, somewhere in the errors.
     pub fn complains(self, expected: &str) -> Result<Self> {
-        let found = self.error_text().to_lowercase().contains(&expected.to_lowercase());
-        ensure!(found, "errors lack “{expected}”\n{self}");
+        self.complains_somehow(&[expected])
+    }
+
+    /// Requires one of these on the standard error output, where it depends on who is first.
+    pub fn complains_somehow(self, expected: &[&str]) -> Result<Self> {
+        let errors = self.error_text().to_lowercase();
+        let found = expected.iter().any(|expected| errors.contains(&expected.to_lowercase()));
+        ensure!(found, "errors lack “{}”\n{self}", expected.join("” or “"));
         Ok(self)
     }
 

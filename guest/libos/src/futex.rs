@@ -90,9 +90,9 @@ impl Futexes {
             }
             bucket.push_back(waiter.clone());
         }
-        let _place = Place { futexes: self, waiter: &waiter };
+        let place = Place { futexes: self, waiter: &waiter };
         let mut alarm = None;
-        poll_fn(|cx| {
+        let outcome = poll_fn(|cx| {
             *waiter.waker.lock() = Some(cx.waker().clone());
             if waiter.woken.load(Ordering::SeqCst) {
                 return Poll::Ready(Ok(0));
@@ -108,7 +108,10 @@ impl Futexes {
             }
             Poll::Pending
         })
-        .await
+        .await;
+        drop(place);
+        // Whoever was woken in the last moment was the one that a waker counted.
+        if waiter.woken.load(Ordering::SeqCst) { Ok(0) } else { outcome }
     }
 
     /// Wakes at most `count` waiters that share a bit with `bits`; says how many.
@@ -120,13 +123,13 @@ impl Futexes {
                 let chosen =
                     (woken.len() as u64) < count && *waiter.key.lock() == key && waiter.bits & bits != 0;
                 if chosen {
+                    waiter.woken.store(true, Ordering::SeqCst);
                     woken.push(waiter.clone());
                 }
                 !chosen
             });
         }
         for waiter in &woken {
-            waiter.woken.store(true, Ordering::SeqCst);
             if let Some(waker) = waiter.waker.lock().take() {
                 waker.wake();
             }

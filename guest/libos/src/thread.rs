@@ -161,12 +161,17 @@ impl Thread {
         self.attention.store(true, Ordering::SeqCst);
     }
 
-    /// Starts a new thread with a call under way (loading its program), or with its context alone.
+    /// Starts a new thread with a call under way (loading its program).
     pub fn begin_with(self: &Arc<Self>, pending: Pending) {
+        self.put_before(pending);
+        self.make_runnable();
+    }
+
+    /// Has a new thread, of which nobody else knows yet, begin with a call under way.
+    pub(crate) fn put_before(&self, pending: Pending) {
         if let Some(body) = self.body.lock().as_mut() {
             body.pending = Some(pending);
         }
-        self.make_runnable();
     }
 
     /// Takes the body to run it. Only the CPU that took the thread from the run queue may.

@@ -176,6 +176,19 @@ pub async fn sleep(thread: &Arc<Thread>, time_ns: u64) -> Result<()> {
     }
 }
 
+/// Lets time pass until then, whatever comes for the thread.
+pub async fn pass(thread: &Arc<Thread>, time_ns: u64) {
+    let mut alarm = None;
+    let passed = poll_fn(|cx| {
+        alarm.get_or_insert_with(|| thread.kernel().timers.alarm(time_ns, cx.waker()));
+        match thread.kernel().machine.now().monotonic_ns >= time_ns {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    });
+    passed.await;
+}
+
 /// Awaits `future`, but not longer than until a signal comes for the thread (ERESTARTSYS).
 pub async fn interruptible<T>(thread: &Arc<Thread>, future: impl Future<Output = T>) -> Result<T> {
     let mut future = pin!(future);

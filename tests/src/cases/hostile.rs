@@ -333,7 +333,9 @@ fn channel(stage: &Stage) -> Result<()> {
         run(mode)?.complains("the island was closed: it sent")?.complains("no message")?;
     }
     for mode in ["empty", "close", "shut"] {
-        run(mode)?.complains("cut its own connection to the monitor")?;
+        // Another thread of the library OS may end it before the monitor gives up.
+        let by_itself = "the island shut itself down without a last word";
+        run(mode)?.complains_somehow(&["cut its own connection to the monitor", by_itself])?;
     }
     run("paths")?.prints("asked\n")?;
     run("flood")?.prints("flooded\n")?;

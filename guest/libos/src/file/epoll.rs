@@ -255,7 +255,12 @@ impl Epoll {
             }
             let interest = item.interest.load(Ordering::SeqCst);
             if interest & mode::ONE_SHOT != 0 {
-                item.interest.fetch_and(mode::ALL, Ordering::SeqCst);
+                let (spent, order) = (interest & mode::ALL, Ordering::SeqCst);
+                if item.interest.compare_exchange(interest, spent, order, order).is_err() {
+                    // Another thread has it, or it was armed anew.
+                    item.enqueue(&self.core);
+                    continue;
+                }
             } else if interest & mode::EDGE == 0 {
                 item.enqueue(&self.core);
                 again = true;

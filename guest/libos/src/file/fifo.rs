@@ -35,18 +35,19 @@ pub async fn open(
         flag::RDWR => (true, true),
         _ => return Err(Errno::EINVAL),
     };
+    // Before the look at the ends: who comes in between is seen by one or the other.
+    let before = pipe.opened();
     let (readers, writers) = pipe.ends();
     let nonblocking = flags & flag::NONBLOCK != 0;
     if nonblocking && writes && !reads && !readers {
         return Err(Errno::ENXIO);
     }
     let other = usize::from(reads);
-    let before = pipe.opened()[other];
     let description = Description::new(pipe.open(reads, writes), flags, Some(entry.clone()));
     let alone = reads != writes && if reads { !writers } else { !readers };
     if alone && !nonblocking {
         // The other side counts even if it has gone again meanwhile.
-        let came = || (pipe.opened()[other] != before).then_some(());
+        let came = || (pipe.opened()[other] != before[other]).then_some(());
         wait::until(thread, &pipe.queues(), Patience::Forever, came).await?;
     }
     Ok(description)

@@ -124,6 +124,8 @@ impl Pipe {
         drop(state);
         if relieved {
             self.writers.notify();
+            // Among them may be one that writes as well (fifo(7)).
+            self.readers.notify();
         }
         Ok(Transfer::Done(count))
     }

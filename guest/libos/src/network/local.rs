@@ -197,7 +197,7 @@ impl LocalStream {
         let data = outgoing.from.gather(PACKET_MAX)?;
         let length = data.len();
         let ancillary = core::mem::take(&mut outgoing.ancillary);
-        match mailbox.post(Message { data, from: None, to: None, ancillary }) {
+        match mailbox.deliver(Message { data, from: None, to: None, ancillary }) {
             Posted::Refused => Err(Errno::EPIPE),
             _ => Ok(Some(length)),
         }

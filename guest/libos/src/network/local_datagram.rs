@@ -135,7 +135,7 @@ impl Endpoint for LocalDatagram {
         // Who has no name has no address either (unix_copy_addr in Linux).
         let name = self.bound.lock().name.clone();
         let from = (!matches!(name, LocalName::Unnamed)).then(|| Name::local(&name));
-        match peer.mailbox.post(Message { data, from, to: None, ancillary }) {
+        match peer.mailbox.deliver(Message { data, from, to: None, ancillary }) {
             Posted::Refused => Err(Errno::ECONNREFUSED),
             _ => Ok(Some(length)),
         }

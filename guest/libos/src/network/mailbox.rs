@@ -71,7 +71,7 @@ impl Mailbox {
     /// Whether a message would be taken. If not, `sender` is told when it would.
     pub fn has_room(&self, sender: Option<&Arc<WaitQueue>>) -> bool {
         let mut mail = self.mail.lock();
-        if !mail.full() || mail.refused {
+        if !mail.full() || mail.refused || mail.ended {
             return true;
         }
         if let Some(sender) = sender {
@@ -84,14 +84,16 @@ impl Mailbox {
         false
     }
 
-    /// Adds a message. Look for room first: here a full mailbox drops it.
+    /// Adds a message; a full mailbox drops it.
     pub fn post(&self, message: Message) -> Posted {
+        if self.mail.lock().full() { Posted::Full } else { self.deliver(message) }
+    }
+
+    /// Adds a message after a look for room, which another sender may have taken meanwhile: one too many does no harm.
+    pub fn deliver(&self, message: Message) -> Posted {
         let mut mail = self.mail.lock();
         if mail.refused || mail.ended {
             return Posted::Refused;
-        }
-        if mail.full() {
-            return Posted::Full;
         }
         mail.bytes += message.data.len() + OVERHEAD;
         mail.messages.push_back(message);
@@ -147,7 +149,11 @@ impl Mailbox {
 
     /// The sender will send no more.
     pub fn end(&self) {
-        self.mail.lock().ended = true;
+        let mut mail = self.mail.lock();
+        mail.ended = true;
+        let senders = core::mem::take(&mut mail.senders);
+        drop(mail);
+        senders.iter().filter_map(Weak::upgrade).for_each(|sender| sender.notify());
         self.queue.notify();
     }
 

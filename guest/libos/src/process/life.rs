@@ -5,7 +5,7 @@
 //! order: the map of all processes before anything of one process.
 
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use crate::lock::Mutex;
 use abi::exit::Exit;
@@ -35,6 +35,8 @@ pub struct Life {
     over: AtomicBool,
     /// The signal that stopped it; 0 while it runs.
     stopped: AtomicU8,
+    /// How often SIGCONT came. Changes, as `stopped` does, with `news` locked.
+    continued: AtomicU64,
     news: Mutex<Option<News>>,
     /// It has a memory of its own, or none any more.
     apart: AtomicBool,
@@ -161,14 +163,21 @@ impl Process {
         &self.life.news
     }
 
-    /// Stops all threads until SIGCONT.
-    pub(crate) fn stop(self: &Arc<Self>, number: u8) {
+    /// How often SIGCONT came.
+    pub(crate) fn continued(&self) -> u64 {
+        self.life.continued.load(Ordering::SeqCst)
+    }
+
+    /// Stops all threads until SIGCONT, unless that has come since it was `continued`, before the signal was taken.
+    pub(crate) fn stop(self: &Arc<Self>, number: u8, continued: u64) {
         // Nobody could make it go on.
         if self.is_main() || self.is_first() {
             return;
         }
-        if self.life.stopped.swap(number, Ordering::SeqCst) == 0 {
-            *self.life.news.lock() = Some(News::Stopped(number));
+        let mut news = self.life.news.lock();
+        if self.continued() == continued && self.life.stopped.swap(number, Ordering::SeqCst) == 0 {
+            *news = Some(News::Stopped(number));
+            drop(news);
             self.alert();
             self.tell_parent(News::Stopped(number).particulars(), true);
         }
@@ -176,8 +185,11 @@ impl Process {
 
     /// Lets the threads go on, if they are stopped.
     pub(crate) fn go_on(self: &Arc<Self>) {
+        let mut news = self.life.news.lock();
+        self.life.continued.fetch_add(1, Ordering::SeqCst);
         if self.life.stopped.swap(0, Ordering::SeqCst) != 0 {
-            *self.life.news.lock() = Some(News::Continued);
+            *news = Some(News::Continued);
+            drop(news);
             self.alert();
             self.tell_parent(News::Continued.particulars(), true);
         }

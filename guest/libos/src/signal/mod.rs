@@ -184,11 +184,10 @@ impl ThreadSignals {
         self.saved_mask.lock().get_or_insert(before);
     }
 
-    /// Puts the mask back that was in force before [`ThreadSignals::mask_for_call`].
-    pub fn unmask_after_call(&self) {
-        if let Some(mask) = self.saved_mask.lock().take() {
-            self.mask.store(mask, Ordering::SeqCst);
-        }
+    /// Puts the mask back that was in force before [`ThreadSignals::mask_for_call`]; whether there was one.
+    pub fn unmask_after_call(&self) -> bool {
+        let saved = self.saved_mask.lock().take();
+        saved.inspect(|mask| self.mask.store(*mask, Ordering::SeqCst)).is_some()
     }
 }
 
@@ -313,7 +312,12 @@ pub fn send(process: &Arc<Process>, target: Target, information: Information) {
         Some(thread) => thread.signals.pending.lock().add(information),
         None => process.signals.pending.lock().add(information),
     }
-    if let Some(thread) = open.filter(|thread| admits(thread)) {
+    // Looked for again: who has opened his mask meanwhile has not seen the signal yet.
+    let called = match addressed {
+        Some(thread) => Some(thread).filter(|thread| admits(thread)),
+        None => threads.iter().find(|thread| admits(thread)),
+    };
+    if let Some(thread) = called {
         thread.call_attention();
     }
     process.signals.arrival.notify();
@@ -411,6 +415,7 @@ pub(crate) fn deliver(
             return ControlFlow::Break(Halt::Held);
         }
         let mask = thread.signals.mask.load(Ordering::SeqCst);
+        let continued = thread.process.continued();
         let next = match debugger {
             None if thread.is_traced() => match thread.trace_delivery(|| take(thread, !mask)) {
                 Delivery::Go(next) => next,
@@ -441,10 +446,10 @@ pub(crate) fn deliver(
                 thread.keep_attention();
                 return ControlFlow::Break(Halt::Stands);
             }
-            0 if number == SIGSTOP => thread.process.stop(number),
+            0 if number == SIGSTOP => thread.process.stop(number, continued),
             0 if STOPS & set_of(number) != 0 => {
                 if !crate::job::is_orphaned(&thread.process) {
-                    thread.process.stop(number);
+                    thread.process.stop(number, continued);
                 }
             }
             0 if thread.is_traced() || core_dump::is_wanted(&thread.process, number) => {
@@ -478,7 +483,10 @@ pub(crate) fn deliver(
     if thread.steps() {
         body.context.registers.rflags |= TRAP_FLAG;
     }
-    thread.signals.unmask_after_call();
+    if thread.signals.unmask_after_call() && thread.signals.deliverable(&thread.process.signals) {
+        // The call's mask held it back.
+        return deliver(thread, body, machine, cpu);
+    }
     if let Some(debugger) = debugger {
         debugger.enters(thread, &mut body.context);
     }

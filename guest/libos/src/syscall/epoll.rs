@@ -125,6 +125,7 @@ fn epoll_wait_for(call: &Call<'_>, timeout: Timeout, masked: bool) -> Outcome {
         other => {
             if masked {
                 call.thread.signals.unmask_after_call();
+                crate::signal::look_again(call.thread);
             }
             return Err::<u64, _>(other.err().unwrap_or(Errno::EINVAL)).into();
         }

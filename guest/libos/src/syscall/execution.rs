@@ -91,7 +91,8 @@ fn execute(call: &mut Call<'_>, path: Vec<u8>, arguments: u64, environment: u64)
             Err(error) => return Finish::Return(Err(error.errno)),
         };
         let process = thread.process.clone();
-        if process.sole_survivor.swap(thread.number(), Ordering::SeqCst) != 0 {
+        let (number, order) = (thread.number(), Ordering::SeqCst);
+        if process.sole_survivor.compare_exchange(0, number, order, order).is_err() {
             return Finish::Return(Err(Errno::EAGAIN));
         }
         let others: Vec<Arc<Thread>> = process
@@ -105,7 +106,7 @@ fn execute(call: &mut Call<'_>, path: Vec<u8>, arguments: u64, environment: u64)
         while process.threads.lock().len() > 1 {
             // Each of them leaves the map on its next look; a tick is long enough to wait for it.
             let soon = process.kernel.machine.now().monotonic_ns + 1_000_000;
-            let _ = wait::sleep(&thread, soon).await;
+            wait::pass(&thread, soon).await;
         }
         process.sole_survivor.store(0, Ordering::SeqCst);
         if process.ending() {

@@ -198,7 +198,6 @@ fn thread(
     if new.flags & CLEAR_CHILD_NUMBER != 0 {
         thread.clear_on_exit.store(new.child_number, Ordering::Relaxed);
     }
-    process.threads.lock().insert(number, thread.clone());
     thread
 }
 
@@ -216,6 +215,7 @@ fn start_thread(call: &mut Call<'_>, new: &New) -> Result<u32> {
         return Err(errno);
     }
     let thread = thread(call, new, number, &process, context);
+    process.threads.lock().insert(number, thread.clone());
     if kernel.debugger.is_some() || process.must_end(&thread) || process.is_held(&thread) {
         // It may have to stand before its first instruction.
         thread.keep_attention();
@@ -271,7 +271,7 @@ fn start_process(call: &mut Call<'_>, new: &New) -> Result<Arc<Process>> {
     let (address, first) = (new.child_number, thread.clone());
     if writes || excepts || debugger.is_some() {
         // Its own memory, which is active where it runs.
-        thread.begin_with(Box::pin(async move {
+        thread.put_before(Box::pin(async move {
             if let Some(debugger) = debugger {
                 debugger.spare(&first.process);
             }
@@ -284,9 +284,11 @@ fn start_process(call: &mut Call<'_>, new: &New) -> Result<Arc<Process>> {
             }
             Finish::Return(Ok(0))
         }));
-    } else {
-        thread.make_runnable();
     }
+    // Signals may have come for the process already, and found nobody.
+    thread.keep_attention();
+    process.threads.lock().insert(number, thread.clone());
+    thread.make_runnable();
     Ok(process)
 }
 

@@ -126,6 +126,7 @@ pub(super) fn look_or_wait(
     let finish = move |thread: &Arc<Thread>| {
         if masked {
             thread.signals.unmask_after_call();
+            signal::look_again(thread);
         }
         if let Some(left) = left {
             left.put(thread);

@@ -54,6 +54,10 @@ pub fn rt_sigprocmask(call: &mut Call<'_>) -> Outcome {
         };
         mask.store(after & !UNBLOCKABLE, Ordering::SeqCst);
         signal::look_again(call.thread);
+        if after & !before & call.process().signals.pending_set() != 0 {
+            // This thread may have been called for one that it does not take any more.
+            call.process().alert();
+        }
     }
     if old != 0 {
         attempt!(user::write_words(call.thread, old, &[before]));

@@ -71,5 +71,8 @@ pub fn end_thread(thread: &Arc<Thread>, cpu: Cpu, status: u8) {
     }
     if is_last {
         process.finish(cpu);
+    } else if process.signals.pending_set() != 0 {
+        // This thread may have been called for a signal that it did not take.
+        process.alert();
     }
 }
