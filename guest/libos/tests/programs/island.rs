@@ -20,6 +20,7 @@ pub mod number {
     pub const MMAP: u64 = 9;
     pub const MUNMAP: u64 = 11;
     pub const RT_SIGACTION: u64 = 13;
+    pub const RT_SIGPROCMASK: u64 = 14;
     pub const RT_SIGRETURN: u64 = 15;
     pub const IOCTL: u64 = 16;
     pub const PREAD: u64 = 17;
@@ -40,6 +41,7 @@ pub mod number {
     pub const SETPGID: u64 = 109;
     pub const GETPPID: u64 = 110;
     pub const PIPE: u64 = 22;
+    pub const RT_SIGSUSPEND: u64 = 130;
     pub const FUTEX: u64 = 202;
     pub const CLOCK_GETTIME: u64 = 228;
     pub const EXIT_GROUP: u64 = 231;

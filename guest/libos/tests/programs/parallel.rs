@@ -105,20 +105,40 @@ fn a_thread_forks_while_another_maps() {
     over_seeds(program, well);
 }
 
+/// Writes down what to execute; the program that is executed goes on at [`SECOND`].
+fn told_apart() -> Program {
+    Program::new().step(|step| {
+        if step.read_u64(step.context.registers.rsp) == 1 {
+            assert_eq!(step.read(PATH, 8).unwrap(), [0; 8], "its memory is fresh");
+            return step.jump(SECOND);
+        }
+        step.write(PATH, b"/bin/program\0");
+        for (at, word) in [PATH, 0].into_iter().enumerate() {
+            step.write(ARGUMENTS + 8 * at as u64, &word.to_le_bytes());
+        }
+        step.go_on()
+    })
+}
+
+#[test]
+fn of_two_threads_that_execute_one_does() {
+    const OTHER: u64 = ENTRY + 0xc00;
+    const AGAIN: i64 = -11;
+    let execute = |program: Program, place| {
+        let program = program.at(place).call(number::EXECVE, [PATH, ARGUMENTS, 0, 0, 0, 0]);
+        program.expect("execve beside another", AGAIN).step(move |step| step.jump(place))
+    };
+    let program = || {
+        let program = started(told_apart(), OTHER).step(|step| step.jump(CHILD));
+        exit(execute(execute(program, CHILD), OTHER).at(SECOND), 0)
+    };
+    over_seeds(program, well);
+}
+
 #[test]
 fn a_thread_executes_while_others_map_and_fork() {
     let program = || {
-        let program = Program::new().step(|step| {
-            if step.read_u64(step.context.registers.rsp) == 1 {
-                assert_eq!(step.read(PATH, 8).unwrap(), [0; 8], "its memory is fresh");
-                return step.jump(SECOND);
-            }
-            step.write(PATH, b"/bin/program\0");
-            for (at, word) in [PATH, 0].into_iter().enumerate() {
-                step.write(ARGUMENTS + 8 * at as u64, &word.to_le_bytes());
-            }
-            step.go_on()
-        });
+        let program = told_apart();
         let program = started(started(program, MAPPER), FORKER);
         let program = program.call(number::EXECVE, [PATH, ARGUMENTS, 0, 0, 0, 0]);
         // The forker may have left a child.

@@ -8,11 +8,13 @@ use crate::island::{exit, number, over_seeds, over_seeds_with, well};
 
 const SIGUSR1: u64 = 10;
 const SIGTERM: u64 = 15;
+const SIGCHLD: u64 = 17;
 const SA_RESTORER: u64 = 0x0400_0000;
 const SA_RESTART: u64 = 0x1000_0000;
 const EINTR: i64 = 4;
 const HANDLER: u64 = ENTRY + 0x400;
 const RESTORER: u64 = ENTRY + 0x500;
+const CHILD: u64 = ENTRY + 0x600;
 const ACTION: u64 = DATA;
 const COUNT: u64 = DATA + 64;
 const BUFFER: u64 = DATA + 128;
@@ -99,4 +101,21 @@ fn a_restarted_read_gets_its_data() {
         },
         well,
     );
+}
+
+#[test]
+fn sigsuspend_does_not_miss_the_end_of_a_child() {
+    let program = || {
+        let program = handled(SIGCHLD, 0).step(|step| {
+            step.write(BUFFER, &(1_u64 << (SIGCHLD - 1)).to_le_bytes());
+            step.write(BUFFER + 8, &0_u64.to_le_bytes());
+            step.call(number::RT_SIGPROCMASK, [0, BUFFER, 0, 8, 0, 0])
+        });
+        let program = program.expect("rt_sigprocmask", 0).call(number::FORK, [0; 6]);
+        let program = program.step(|step| if step.result() == 0 { step.jump(CHILD) } else { step.go_on() });
+        let program = program.call(number::RT_SIGSUSPEND, [BUFFER + 8, 8, 0, 0, 0, 0]);
+        let program = exit(undisturbed(program.expect("rt_sigsuspend", -EINTR)), 0);
+        exit(program.at(CHILD), 0)
+    };
+    over_seeds(program, well);
 }

@@ -157,3 +157,49 @@ fn counters() -> Program {
 fn a_lock_excludes() {
     over_seeds(counters, well);
 }
+
+/// A thread that waits for less time than the other needs to wake it, sometimes.
+fn wakes_counted() -> Program {
+    const WAITER: u64 = ENTRY + 0x400;
+    const WAKER: u64 = ENTRY + 0x200;
+    const TIME: u64 = DATA + 64;
+    const ROUNDS: u64 = 10;
+    const WOKEN: u64 = DATA + 16;
+    const GONE: u64 = DATA + 24;
+    let program = Program::new().step(|step| {
+        step.write(TIME, &0_u64.to_le_bytes());
+        step.write(TIME + 8, &12_000_u64.to_le_bytes());
+        step.call(number::CLONE, [FLAGS & !0x20_0000, STACK, 0, 0, 0, 0])
+    });
+    let program = program.step(|step| {
+        step.context.registers.r12 = 0;
+        step.jump(if step.result() == 0 { WAITER } else { WAKER })
+    });
+    let program = program.at(WAKER).call(number::FUTEX, [WORD, WAKE, 1, 0, 0, 0]).step(|step| {
+        step.context.registers.r12 += step.result() as u64;
+        if step.read_u32(GONE) == 0 {
+            return step.jump(WAKER);
+        }
+        assert_eq!(u64::from(step.read_u32(WOKEN)), step.context.registers.r12, "wake-ups that arrived");
+        step.go_on()
+    });
+    let program = exit(program, 0).at(WAITER).call(number::FUTEX, [WORD, WAIT, 0, TIME, 0, 0]);
+    let program = program.step(|step| {
+        match step.result() {
+            0 => step.write(WOKEN, &(step.read_u32(WOKEN) + 1).to_le_bytes()),
+            error => assert_eq!(error, -110),
+        }
+        step.context.registers.r12 += 1;
+        if step.context.registers.r12 < ROUNDS { step.jump(WAITER) } else { step.go_on() }
+    });
+    let program = program.step(|step| {
+        step.write(GONE, &1_u32.to_le_bytes());
+        step.go_on()
+    });
+    program.call(number::EXIT, [0; 6])
+}
+
+#[test]
+fn a_wake_up_that_counts_arrives() {
+    over_seeds(wakes_counted, well);
+}
