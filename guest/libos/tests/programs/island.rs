@@ -71,6 +71,26 @@ pub fn exit(program: Program, status: u64) -> Program {
     program.call(number::EXIT_GROUP, [status, 0, 0, 0, 0, 0])
 }
 
+/// Where [`told_apart`] puts the arguments for a path.
+pub fn arguments(path: u64) -> u64 {
+    path + 32
+}
+
+/// Writes down the program's own path, for execve(2), and its arguments; once executed it goes on at `second`.
+pub fn told_apart(path: u64, second: u64) -> Program {
+    Program::new().step(move |step| {
+        if step.read_u64(step.context.registers.rsp) == 1 {
+            assert_eq!(step.read(path, 8), Ok(vec![0; 8]), "its memory is fresh");
+            return step.jump(second);
+        }
+        step.write(path, b"/bin/program\0");
+        for (at, word) in [path, 0].into_iter().enumerate() {
+            step.write(arguments(path) + 8 * at as u64, &word.to_le_bytes());
+        }
+        step.go_on()
+    })
+}
+
 impl Island {
     pub fn new(program: Program, seed: u64, faults: Faults) -> Self {
         let machine = Fake::new(seed, faults, program);

@@ -3,7 +3,7 @@
 use machine::Trap;
 use machine::fake::{DATA, ENTRY, Program, Step};
 
-use crate::island::{exit, number, over_seeds, well};
+use crate::island::{arguments, exit, number, over_seeds, told_apart, well};
 
 /// CLONE_VM | FS | FILES | SIGHAND | THREAD | SYSVSEM.
 const THREAD: u64 = 0x100 | 0x200 | 0x400 | 0x800 | 0x1_0000 | 0x4_0000;
@@ -15,7 +15,6 @@ const GRANDCHILD: u64 = ENTRY + 0xa00;
 const SECOND: u64 = ENTRY + 0xb00;
 const STATUS: u64 = DATA;
 const PATH: u64 = DATA + 32;
-const ARGUMENTS: u64 = DATA + 64;
 const ANY: u64 = u64::MAX;
 /// -ECHILD.
 const CHILDLESS: i64 = -10;
@@ -105,31 +104,16 @@ fn a_thread_forks_while_another_maps() {
     over_seeds(program, well);
 }
 
-/// Writes down what to execute; the program that is executed goes on at [`SECOND`].
-fn told_apart() -> Program {
-    Program::new().step(|step| {
-        if step.read_u64(step.context.registers.rsp) == 1 {
-            assert_eq!(step.read(PATH, 8).unwrap(), [0; 8], "its memory is fresh");
-            return step.jump(SECOND);
-        }
-        step.write(PATH, b"/bin/program\0");
-        for (at, word) in [PATH, 0].into_iter().enumerate() {
-            step.write(ARGUMENTS + 8 * at as u64, &word.to_le_bytes());
-        }
-        step.go_on()
-    })
-}
-
 #[test]
 fn of_two_threads_that_execute_one_does() {
     const OTHER: u64 = ENTRY + 0xc00;
     const AGAIN: i64 = -11;
     let execute = |program: Program, place| {
-        let program = program.at(place).call(number::EXECVE, [PATH, ARGUMENTS, 0, 0, 0, 0]);
+        let program = program.at(place).call(number::EXECVE, [PATH, arguments(PATH), 0, 0, 0, 0]);
         program.expect("execve beside another", AGAIN).step(move |step| step.jump(place))
     };
     let program = || {
-        let program = started(told_apart(), OTHER).step(|step| step.jump(CHILD));
+        let program = started(told_apart(PATH, SECOND), OTHER).step(|step| step.jump(CHILD));
         exit(execute(execute(program, CHILD), OTHER).at(SECOND), 0)
     };
     over_seeds(program, well);
@@ -138,9 +122,9 @@ fn of_two_threads_that_execute_one_does() {
 #[test]
 fn a_thread_executes_while_others_map_and_fork() {
     let program = || {
-        let program = told_apart();
+        let program = told_apart(PATH, SECOND);
         let program = started(started(program, MAPPER), FORKER);
-        let program = program.call(number::EXECVE, [PATH, ARGUMENTS, 0, 0, 0, 0]);
+        let program = program.call(number::EXECVE, [PATH, arguments(PATH), 0, 0, 0, 0]);
         // The forker may have left a child.
         let program = exit(childless(program, SECOND), 0);
         with_forker(with_mapper(program))

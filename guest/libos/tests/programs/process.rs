@@ -3,7 +3,7 @@
 use machine::Trap;
 use machine::fake::{DATA, ENTRY, Program, Step};
 
-use crate::island::{exit, number, over_seeds, well};
+use crate::island::{arguments, exit, number, over_seeds, told_apart, well};
 
 const CHILD: u64 = ENTRY + 0x800;
 const GRANDCHILD: u64 = ENTRY + 0xc00;
@@ -130,27 +130,16 @@ fn vfork_lends_memory_until_the_child_ends() {
 #[test]
 fn a_program_is_executed_in_memory_of_its_own() {
     const PATH: u64 = BUFFER;
-    const ARGUMENTS: u64 = BUFFER + 32;
     // It starts at the same place, told apart by its arguments.
     let program = |call| {
-        let program = Program::new().step(|step| {
-            if step.read_u64(step.context.registers.rsp) == 1 {
-                assert_eq!(step.read(BUFFER, 8).unwrap(), [0; 8], "its memory is fresh");
-                return step.jump(GRANDCHILD);
-            }
-            step.write(PATH, b"/bin/program\0");
-            for (at, word) in [PATH, 0].into_iter().enumerate() {
-                step.write(ARGUMENTS + 8 * at as u64, &word.to_le_bytes());
-            }
-            step.go_on()
-        });
+        let program = told_apart(PATH, GRANDCHILD);
         let program = program.call(call, [0; 6]).step(branch);
         let program = awaited(program, 0, 9 << 8).step(|step| {
             assert_eq!(step.read(PATH, 4).unwrap(), b"/bin", "the parent's memory stays");
             step.go_on()
         });
         let program = exit(program, 0).at(CHILD);
-        let program = program.call(number::EXECVE, [PATH, ARGUMENTS, 0, 0, 0, 0]);
+        let program = program.call(number::EXECVE, [PATH, arguments(PATH), 0, 0, 0, 0]);
         exit(program.at(GRANDCHILD), 9)
     };
     for call in [number::FORK, number::VFORK] {
