@@ -2,6 +2,7 @@
 #include "check.h"
 #include <pthread.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 
 static char text[1 << 20];
 
@@ -28,6 +29,31 @@ static void *named(void *arg) {
     snprintf(path, sizeof path, "/proc/self/task/%ld/comm", syscall(SYS_gettid));
     printf("%s", read_all(path) ? text : "no name\n");
     return arg;
+}
+
+/* A pipe's link gives an end of its own, whichever the descriptor's is. */
+static void opened_again(const int ends[2]) {
+    char line[64], text[8] = {0};
+    snprintf(line, sizeof line, "/proc/self/fd/%d", ends[0]);
+    int reader = open(line, O_RDONLY), writer = open(line, O_WRONLY);
+    snprintf(line, sizeof line, "/proc/self/fd/%d", ends[1]);
+    int other = open(line, O_RDONLY);
+    CHECK(reader > 0 && writer > 0 && other > 0);
+    close(ends[1]);
+    TRY(write(writer, "again", 5));
+    TRY(read(reader, text, 2));
+    TRY(write(reader, "x", 1));
+    close(reader);
+    TRY(read(other, text, sizeof text));
+    close(ends[0]);
+    TRY(write(writer, "y", 1));
+    TRY(read(other, text, sizeof text));
+    close(writer);
+    TRY(read(other, text, sizeof text));
+    int pair[2];
+    TRY(socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
+    snprintf(line, sizeof line, "/proc/self/fd/%d", pair[0]);
+    TRY(open(line, O_RDWR));
 }
 
 int main(int count, char **arguments) {
@@ -88,6 +114,7 @@ int main(int count, char **arguments) {
     snprintf(line, sizeof line, "/proc/self/fd/%d", ends[0]);
     memset(link, 0, sizeof link);
     CHECK(readlink(line, link, sizeof link) > 0 && strncmp(link, "pipe:[", 6) == 0);
+    opened_again(ends);
     snprintf(line, sizeof line, "/dev/fd/%d", file);
     TRY(access(line, R_OK));
     TRY(access("/proc/self/fd/77", F_OK));

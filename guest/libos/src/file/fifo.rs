@@ -6,7 +6,7 @@ use alloc::sync::{Arc, Weak};
 
 use crate::lock::Mutex;
 
-use super::pipe::Pipe;
+use super::pipe::{self, Pipe};
 use super::{Description, flag};
 use crate::errno::{Errno, Result};
 use crate::file_system::Location;
@@ -29,12 +29,7 @@ pub async fn open(
         *slot = Arc::downgrade(&pipe);
         pipe
     };
-    let (reads, writes) = match flags & flag::ACCESS {
-        0 => (true, false),
-        flag::WRONLY => (false, true),
-        flag::RDWR => (true, true),
-        _ => return Err(Errno::EINVAL),
-    };
+    let (reads, writes) = pipe::directions(flags)?;
     // Before the look at the ends: who comes in between is seen by one or the other.
     let before = pipe.opened();
     let (readers, writers) = pipe.ends();

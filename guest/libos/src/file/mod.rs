@@ -188,6 +188,12 @@ pub trait File: Send + Sync + 'static {
         kept(Err(Errno::ENOTTY))
     }
 
+    /// Opens the file again, which has no name, by a descriptor's link in /proc. Linux's inodes without a way to
+    /// be opened answer ENXIO.
+    fn opened_again(self: Arc<Self>, _flags: u32) -> Result<Arc<dyn File>> {
+        Err(Errno::ENXIO)
+    }
+
     /// The last descriptor is gone.
     fn closed(&self) {}
 

@@ -16,7 +16,7 @@ use abi::file::Attributes;
 use machine::{Transfer, UserRange};
 
 use super::ring::{Ring, Sink, Source};
-use super::{File, Promise, event, kept};
+use super::{File, Promise, event, flag, kept};
 use crate::errno::{Errno, Result};
 use crate::signal::{self, Information, Target};
 use crate::thread::Thread;
@@ -293,6 +293,12 @@ impl File for End {
         }
     }
 
+    /// The flags alone say which end that is (pipe(7): a pipe's link is opened as a named pipe is, but never waits).
+    fn opened_again(self: Arc<Self>, flags: u32) -> Result<Arc<dyn File>> {
+        let (reads, writes) = directions(flags)?;
+        Ok(self.pipe.open(reads, writes))
+    }
+
     fn closed(&self) {
         if self.closed.swap(true, Ordering::SeqCst) {
             return;
@@ -314,6 +320,16 @@ impl File for End {
 pub fn pipe(packets: bool) -> (Arc<dyn File>, Arc<dyn File>) {
     let pipe = Pipe::new(packets);
     (pipe.open(true, false), pipe.open(false, true))
+}
+
+/// Whether an opening reads, and whether it writes.
+pub(super) fn directions(flags: u32) -> Result<(bool, bool)> {
+    match flags & flag::ACCESS {
+        0 => Ok((true, false)),
+        flag::WRONLY => Ok((false, true)),
+        flag::RDWR => Ok((true, true)),
+        _ => Err(Errno::EINVAL),
+    }
 }
 
 /// What a write nobody will read comes to: SIGPIPE, and this error.

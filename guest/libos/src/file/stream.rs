@@ -204,6 +204,10 @@ impl Reopen for StreamFile {
 }
 
 impl File for StreamFile {
+    fn opened_again(self: Arc<Self>, _flags: u32) -> Result<Arc<dyn File>> {
+        Ok(self)
+    }
+
     fn read(&self, thread: &Arc<Thread>, to: &[UserRange], offset: Option<u64>) -> Result<Transfer> {
         if let Some(control) = self.control() {
             control.may_read(thread)?;

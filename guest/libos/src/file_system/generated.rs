@@ -145,11 +145,11 @@ impl Generator {
     }
 
     /// Opens the file.
-    pub async fn open(&self, thread: &Arc<Thread>) -> Result<Arc<dyn File>> {
+    pub async fn open(&self, thread: &Arc<Thread>, flags: u32) -> Result<Arc<dyn File>> {
         // What /proc/PID/fd/N leads to may have no name of its own: a pipe, a socket.
         if let Self::Process(process::Place { part: Part::Opened(_), .. }) = self {
             let Self::Process(place) = self else { return Err(Errno::EIO) };
-            return place.opened(thread.kernel()).map(|description| description.file.clone());
+            return place.opened(thread.kernel())?.file.clone().opened_again(flags);
         }
         let attributes = self.node(thread).attributes();
         if let Self::Process(place @ process::Place { part: Part::Contents, .. }) = self {

@@ -331,7 +331,7 @@ pub async fn open_entry(thread: &Arc<Thread>, entry: &Location, flags: u32) -> R
             if generator.tells_memory() {
                 thread.kernel().measure_memory().await;
             }
-            let file = generator.open(thread).await?;
+            let file = generator.open(thread, flags).await?;
             Ok(Description::new(file, flags, Some(entry.clone())))
         }
         Kind::Fifo(shared) => crate::file::fifo::open(thread, shared, entry, flags).await,
