@@ -72,6 +72,9 @@ pub struct Kernel {
     pub console: Once<Arc<Control>>,
     /// All processes, by number.
     pub processes: Mutex<Processes>,
+    /// Held while a process is made, and while a signal goes to several: who is made meanwhile is not left out.
+    /// Comes before all other locks.
+    pub births: Mutex<()>,
 }
 
 impl Kernel {
@@ -94,6 +97,7 @@ impl Kernel {
             main: AtomicU32::new(1),
             console: Once::new(),
             processes: Mutex::default(),
+            births: Mutex::default(),
             started_ns,
             machine,
             boot,

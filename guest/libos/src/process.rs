@@ -112,7 +112,7 @@ pub struct Process {
     /// Told when a child has news.
     pub child_news: WaitQueue,
     /// Threads that it traces, by number, and those that have ended since.
-    pub(crate) tracees: Mutex<BTreeMap<u32, Weak<Thread>>>,
+    pub(crate) tracees: Mutex<Option<BTreeMap<u32, Weak<Thread>>>>,
     pub(crate) ended_tracees: Mutex<Vec<Report>>,
     life: life::Life,
     /// What its end does to semaphores (semop(2), SEM_UNDO).
@@ -184,7 +184,7 @@ impl Process {
             parent_death: AtomicU8::new(0),
             children: Mutex::default(),
             child_news: WaitQueue::new(),
-            tracees: Mutex::default(),
+            tracees: Mutex::new(Some(BTreeMap::new())),
             ended_tracees: Mutex::default(),
             life: life::Life::default(),
             undo: Mutex::default(),

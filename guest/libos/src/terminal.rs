@@ -208,6 +208,7 @@ fn stop(thread: &Thread, number: u8) -> Result<()> {
 
 /// Sends a group a signal of the kernel's; whether it has members.
 pub fn to_group(kernel: &Kernel, group: u32, number: u8) -> bool {
+    let _births = kernel.births.lock();
     let members = job::members(kernel, group);
     for member in &members {
         signal::send(member, Target::Process, Information::kernel(number));

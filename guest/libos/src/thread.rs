@@ -134,10 +134,12 @@ impl Thread {
     /// Whether a wait of this thread has to end: a signal is deliverable, or the process is ending.
     pub fn interrupted(&self) -> bool {
         self.attention.load(Ordering::SeqCst)
-            && (self.process.must_end(self)
-                || self.process.is_stopped()
-                || self.is_interrupted_by_tracer()
-                || self.signals.deliverable(&self.process.signals))
+            && (self.must_look() || self.process.is_stopped() || self.is_interrupted_by_tracer())
+    }
+
+    /// Whether a signal or its end is to come before anything that others would have to undo.
+    pub fn must_look(&self) -> bool {
+        self.process.must_end(self) || self.signals.deliverable(&self.process.signals)
     }
 
     /// Makes the thread look around before it runs application code again.

@@ -129,16 +129,18 @@ pub enum Delivery {
 }
 
 impl Thread {
-    /// Makes a thread one that a process traces; false if somebody does already.
+    /// Makes a thread one that a process traces; false if somebody does already, or that
+    /// process has ended.
     pub(crate) fn begin_tracing(self: &Arc<Self>, tracer: &Process, tracee: Tracee) -> bool {
+        let mut tracees = tracer.tracees.lock();
+        let Some(tracees) = tracees.as_mut() else { return false };
         let mut place = self.tracee.lock();
         if place.is_some() {
             return false;
         }
         *place = Some(tracee);
         self.traced.store(true, Ordering::SeqCst);
-        drop(place);
-        tracer.tracees.lock().insert(self.number(), Arc::downgrade(self));
+        tracees.insert(self.number(), Arc::downgrade(self));
         true
     }
 
@@ -146,7 +148,7 @@ impl Thread {
     pub(crate) fn end_tracing(self: &Arc<Self>, tracer: &Process) {
         *self.tracee.lock() = None;
         self.traced.store(false, Ordering::SeqCst);
-        tracer.tracees.lock().remove(&self.number());
+        forget(tracer, self);
         self.trace_changes.notify();
         self.call_attention();
     }
@@ -351,7 +353,11 @@ pub(crate) fn inherit(maker: &Arc<Thread>, made: &Arc<Thread>, event: u32) {
     let (number, options, seized) = (tracee.tracer, tracee.options, tracee.seized);
     drop(place);
     let Some(tracer) = maker.kernel().processes.lock().get(&number).cloned() else { return };
-    made.begin_tracing(&tracer, Tracee::new(number, options, seized));
+    let traces = made.begin_tracing(&tracer, Tracee::new(number, options, seized));
+    if !traces && options & option::KILLS != 0 && !made.is_traced() {
+        // It came just as its maker was told.
+        return signal::send(&made.process, Target::Process, Information::user(SIGKILL, 0, 0));
+    }
     if let Some(tracee) = made.tracee.lock().as_mut() {
         tracee.interrupted = true;
     }
@@ -363,7 +369,7 @@ pub(crate) fn ended(thread: &Arc<Thread>, status: u32, is_process: bool) {
     let Some(tracee) = thread.tracee.lock().take() else { return };
     thread.traced.store(false, Ordering::SeqCst);
     let Some(tracer) = thread.kernel().processes.lock().get(&tracee.tracer).cloned() else { return };
-    tracer.tracees.lock().remove(&thread.number());
+    forget(&tracer, thread);
     let process = &thread.process;
     if is_process && process.parent.load(Ordering::SeqCst) == tracer.number {
         return;
@@ -375,9 +381,15 @@ pub(crate) fn ended(thread: &Arc<Thread>, status: u32, is_process: bool) {
     tell(&tracer, thread, code, value);
 }
 
-/// A tracer ends: its tracees go on, or end with it.
+fn forget(tracer: &Process, thread: &Thread) {
+    if let Some(tracees) = tracer.tracees.lock().as_mut() {
+        tracees.remove(&thread.number());
+    }
+}
+
+/// A tracer ends: its tracees go on, or end with it, and nobody becomes one any more.
 pub(crate) fn abandon(tracer: &Process) {
-    let tracees = core::mem::take(&mut *tracer.tracees.lock());
+    let tracees = tracer.tracees.lock().take().unwrap_or_default();
     for thread in tracees.values().filter_map(alloc::sync::Weak::upgrade) {
         let kills = thread.tracee.lock().as_ref().is_some_and(|tracee| tracee.options & option::KILLS != 0);
         thread.end_tracing(tracer);
@@ -400,7 +412,7 @@ pub(crate) fn learn(
     }
     drop(ended);
     let tracees: Vec<Arc<Thread>> =
-        tracer.tracees.lock().values().filter_map(alloc::sync::Weak::upgrade).collect();
+        tracer.tracees.lock().iter().flatten().filter_map(|(_, thread)| thread.upgrade()).collect();
     let mut any = false;
     for thread in tracees {
         let group = thread.process.group.load(Ordering::Relaxed);

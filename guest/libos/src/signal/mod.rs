@@ -333,6 +333,7 @@ pub fn from_outside(kernel: &Kernel, number: u8) {
     let first = kernel.processes.lock().get(&kernel.main()).cloned();
     let Some(first) = first.filter(|_| (1..=64).contains(&number)) else { return };
     let group = first.group.load(Ordering::SeqCst);
+    let _births = kernel.births.lock();
     let others = if keyed { crate::job::members(kernel, group) } else { alloc::vec![first] };
     for process in others {
         // The user interrupts his own service: default actions apply to the first process as well.
@@ -498,7 +499,7 @@ fn settle_restart(thread: &Arc<Thread>, body: &mut Body, handler: Option<Action>
     let how = thread.signals.take_restart();
     let restart = match (how, handler) {
         (Errno(0), _) => return,
-        (_, None) => true,
+        (_, None) | (Errno::ERESTARTNOINTR, _) => true,
         (Errno::ERESTARTSYS, Some(action)) => action.flags & SA_RESTART != 0,
         _ => false,
     };

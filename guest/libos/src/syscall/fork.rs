@@ -244,7 +244,16 @@ fn start_process(call: &mut Call<'_>, new: &New) -> Result<Arc<Process>> {
         exit_signal: new.exit_signal,
         is_sibling: new.flags & PARENT != 0,
     };
+    let births = kernel.births.lock();
+    if call.thread.must_look() {
+        // As if the call came after the signal, which may be for many: a child would get away.
+        drop(births);
+        child.memory.leave(&*kernel.machine, call.cpu);
+        kernel.numbers.give(number);
+        return Err(Errno::ERESTARTNOINTR);
+    }
     let process = parent.child(number, child);
+    drop(births);
     if new.flags & CLEAR_HANDLERS != 0 {
         process.signals.reset_handlers();
     }

@@ -185,6 +185,8 @@ fn all(call: &Call<'_>) -> Vec<Arc<Process>> {
 pub fn kill(call: &mut Call<'_>) -> Outcome {
     let (process, user) = (call.process().number, call.process().identity.lock().real_user);
     let own = call.process().group.load(Ordering::Relaxed);
+    let kernel = call.kernel().clone();
+    let _births = kernel.births.lock();
     let processes = match call.int(0) {
         i32::MIN => return Err::<u64, _>(Errno::ESRCH).into(),
         0 => job::members(call.kernel(), own),

@@ -173,3 +173,31 @@ fn a_process_stops_and_continues_while_its_threads_fork_and_map() {
     };
     over_seeds(|| with_busy_child(happens), well);
 }
+
+/// Whoever is made while a signal goes to its group gets it as well: nobody is left that would wait for ever.
+#[test]
+fn a_member_forks_while_its_group_is_killed() {
+    const AGAIN: u64 = ENTRY + 0x200;
+    const NOBODY: i64 = -3;
+    let program = || {
+        let program = Program::new().call(number::FORK, [0; 6]).step(|step| branch(step, CHILD));
+        let program = program.step(|step| step.jump(AGAIN)).at(AGAIN).step(|step| {
+            let group = step.context.registers.rbx.wrapping_neg();
+            step.call(number::KILL, [group, SIGKILL, 0, 0, 0, 0])
+        });
+        let program = program.step(|step| match step.result() {
+            0 => step.jump(SECOND),
+            nobody => {
+                assert_eq!(nobody, NOBODY, "kill");
+                step.jump(AGAIN)
+            }
+        });
+        let program = exit(childless(program, SECOND), 0);
+        let program = program.at(CHILD).call(number::SETPGID, [0; 6]).expect("setpgid", 0);
+        let program = (0..4).fold(program, |program, _| {
+            program.call(number::FORK, [0; 6]).step(|step| branch(step, GRANDCHILD))
+        });
+        program.step(|step| step.jump(GRANDCHILD)).at(GRANDCHILD).call(number::PAUSE, [0; 6])
+    };
+    over_seeds(program, well);
+}
