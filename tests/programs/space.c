@@ -64,6 +64,17 @@ int main(void) {
     int ends[2];
     TRY(pipe(ends));
     TRY(fsync(ends[0]));
+    int directory = TRY(open(".", O_RDONLY | O_DIRECTORY));
+    TRY(fsync(directory));
+    TRY(fdatasync(directory));
+    TRY(syscall(SYS_syncfs, directory));
+    TRY(syscall(SYS_syncfs, file));
+    TRY(syscall(SYS_syncfs, ends[0]));
+    TRY(syscall(SYS_syncfs, 999));
+    sync();
+    directory = TRY(open("/dev/null", O_RDONLY));
+    TRY(fsync(directory));
+    TRY(syscall(SYS_syncfs, directory));
     TRY(ftruncate(ends[1], 0));
     TRY(lseek(ends[0], 0, SEEK_SET));
     TRY(posix_fadvise(file, 0, 0, POSIX_FADV_SEQUENTIAL));

@@ -56,6 +56,17 @@ impl Access {
     }
 }
 
+/// How much is stored when a file is synchronised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Extent {
+    /// What is needed to read its data back (fdatasync(2)).
+    Data,
+    /// All of it (fsync(2)).
+    File,
+    /// The file system that it is in (syncfs(2)), provided that its tree may be written to.
+    FileSystem,
+}
+
 /// Who a new file belongs to, as the island sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {

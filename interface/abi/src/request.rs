@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::Handle;
-use crate::file::{Access, At, Attributes, Change, Entry, Owner, Statistics};
+use crate::file::{Access, At, Attributes, Change, Entry, Extent, Owner, Statistics};
 use crate::network::{Address, Protocol};
 use crate::terminal::{Settings, When, Window};
 
@@ -107,10 +107,10 @@ pub enum Request<'a> {
         handle: Handle,
         change: Change,
     },
-    /// fsync(2), or fdatasync(2) with `data_only`.
+    /// fsync(2), fdatasync(2) or syncfs(2).
     Synchronise {
         handle: Handle,
-        data_only: bool,
+        extent: Extent,
     },
     /// fallocate(2) with its mode.
     Allocate {

@@ -24,7 +24,7 @@ use core::any::Any;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use crate::lock::Mutex;
-use abi::file::{Attributes, Change};
+use abi::file::{Attributes, Change, Extent};
 use machine::{Handle, Transfer, UserRange};
 
 use crate::errno::{Errno, Result};
@@ -164,8 +164,9 @@ pub trait File: Send + Sync + 'static {
         kept(Err(Errno::EINVAL))
     }
 
-    fn synchronise(&self, _thread: &Arc<Thread>, _data_only: bool) -> Promise<()> {
-        kept(Err(Errno::EINVAL))
+    /// fsync(2) and its kin. What is in no file system of this machine's has nothing of one to store.
+    fn synchronise(&self, _thread: &Arc<Thread>, extent: Extent) -> Promise<()> {
+        kept(if extent == Extent::FileSystem { Ok(()) } else { Err(Errno::EINVAL) })
     }
 
     /// fallocate(2).

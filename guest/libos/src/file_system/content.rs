@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::any::Any;
 
 use crate::lock::Mutex;
-use abi::file::{Attributes, Change};
+use abi::file::{Attributes, Change, Extent};
 use abi::request::{Reply, Request};
 use machine::{Handle, Sink, Source, Transfer, UserRange};
 
@@ -323,7 +323,7 @@ impl File for MemoryFile {
         })
     }
 
-    fn synchronise(&self, _thread: &Arc<Thread>, _data_only: bool) -> Promise<()> {
+    fn synchronise(&self, _thread: &Arc<Thread>, _extent: Extent) -> Promise<()> {
         kept(Ok(()))
     }
 

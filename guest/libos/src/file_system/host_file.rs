@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use core::any::Any;
 
 use crate::lock::{Mutex, Once};
-use abi::file::{Access, Attributes, Change};
+use abi::file::{Access, Attributes, Change, Extent};
 use abi::request::{Reply, Request};
 use machine::{Handle, Machine, Sink, Source, Transfer, UserRange};
 
@@ -194,10 +194,10 @@ impl File for HostFile {
         }
     }
     /// What takes no writes has none to wait for.
-    fn synchronise(&self, thread: &Arc<Thread>, data_only: bool) -> Promise<()> {
+    fn synchronise(&self, thread: &Arc<Thread>, extent: Extent) -> Promise<()> {
         match leaf(&self.entry) {
             Some(leaf) if !leaf.writable => kept(Ok(())),
-            _ => done(self.ask(thread, move |handle| Request::Synchronise { handle, data_only })),
+            _ => done(self.ask(thread, move |handle| Request::Synchronise { handle, extent })),
         }
     }
     fn allocate(&self, thread: &Arc<Thread>, mode: u32, offset: u64, length: u64) -> Promise<()> {

@@ -31,7 +31,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::lock::Mutex;
 use abi::boot::{Boot, MountKind, Stream};
-use abi::file::Attributes;
+use abi::file::{Access, Attributes, Extent};
 use abi::request::{Reply, Request};
 
 use crate::errno::{Errno, Result};
@@ -310,6 +310,30 @@ impl FileSystems {
     /// Bytes the guest's own files may hold yet.
     pub fn left(&self) -> u64 {
         self.scratch.load(Ordering::Relaxed)
+    }
+}
+
+/// Has a place in a volume stored, and more, by the extent.
+pub async fn synchronise(kernel: &Arc<Kernel>, place: &Place, extent: Extent) -> Result<()> {
+    let Attributes { device, inode, .. } = host_attributes(kernel, place).await?;
+    // One that the monitor knows: the guest may have a way of its own to open files, but none to store them.
+    let request = Request::Open { at: place.at(), access: Access::Again { device, inode } };
+    let Reply::Opened { handle, .. } = kernel.devices.request(kernel, request).await? else {
+        return Err(Errno::EIO);
+    };
+    let done = kernel.devices.request(kernel, Request::Synchronise { handle, extent }).await;
+    kernel.machine.close(handle);
+    done.map(drop)
+}
+
+/// Has all volumes and disks stored, as far as possible.
+pub async fn synchronise_all(kernel: &Arc<Kernel>) {
+    let extent = Extent::FileSystem;
+    for mount in kernel.boot.mounts.iter().filter(|mount| mount.kind == MountKind::Writable) {
+        let _ = synchronise(kernel, &Place::root(mount.tree), extent).await;
+    }
+    for disk in kernel.boot.disks.iter().filter(|disk| disk.writable) {
+        let _ = kernel.devices.request(kernel, Request::Synchronise { handle: disk.handle, extent }).await;
     }
 }
 

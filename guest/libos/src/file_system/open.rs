@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec;
 use core::any::Any;
 
-use abi::file::{Access, Attributes, Change, Owner};
+use abi::file::{Access, Attributes, Change, Extent, Owner};
 use abi::request::{Reply, Request};
 use machine::{Handle, Sink, Transfer, UserRange};
 
@@ -466,8 +466,16 @@ impl File for DirectoryFile {
         let (thread, entry) = (thread.clone(), self.0.clone());
         Promise::later(async move { super::change::change_attributes(&thread, &entry, change).await })
     }
-    fn synchronise(&self, _thread: &Arc<Thread>, _data_only: bool) -> Promise<()> {
-        kept(Ok(()))
+    /// Of a volume's directory this makes its names last.
+    fn synchronise(&self, thread: &Arc<Thread>, extent: Extent) -> Promise<()> {
+        let Kind::Directory(directory) = &self.0.node.kind else { return kept(Ok(())) };
+        match directory.place().filter(|_| directory.is_volume()) {
+            None => kept(Ok(())),
+            Some(place) => {
+                let kernel = thread.kernel().clone();
+                Promise::later(async move { super::synchronise(&kernel, &place, extent).await })
+            }
+        }
     }
     fn as_any(&self) -> &dyn Any {
         self

@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use abi::file::Extent;
 use machine::{Transfer, UserRange};
 
 use super::{Call, Outcome, range};
@@ -50,8 +51,8 @@ struct Transferring {
     offset: Option<u64>,
     /// Writes go to the end of the file, wherever that is by then.
     appends: bool,
-    /// What is written is on the disk before the call ends; true: but not what only describes it.
-    synchronises: Option<bool>,
+    /// What is written is on the disk before the call ends; so much of it.
+    synchronises: Option<Extent>,
 }
 
 impl Transferring {
@@ -70,7 +71,8 @@ impl Transferring {
         let appends = writes && (opened & flag::APPEND != 0 || flags & per_call::APPEND != 0);
         let whole = opened & flag::SYNC == flag::SYNC || flags & per_call::SYNC != 0;
         let data = opened & flag::DSYNC != 0 || flags & per_call::DATA_SYNC != 0;
-        let synchronises = (writes && (whole || data)).then_some(!whole);
+        let extent = if whole { Extent::File } else { Extent::Data };
+        let synchronises = (writes && (whole || data)).then_some(extent);
         Ok(Self { description, way, offset, appends, synchronises })
     }
 
@@ -231,8 +233,8 @@ fn transfer(call: &mut Call<'_>, way: Way, ranges: &[UserRange], offset: Option<
                 let (description, synchronises) =
                     (transferring.description.clone(), transferring.synchronises);
                 let written = transferring.complete(thread.clone(), ranges).await?;
-                if let Some(data_only) = synchronises {
-                    description.file.synchronise(&thread, data_only).await?;
+                if let Some(extent) = synchronises {
+                    description.file.synchronise(&thread, extent).await?;
                 }
                 Ok(written)
             });
@@ -434,14 +436,14 @@ pub fn ioctl(call: &mut Call<'_>) -> Outcome {
 }
 
 pub fn fsync(call: &mut Call<'_>) -> Outcome {
-    synchronise(call, false)
+    synchronise(call, Extent::File)
 }
 pub fn fdatasync(call: &mut Call<'_>) -> Outcome {
-    synchronise(call, true)
+    synchronise(call, Extent::Data)
 }
-fn synchronise(call: &mut Call<'_>, data_only: bool) -> Outcome {
+fn synchronise(call: &mut Call<'_>, extent: Extent) -> Outcome {
     let description = attempt!(call.process().files.get(call.arguments[0]));
-    let promise = description.file.synchronise(call.thread, data_only);
+    let promise = description.file.synchronise(call.thread, extent);
     call.wait(async move {
         let _description = description;
         promise.await.map(|()| 0)
@@ -506,10 +508,17 @@ pub fn readahead(call: &mut Call<'_>) -> Outcome {
     (if description.file.seekable() { Ok(0) } else { Err(Errno::EINVAL) }).into()
 }
 
-/// syncfs(2): as sync(2), of a file that there is.
 pub fn syncfs(call: &mut Call<'_>) -> Outcome {
-    attempt!(call.process().files.get(call.arguments[0]));
-    Ok(0).into()
+    synchronise(call, Extent::FileSystem)
+}
+
+/// sync(2), which says nothing of what cannot be stored.
+pub fn sync(call: &mut Call<'_>) -> Outcome {
+    let kernel = call.kernel().clone();
+    call.wait(async move {
+        crate::file_system::synchronise_all(&kernel).await;
+        Ok(0)
+    })
 }
 
 /// sync_file_range(2): all of the file's data, since no request names a part.
@@ -523,5 +532,5 @@ pub fn sync_file_range(call: &mut Call<'_>) -> Outcome {
     if !description.file.seekable() {
         return Err::<u64, _>(Errno::ESPIPE).into();
     }
-    synchronise(call, true)
+    synchronise(call, Extent::Data)
 }

@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use abi::file::Extent;
 use machine::{Advice, PAGE, Protection, UserRange};
 
 use super::file::attempt;
@@ -302,7 +303,7 @@ pub fn msync(call: &mut Call<'_>) -> Outcome {
     let thread = call.thread.clone();
     call.wait(async move {
         for file in files {
-            file.synchronise(&thread, true).await?;
+            file.synchronise(&thread, Extent::Data).await?;
         }
         Ok(0)
     })

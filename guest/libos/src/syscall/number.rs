@@ -175,7 +175,7 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[159] = Some(misc::refuse);
     table[160] = Some(process::setrlimit);
     table[161] = Some(directory::chroot);
-    table[162] = Some(misc::nothing);
+    table[162] = Some(file::sync);
     table[163] = Some(misc::refuse);
     table[164] = Some(misc::refuse);
     table[165] = Some(misc::refuse);

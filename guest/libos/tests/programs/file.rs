@@ -1,8 +1,11 @@
 //! Standard streams and files.
 
+use std::sync::Arc;
+
 use abi::boot::{Mount, MountKind, Tree};
 use abi::exit::Exit;
-use machine::fake::{DATA, Faults, Program};
+use abi::file::Extent;
+use machine::fake::{DATA, Fake, Faults, Program};
 
 use crate::island::{Island, Outcome, SEEDS, TREE, exit, number, over_seeds, over_seeds_with, well};
 
@@ -88,12 +91,19 @@ const EEXIST: i64 = 17;
 
 /// Runs a program on an island with a volume that has one file in it; how many requests that took, too.
 fn on_volume(program: Program) -> (Outcome, u64) {
+    let (outcome, machine) = after_volume(program);
+    (outcome, machine.asked())
+}
+
+/// The same, with what the machine is afterwards.
+fn after_volume(program: Program) -> (Outcome, Arc<Fake>) {
     let island = Island::new(program, 0, Faults::default());
     island.machine.add_directory(VOLUME, "", 0o755);
+    island.machine.add_directory(TREE, "etc", 0o755);
     island.machine.add_file(VOLUME, "old", 0o644, b"what was there");
     let mut boot = island.boot();
     boot.mounts.push(Mount { path: b"/volume".to_vec(), tree: VOLUME, kind: MountKind::Writable });
-    (island.run(boot), island.machine.asked())
+    (island.run(boot), island.machine)
 }
 
 fn open(program: Program, path: &'static [u8], flags: u64) -> Program {
@@ -124,6 +134,36 @@ fn what_is_there_is_opened_or_in_the_way() {
     let program = program.call(number::READ, [3, BUFFER, 64, 0, 0, 0]).expect("read", 14);
     let (outcome, _) = on_volume(exit(open(program, b"/volume/old\0", CREATE).expect("again", 4), 0));
     well(outcome);
+}
+
+/// What is acknowledged as stored has been asked for: of files, of directories, and of all there is.
+#[test]
+fn what_is_synchronised_is_asked_for() {
+    let program = open(Program::new(), b"/volume/old\0", 2).expect("open", 3);
+    let program = open(program, b"/volume\0", 0).expect("open", 4);
+    let program = open(program, b"/etc\0", 0).expect("open", 5);
+    let calls = [
+        (number::FSYNC, 3),
+        (number::FDATASYNC, 3),
+        (number::SYNCFS, 3),
+        (number::FSYNC, 4),
+        (number::FDATASYNC, 4),
+        (number::SYNCFS, 4),
+        (number::SYNC, 0),
+        (number::FSYNC, 5),
+        (number::SYNCFS, 5),
+        (number::SYNCFS, 1),
+    ];
+    let program = calls.into_iter().fold(program, |program, (call, descriptor)| {
+        program.call(call, [descriptor, 0, 0, 0, 0, 0]).expect("synchronising", 0)
+    });
+    let program = program.call(number::FSYNC, [1, 0, 0, 0, 0, 0]).expect("of a pipe", -22);
+    let (outcome, machine) = after_volume(exit(program, 0));
+    well(outcome);
+    use Extent::*;
+    assert_eq!(machine.synchronised(VOLUME, "old"), [File, Data, FileSystem]);
+    assert_eq!(machine.synchronised(VOLUME, ""), [File, Data, FileSystem, FileSystem]);
+    assert_eq!(machine.synchronised(TREE, "etc"), []);
 }
 
 #[test]

@@ -37,6 +37,9 @@ pub mod number {
     pub const WAIT4: u64 = 61;
     pub const KILL: u64 = 62;
     pub const FSYNC: u64 = 74;
+    pub const FDATASYNC: u64 = 75;
+    pub const SYNC: u64 = 162;
+    pub const SYNCFS: u64 = 306;
     pub const FTRUNCATE: u64 = 77;
     pub const SETPGID: u64 = 109;
     pub const GETPPID: u64 = 110;

@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use abi::exit::Exit;
+use abi::file::Attributes;
 use abi::message::{ToGuest, ToMonitor, decode, encode, encode_into};
 use abi::network::Protocol;
 use abi::pico::descriptor;
@@ -170,10 +171,18 @@ fn event(message: ToGuest, file: Option<u32>) -> Option<Event> {
 
 /// Puts the descriptor that came along into the reply's handle.
 fn arrived(mut reply: Reply, file: Option<u32>, datagram: bool) -> Result<Reply, Code> {
-    if let Reply::Opened { handle, .. } | Reply::Socket { handle, .. } = &mut reply {
-        let file = file.ok_or(Code(errno::EIO as u16))?;
-        *handle = Handle::new(file, handle.object());
-        kind::note(file, if datagram { Kind::Datagram } else { Kind::Plain });
+    let is_directory = |attributes: &Attributes| attributes.mode & linux::S_IFMT == linux::S_IFDIR;
+    match &mut reply {
+        // The monitor keeps its descriptor.
+        Reply::Opened { handle, attributes, .. } if file.is_none() && is_directory(attributes) => {
+            *handle = Handle::new(u32::MAX, handle.object());
+        }
+        Reply::Opened { handle, .. } | Reply::Socket { handle, .. } => {
+            let file = file.ok_or(Code(errno::EIO as u16))?;
+            *handle = Handle::new(file, handle.object());
+            kind::note(file, if datagram { Kind::Datagram } else { Kind::Plain });
+        }
+        _ => {}
     }
     Ok(reply)
 }

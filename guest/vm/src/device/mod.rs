@@ -31,7 +31,7 @@ use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use abi::boot::{MountKind, Tree};
 use abi::exit::Exit;
-use abi::file::Change;
+use abi::file::{Change, Extent};
 use abi::network::{Address, Protocol, Shutdown, SocketOption};
 use abi::request::{Reply, Request};
 use abi::{Code, Handle};
@@ -228,7 +228,7 @@ impl Device for Vm {
             return Started::Ready(result);
         }
         let ticket = errand::ticket();
-        if of_file(&request, ticket) {
+        if of_everything(&request, ticket) || of_file(&request, ticket) {
             return Started::Later(ticket);
         }
         let silent = request.is_silent();
@@ -344,11 +344,27 @@ impl Device for Vm {
     }
 }
 
+/// Makes a request to store a whole file system, if it is one: after everything that was written through mappings.
+fn of_everything(request: &Request<'_>, ticket: Ticket) -> bool {
+    let Request::Synchronise { handle, extent: extent @ Extent::FileSystem } = *request else { return false };
+    let stored = move |result: Result<(), Code>, events: &mut Vec<Event>| {
+        let request = Request::Synchronise { handle, extent };
+        let asked = result.and_then(|()| errand::request(&request, Arrives::Nothing, Then::Answer(ticket)));
+        if let Err(code) = asked {
+            events.push(Event::Completed { ticket, result: Err(code) });
+        }
+    };
+    let mut events = Vec::new();
+    write_back::everything(Box::new(stored), &mut events);
+    wait::leave(events);
+    true
+}
+
 /// Makes a request that has to do with what is in memory of a file, if it is one: after what was written through
 /// mappings is stored, and with what it changes there, once it is done.
 fn of_file(request: &Request<'_>, ticket: Ticket) -> bool {
     let (handle, request) = match *request {
-        Request::Synchronise { handle, data_only } => (handle, Request::Synchronise { handle, data_only }),
+        Request::Synchronise { handle, extent } => (handle, Request::Synchronise { handle, extent }),
         Request::Allocate { handle, mode, offset, length } => {
             (handle, Request::Allocate { handle, mode, offset, length })
         }

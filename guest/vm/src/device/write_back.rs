@@ -144,6 +144,54 @@ pub fn collect(events: &mut Vec<Event>) {
     }
 }
 
+/// Stores everything; `stored` is called when nothing is under way any more that was when this was called. Who asks
+/// for one object next hears of its failure all the same.
+pub fn everything(stored: Stored, events: &mut Vec<Event>) {
+    let all = Arc::new(All {
+        left: AtomicUsize::new(1),
+        failure: Mutex::new(None),
+        stored: Mutex::new(Some(stored)),
+    });
+    {
+        let _taking = TAKING.lock();
+        let mut objects = dirty::take();
+        objects.extend(BUSY.lock().iter().map(|busy| busy.object.clone()));
+        for object in objects {
+            all.left.fetch_add(1, SeqCst);
+            let (all, failed) = (all.clone(), object.clone());
+            let one = move |result: Result<(), Code>, events: &mut Vec<Event>| {
+                if let Err(code) = result {
+                    failed.fail(code);
+                    *all.failure.lock() = Some(code);
+                }
+                all.one(events);
+            };
+            begin(&object, Some(Box::new(one)), events);
+        }
+    }
+    all.one(events);
+}
+
+/// What [`everything`] waits for.
+struct All {
+    left: AtomicUsize,
+    failure: Mutex<Option<Code>>,
+    stored: Mutex<Option<Stored>>,
+}
+
+impl All {
+    /// One of them is over.
+    fn one(&self, events: &mut Vec<Event>) {
+        if self.left.fetch_sub(1, SeqCst) != 1 {
+            return;
+        }
+        let result = self.failure.lock().map_or(Ok(()), Err);
+        if let Some(stored) = self.stored.lock().take() {
+            stored(result, events);
+        }
+    }
+}
+
 /// Stores everything, and waits for it as long as some of it arrives now and then.
 pub fn finish() {
     ENDING.call_once(cpu::current);

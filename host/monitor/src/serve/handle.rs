@@ -3,17 +3,18 @@
 use std::os::fd::OwnedFd;
 
 use abi::Handle;
-use abi::file::Change;
+use abi::boot::Tree;
+use abi::file::{Change, Extent};
 use abi::request::{Reply, Request};
 use rustix::fs::{
     FallocateFlags, FileType, MemfdFlags, SealFlags, SeekFrom, fallocate, fcntl_add_seals, fdatasync, fstat,
-    fsync, ftruncate, memfd_create, seek,
+    fsync, ftruncate, memfd_create, seek, syncfs,
 };
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 
 use super::{Answer, Object, Outcome, Served, Server, done};
 use crate::identity::Identity;
-use crate::tree::{Found, apply, describe};
+use crate::tree::{Found, GrantedTree, apply, describe};
 
 impl Server {
     pub(super) fn by_handle(&mut self, request: Request) -> Served {
@@ -24,7 +25,7 @@ impl Server {
                 Served::Now(self.resize_memory(handle, change))
             }
             HandleChange { handle, change } => later(self.handle_change(handle, change)),
-            Synchronise { handle, data_only } => later(self.synchronise(handle, data_only)),
+            Synchronise { handle, extent } => later(self.synchronise(handle, extent)),
             Allocate { handle, mode, offset, length } => later(self.allocate(handle, mode, offset, length)),
             Seek { handle, offset, hole } => Served::Now(self.seek(handle, offset, hole)),
             MakeMemory { length } => Served::Now(self.make_memory(length)),
@@ -34,9 +35,7 @@ impl Server {
 
     fn handle_attributes(&self, handle: Handle) -> Outcome {
         let attributes = match self.objects.get(handle)? {
-            Object::File { file, tree: Some(tree), .. } => {
-                self.tree(abi::boot::Tree(*tree))?.describe(&fstat(file)?)
-            }
+            Object::File { file, tree: Some(tree), .. } => self.tree(Tree(*tree))?.describe(&fstat(file)?),
             Object::File { file, tree: None, .. } => describe(&fstat(file)?, self.identity),
             Object::Memory { file, .. } => describe(&fstat(file)?, self.identity),
             Object::Socket | Object::Datagrams(_) | Object::Listener { .. } | Object::Terminal => {
@@ -54,8 +53,7 @@ impl Server {
         if change.size.is_some() && !writable {
             return Err(Errno::INVAL);
         }
-        let owned =
-            tree.is_some_and(|tree| self.tree(abi::boot::Tree(tree)).is_ok_and(|tree| tree.is_writable()));
+        let owned = tree.is_some_and(|tree| self.tree(Tree(tree)).is_ok_and(GrantedTree::is_writable));
         let size_only = Change { size: None, ..change } == Change::default();
         if !owned && !size_only {
             return Err(Errno::ROFS);
@@ -69,13 +67,22 @@ impl Server {
         }))
     }
 
-    fn synchronise(&self, handle: Handle, data_only: bool) -> Result<super::Job, Errno> {
-        let file = match self.objects.get(handle)? {
-            Object::File { file, .. } => fcntl_dupfd_cloexec(file, 0)?,
+    fn synchronise(&self, handle: Handle, extent: Extent) -> Result<super::Job, Errno> {
+        let (file, tree) = match self.objects.get(handle)? {
+            Object::File { file, tree, .. } => (fcntl_dupfd_cloexec(file, 0)?, *tree),
             Object::Memory { .. } => return Ok(Box::new(|| done(Ok(())))),
             _ => return Err(Errno::INVAL),
         };
-        Ok(Box::new(move || done(if data_only { fdatasync(&file) } else { fsync(&file) })))
+        let owned = tree.is_some_and(|tree| self.tree(Tree(tree)).is_ok_and(GrantedTree::is_writable));
+        Ok(Box::new(move || {
+            done(match extent {
+                Extent::Data => fdatasync(&file),
+                Extent::File => fsync(&file),
+                Extent::FileSystem if owned => syncfs(&file),
+                // It has written nothing there.
+                Extent::FileSystem => Ok(()),
+            })
+        }))
     }
 
     fn allocate(&mut self, handle: Handle, mode: u32, offset: u64, length: u64) -> Result<super::Job, Errno> {

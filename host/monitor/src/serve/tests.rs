@@ -9,7 +9,7 @@ use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use abi::exit::Exit;
-use abi::file::{Access, At, Change, Owner};
+use abi::file::{Access, At, Change, Extent, Owner};
 use abi::message::{ToGuest, ToMonitor, decode, encode};
 use abi::network::{Protocol, datagram_header, split_datagram};
 use abi::request::{Reply, Request};
@@ -180,7 +180,9 @@ fn a_directory_keeps_its_descriptor_here() {
     let Ok(Reply::Opened { handle, .. }) = reply else { panic!("{reply:?}") };
     assert!(descriptor.is_none());
     assert_eq!(handle.descriptor(), u32::MAX);
-    assert!(table.ask(Request::Synchronise { handle, data_only: false }).0.is_ok());
+    for extent in [Extent::Data, Extent::File, Extent::FileSystem] {
+        assert!(table.ask(Request::Synchronise { handle, extent }).0.is_ok());
+    }
     let (reply, descriptor) = table.ask(Request::Open { at: at(1, "file"), access: Access::Read });
     assert!(reply.is_ok() && descriptor.is_some());
 }
@@ -193,7 +195,7 @@ fn forged_handles_name_nothing() {
     for object in [0, 2, 77, u32::MAX] {
         let forged = Handle::new(0, object);
         assert_eq!(table.refused(Request::HandleAttributes { handle: forged }), 9);
-        assert_eq!(table.refused(Request::Synchronise { handle: forged, data_only: true }), 9);
+        assert_eq!(table.refused(Request::Synchronise { handle: forged, extent: Extent::Data }), 9);
         assert_eq!(
             table.refused(Request::SendDatagram { handle: forged, destination: at_port(9), data: b"x" }),
             9

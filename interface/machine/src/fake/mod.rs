@@ -25,6 +25,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use abi::boot::Tree;
 use abi::exit::Exit;
+use abi::file::{At, Extent};
 
 use crate::{
     Advice, Backing, Code, Context, Cpu, Event, Exception, Fault, Handle, Machine, Now, Patience, Protection,
@@ -159,6 +160,13 @@ impl Fake {
     /// Lines the guest has said to the user.
     pub fn said(&self) -> Vec<String> {
         locked(&self.state).said.clone()
+    }
+
+    /// How a place, by the path, has been synchronised.
+    pub fn synchronised(&self, tree: Tree, path: &str) -> Vec<Extent> {
+        let state = locked(&self.state);
+        let inode = state.trees.find(At { tree, path: path.as_bytes() });
+        state.synchronised.iter().filter(|(of, _)| Ok(*of) == inode).map(|(_, extent)| *extent).collect()
     }
 
     /// How many requests the guest has made that are answered.

@@ -93,7 +93,11 @@ impl State {
                 let inode = self.objects.inode(handle)?;
                 done(self.trees.change(inode, change, self.clock_ns as i64))
             }
-            Request::Synchronise { handle, .. } => done(self.objects.get(handle).map(drop)),
+            Request::Synchronise { handle, extent } => {
+                let inode = self.objects.inode(handle)?;
+                self.synchronised.push((inode, extent));
+                Ok(Reply::Done)
+            }
             Request::Allocate { handle, mode, offset, length } => {
                 done(self.allocate(handle, mode, offset, length))
             }

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use std::any::Any;
 
 use abi::Handle;
+use abi::file::Extent;
 
 use super::Faults;
 use super::memory::Memory;
@@ -94,6 +95,8 @@ pub struct State {
     pub end: Option<Box<dyn Any + Send>>,
     pub spaces: Spaces,
     pub said: Vec<String>,
+    /// What was synchronised, by inode, and how much.
+    pub synchronised: Vec<(u64, Extent)>,
     /// Requests that were to be answered.
     pub asked: u64,
     /// By time, then by chance, so that the order of what comes together depends on the seed.
@@ -120,6 +123,7 @@ impl State {
             end: None,
             spaces: Spaces { there: BTreeSet::from([Space::FIRST]), next: 1 },
             said: Vec::new(),
+            synchronised: Vec::new(),
             asked: 0,
             coming: BTreeMap::new(),
             marks: 0,

@@ -9,7 +9,7 @@ use core::any::Any;
 use core::fmt::Write;
 
 use abi::boot::{Boot, Disk};
-use abi::file::{Attributes, Change};
+use abi::file::{Attributes, Change, Extent};
 use abi::request::Request;
 use machine::{Sink, Source, Transfer, UserRange};
 
@@ -145,11 +145,11 @@ impl File for DiskFile {
     }
 
     /// What takes no writes has none to wait for.
-    fn synchronise(&self, thread: &Arc<Thread>, data_only: bool) -> Promise<()> {
+    fn synchronise(&self, thread: &Arc<Thread>, extent: Extent) -> Promise<()> {
         if !self.disk.writable {
             return kept(Ok(()));
         }
-        let request = Request::Synchronise { handle: self.disk.handle, data_only };
+        let request = Request::Synchronise { handle: self.disk.handle, extent };
         Devices::promise(thread.kernel(), request).then(|_| Ok(()))
     }
 
@@ -179,7 +179,7 @@ impl File for DiskFile {
             command::PHYSICAL => answer(&physical.to_le_bytes()),
             command::BLOCK => answer(&PAGE.to_le_bytes()),
             command::FLUSH if !thread.process.identity.lock().privileged() => kept(Err(Errno::EACCES)),
-            command::FLUSH => self.synchronise(thread, false).then(|()| Ok(0)),
+            command::FLUSH => self.synchronise(thread, Extent::File).then(|()| Ok(0)),
             command::DISCARD => kept(Err(Errno::EOPNOTSUPP)),
             _ => kept(Err(Errno::ENOTTY)),
         }
