@@ -4,28 +4,26 @@
 //! a pending set first and calls a thread's attention afterwards; the thread looks before it enters
 //! application code and whenever a wait of it is polled, so that no signal is missed.
 
+mod delivery;
 mod frame;
 mod information;
+mod sending;
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
-use core::ops::ControlFlow;
 use core::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
 use crate::lock::Mutex;
-use abi::exit::Exit;
-use machine::{Context, Cpu, Exception, Machine};
 
-use crate::core_dump;
 use crate::errno::{Errno, Result};
-use crate::kernel::Kernel;
-use crate::process::Process;
-use crate::ptrace::Delivery;
-use crate::thread::{Body, Thread};
+use crate::thread::Thread;
 use crate::wait::WaitQueue;
 
+pub use delivery::look_again;
+pub(crate) use delivery::{Halt, deliver};
 pub use frame::restore;
 pub use information::{Information, is_arithmetic};
+pub use sending::{force, forget, from_outside, raise_exception, send};
 
 pub const SIGHUP: u8 = 1;
 pub const SIGINT: u8 = 2;
@@ -266,106 +264,6 @@ pub enum Target {
 /// Signals that stop a process by default: STOP, TSTP, TTIN, TTOU.
 const STOPS: Set = set_of(SIGSTOP) | set_of(SIGTSTP) | set_of(SIGTTIN) | set_of(SIGTTOU);
 
-/// What a signal does whatever becomes of it: stops and SIGCONT cancel each other.
-fn prepare(process: &Arc<Process>, number: u8) {
-    let discarded = match number {
-        SIGCONT => STOPS,
-        SIGSTOP | SIGTSTP | SIGTTIN | SIGTTOU => set_of(SIGCONT),
-        _ => 0,
-    };
-    if discarded != 0 {
-        let threads: alloc::vec::Vec<Arc<Thread>> = process.threads.lock().values().cloned().collect();
-        process.signals.pending.lock().discard_all(discarded);
-        threads.iter().for_each(|thread| thread.signals.pending.lock().discard_all(discarded));
-    }
-    if number == SIGCONT {
-        process.go_on();
-    }
-}
-
-/// Sends a signal. One that is ignored and blocked by nobody is dropped at once.
-pub fn send(process: &Arc<Process>, target: Target, information: Information) {
-    let number = information.number;
-    if process.is_first() && !process.is_main() {
-        // It has nobody who could do anything about it.
-        return;
-    }
-    if number == SIGKILL {
-        // Nothing may come between this one and its effect, a stop least of all.
-        return process.end(Exit::Signal(number));
-    }
-    prepare(process, number);
-    let threads: alloc::vec::Vec<Arc<Thread>> = process.threads.lock().values().cloned().collect();
-    let addressed = match target {
-        Target::Process => None,
-        Target::Thread(wanted) => match threads.iter().find(|thread| thread.number() == wanted) {
-            Some(thread) => Some(thread),
-            None => return,
-        },
-    };
-    let admits = |thread: &Arc<Thread>| thread.signals.mask.load(Ordering::SeqCst) & set_of(number) == 0;
-    let open = addressed.or_else(|| threads.iter().find(|thread| admits(thread)));
-    if process.signals.ignores(number) && open.is_some_and(admits) {
-        return;
-    }
-    match addressed {
-        Some(thread) => thread.signals.pending.lock().add(information),
-        None => process.signals.pending.lock().add(information),
-    }
-    // Looked for again: who has opened his mask meanwhile has not seen the signal yet.
-    let called = match addressed {
-        Some(thread) => Some(thread).filter(|thread| admits(thread)),
-        None => threads.iter().find(|thread| admits(thread)),
-    };
-    if let Some(thread) = called {
-        thread.call_attention();
-    }
-    process.signals.arrival.notify();
-}
-
-/// A signal that the monitor passes on: what keys stand for is for the group in the foreground of the user's
-/// terminal, or else for the first process's, everything else for the first process.
-pub fn from_outside(kernel: &Kernel, number: u8) {
-    let keyed = matches!(number, SIGINT | SIGQUIT | SIGTSTP | SIGWINCH);
-    if keyed && kernel.console.get().is_some_and(|console| console.signal(kernel, number)) {
-        return;
-    }
-    let first = kernel.processes.lock().get(&kernel.main()).cloned();
-    let Some(first) = first.filter(|_| (1..=64).contains(&number)) else { return };
-    let group = first.group.load(Ordering::SeqCst);
-    let _births = kernel.births.lock();
-    let others = if keyed { crate::job::members(kernel, group) } else { alloc::vec![first] };
-    for process in others {
-        // The user interrupts his own service: default actions apply to the first process as well.
-        send(&process, Target::Process, Information::user(number, 0, 0));
-    }
-}
-
-/// Raises the signal that stands for a processor exception at an instruction. If it is blocked or ignored, the program
-/// ends, as force_sig does.
-pub fn raise_exception(thread: &Arc<Thread>, exception: Exception, context: &Context) {
-    let memory = thread.process.memory();
-    let memory = memory.lock();
-    let mapped = memory.mappings.containing(exception.address).is_some();
-    drop(memory);
-    force(thread, Information::exception(exception, context, mapped));
-}
-
-/// Sends a signal that cannot be held back.
-pub fn force(thread: &Arc<Thread>, information: Information) {
-    let signals = &thread.process.signals;
-    let bit = set_of(information.number);
-    let blocked = thread.signals.mask.load(Ordering::SeqCst) & bit != 0;
-    let mut action = signals.action(information.number);
-    if blocked || action.handler == 1 {
-        action.handler = 0;
-        signals.set_action(information.number, action);
-        thread.signals.mask.fetch_and(!bit, Ordering::SeqCst);
-    }
-    thread.signals.pending.lock().add(information);
-    thread.keep_attention();
-}
-
 /// Takes a pending signal of `wanted`, for signalfd and sigtimedwait.
 pub fn take(thread: &Arc<Thread>, wanted: Set) -> Option<Information> {
     let own = thread.signals.pending.lock().take(wanted);
@@ -374,149 +272,6 @@ pub fn take(thread: &Arc<Thread>, wanted: Set) -> Option<Information> {
         thread.process.timers.delivered(timer, overruns);
     }
     Some(information)
-}
-
-/// Drops what is pending of a signal that has come to be ignored.
-pub fn forget(process: &Process, number: u8) {
-    if process.signals.ignores(number) {
-        process.signals.pending.lock().discard_all(set_of(number));
-        for thread in process.threads.lock().values() {
-            thread.signals.pending.lock().discard_all(set_of(number));
-        }
-    }
-}
-
-/// Why a thread does not go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Halt {
-    Ended,
-    /// The debugger holds it, or its process is stopped.
-    Held,
-    /// It stands for its tracer, in a call of its own.
-    Stands,
-}
-
-/// Delivers what is pending, before application code goes on, unless the thread is not to.
-pub(crate) fn deliver(
-    thread: &Arc<Thread>,
-    body: &mut Body,
-    machine: &Arc<dyn Machine>,
-    cpu: Cpu,
-) -> ControlFlow<Halt> {
-    let debugger = thread.kernel().debugger_of(thread);
-    loop {
-        if thread.process.must_end(thread) {
-            machine.leave(cpu, &mut body.context);
-            crate::syscall_end(thread, cpu, 0);
-            return ControlFlow::Break(Halt::Ended);
-        }
-        if thread.process.is_held(thread) {
-            machine.leave(cpu, &mut body.context);
-            thread.keep_attention();
-            return ControlFlow::Break(Halt::Held);
-        }
-        let mask = thread.signals.mask.load(Ordering::SeqCst);
-        let continued = thread.process.continued();
-        let next = match debugger {
-            None if thread.is_traced() => match thread.trace_delivery(|| take(thread, !mask)) {
-                Delivery::Go(next) => next,
-                Delivery::Stand(pending) => {
-                    machine.leave(cpu, &mut body.context);
-                    body.pending = Some(pending);
-                    thread.keep_attention();
-                    return ControlFlow::Break(Halt::Stands);
-                }
-            },
-            None => take(thread, !mask),
-            Some(debugger) => match debugger.next_signal(thread, body, mask) {
-                ControlFlow::Continue(next) => next,
-                ControlFlow::Break(()) => {
-                    machine.leave(cpu, &mut body.context);
-                    return ControlFlow::Break(Halt::Held);
-                }
-            },
-        };
-        let Some(information) = next else { break };
-        let number = information.number;
-        let action = thread.process.signals.action(number);
-        match action.handler {
-            0 if thread.process.signals.ignores(number) => {}
-            0 if STOPS & set_of(number) != 0 && thread.is_traced() => {
-                machine.leave(cpu, &mut body.context);
-                body.pending = Some(thread.stop_traced(number));
-                thread.keep_attention();
-                return ControlFlow::Break(Halt::Stands);
-            }
-            0 if number == SIGSTOP => thread.process.stop(number, continued),
-            0 if STOPS & set_of(number) != 0 => {
-                if !crate::job::is_orphaned(&thread.process) {
-                    thread.process.stop(number, continued);
-                }
-            }
-            0 if thread.is_traced() || core_dump::is_wanted(&thread.process, number) => {
-                machine.leave(cpu, &mut body.context);
-                body.pending = Some(core_dump::end_by(thread, information, &body.context));
-                thread.keep_attention();
-                return ControlFlow::Break(Halt::Stands);
-            }
-            0 => thread.process.end(Exit::Signal(number)),
-            1 => {}
-            _ => {
-                machine.leave(cpu, &mut body.context);
-                settle_restart(thread, body, Some(action));
-                let saved = thread.signals.saved_mask.lock().take().unwrap_or(mask);
-                if action.flags & SA_RESETHAND != 0 {
-                    thread.process.signals.set_action(number, Action { handler: 0, ..action });
-                }
-                if frame::push(thread, &mut body.context, machine, information, action, saved).is_err() {
-                    thread.process.end(Exit::Signal(SIGSEGV));
-                }
-                let own = if action.flags & SA_NODEFER == 0 { set_of(number) } else { 0 };
-                let during = (mask | action.mask | own) & !UNBLOCKABLE;
-                thread.signals.mask.store(during, Ordering::SeqCst);
-                if let Some(debugger) = debugger {
-                    debugger.handling(thread);
-                }
-            }
-        }
-    }
-    settle_restart(thread, body, None);
-    if thread.steps() {
-        body.context.registers.rflags |= TRAP_FLAG;
-    }
-    if thread.signals.unmask_after_call() && thread.signals.deliverable(&thread.process.signals) {
-        // The call's mask held it back.
-        return deliver(thread, body, machine, cpu);
-    }
-    if let Some(debugger) = debugger {
-        debugger.enters(thread, &mut body.context);
-    }
-    ControlFlow::Continue(())
-}
-
-/// Decides what becomes of an interrupted call: restarted, or ended with EINTR.
-fn settle_restart(thread: &Arc<Thread>, body: &mut Body, handler: Option<Action>) {
-    let how = thread.signals.take_restart();
-    let restart = match (how, handler) {
-        (Errno(0), _) => return,
-        (_, None) | (Errno::ERESTARTNOINTR, _) => true,
-        (Errno::ERESTARTSYS, Some(action)) => action.flags & SA_RESTART != 0,
-        _ => false,
-    };
-    let registers = &mut body.context.registers;
-    if restart {
-        registers.rip -= 2;
-    } else {
-        registers.rax = (-i64::from(Errno::EINTR.0)) as u64;
-    }
-    body.context.divert();
-}
-
-/// Looks at pending signals again, after the mask has changed.
-pub fn look_again(thread: &Arc<Thread>) {
-    if thread.signals.deliverable(&thread.process.signals) {
-        thread.keep_attention();
-    }
 }
 
 /// Checks a signal number argument.

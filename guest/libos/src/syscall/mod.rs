@@ -41,6 +41,7 @@ mod splicing;
 mod status;
 mod thread;
 mod time;
+mod transfer;
 mod unnamed;
 mod waiting;
 

@@ -7,7 +7,7 @@ use super::{
     Call, Outcome, changing, child, copying, descriptor, directory, epoll, execution, file, foreign, fork,
     futex, group, identity, inotify, locking, memory, message_queue, misc, named_queue, opening, path, poll,
     process, ptrace, scheduling, select, semaphore, shared_memory, signal, socket, splicing, status, thread,
-    time, unnamed,
+    time, transfer, unnamed,
 };
 
 type Function = fn(&mut Call<'_>) -> Outcome;
@@ -20,8 +20,8 @@ pub static TABLE: [Option<Function>; NUMBERS] = table();
 
 const fn table() -> [Option<Function>; NUMBERS] {
     let mut table: [Option<Function>; NUMBERS] = [None; NUMBERS];
-    table[0] = Some(file::read);
-    table[1] = Some(file::write);
+    table[0] = Some(transfer::read);
+    table[1] = Some(transfer::write);
     table[2] = Some(opening::open);
     table[3] = Some(descriptor::close);
     table[4] = Some(status::stat);
@@ -37,10 +37,10 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[14] = Some(signal::rt_sigprocmask);
     table[15] = Some(signal::rt_sigreturn);
     table[16] = Some(file::ioctl);
-    table[17] = Some(file::pread64);
-    table[18] = Some(file::pwrite64);
-    table[19] = Some(file::readv);
-    table[20] = Some(file::writev);
+    table[17] = Some(transfer::pread64);
+    table[18] = Some(transfer::pwrite64);
+    table[19] = Some(transfer::readv);
+    table[20] = Some(transfer::writev);
     table[21] = Some(path::access);
     table[22] = Some(unnamed::pipe);
     table[23] = Some(select::select);
@@ -279,8 +279,8 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[292] = Some(descriptor::dup3);
     table[293] = Some(unnamed::pipe2);
     table[294] = Some(inotify::init1);
-    table[295] = Some(file::preadv);
-    table[296] = Some(file::pwritev);
+    table[295] = Some(transfer::preadv);
+    table[296] = Some(transfer::pwritev);
     table[297] = Some(signal::rt_tgsigqueueinfo);
     table[298] = Some(misc::refuse);
     table[299] = Some(socket::recvmmsg);
@@ -307,8 +307,8 @@ const fn table() -> [Option<Function>; NUMBERS] {
     table[324] = Some(misc::membarrier);
     table[325] = Some(memory::mlock);
     table[326] = Some(copying::copy_file_range);
-    table[327] = Some(file::preadv2);
-    table[328] = Some(file::pwritev2);
+    table[327] = Some(transfer::preadv2);
+    table[328] = Some(transfer::pwritev2);
     table[332] = Some(status::statx);
     table[424] = Some(signal::pidfd_send_signal);
     table[434] = Some(group::pidfd_open);
