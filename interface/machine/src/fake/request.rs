@@ -13,6 +13,7 @@ const ENXIO: Code = Code(6);
 const ELOOP: Code = Code(40);
 const EEXIST: Code = Code(17);
 const EISDIR: Code = Code(21);
+const ESTALE: Code = Code(116);
 const EINVAL: Code = Code(22);
 const ENOTTY: Code = Code(25);
 const REGULAR: u32 = 0o100000;
@@ -131,8 +132,13 @@ impl State {
         if self.trees.is_link(inode) {
             return Err(ELOOP);
         }
+        if let Access::Again { device, inode } = access
+            && (device, inode) != (attributes.device, attributes.inode)
+        {
+            return Err(ESTALE);
+        }
         if self.trees.is_directory(inode) {
-            if access != Access::Read {
+            if access.writes() {
                 return Err(EISDIR);
             }
             let handle = self.objects.add(Object::Directory { inode });
@@ -147,7 +153,7 @@ impl State {
     fn opened(&mut self, inode: u64, access: Access, made: bool) -> Result<Reply, Code> {
         let attributes = self.trees.attributes(inode)?;
         let content = self.trees.node(inode)?.content.clone();
-        let (reads, writes) = (access != Access::Write, access != Access::Read);
+        let (reads, writes) = (access != Access::Write, access.writes());
         let handle = self.objects.add(Object::File { inode, content, reads, writes, position: 0 });
         Ok(Reply::Opened { handle, attributes, made })
     }
