@@ -180,17 +180,27 @@ fn difference(expected: &Outcome, came: &Outcome) -> String {
     shown
 }
 
+/// So many lines are shown of what a program said, from its start and its end.
+const FIRST: usize = 30;
+const LAST: usize = 40;
+
 impl fmt::Display for Outcome {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(formatter, "{} ({})", self.command, self.status)?;
         for (name, bytes) in [("output", &self.output), ("errors", &self.errors)] {
             let text = String::from_utf8_lossy(bytes);
             let lines: Vec<&str> = text.lines().collect();
-            let hidden = lines.len().saturating_sub(60);
+            // A crash says why first, and where it was afterwards.
+            let last = lines.len().saturating_sub(LAST).max(FIRST.min(lines.len()));
+            let (first, rest) = lines.split_at(FIRST.min(last));
+            let hidden = last - first.len();
+            for line in first {
+                writeln!(formatter, "  {name}| {line}")?;
+            }
             if hidden > 0 {
                 writeln!(formatter, "  {name}| … {hidden} lines …")?;
             }
-            for line in &lines[hidden..] {
+            for line in &rest[hidden..] {
                 writeln!(formatter, "  {name}| {line}")?;
             }
         }

@@ -78,9 +78,6 @@ pub struct Process {
     /// That memory's space, to be read without a lock.
     space: AtomicU32,
     pub files: Table,
-    pub directory: Mutex<Location>,
-    pub root: Mutex<Location>,
-    pub file_mask: AtomicU32,
     pub identity: Mutex<Identity>,
     pub limits: Mutex<Limits>,
     pub signals: ProcessSignals,
@@ -153,7 +150,6 @@ impl Process {
 
     /// What a process begins as, of which nobody knows yet.
     fn blank(kernel: &Arc<Kernel>, number: u32, memory: Arc<Memory>) -> Self {
-        let root = kernel.file_systems.root();
         Self {
             kernel: kernel.clone(),
             number,
@@ -161,9 +157,6 @@ impl Process {
             space: AtomicU32::new(memory.space.0),
             memory: Mutex::new(memory),
             files: Table::default(),
-            directory: Mutex::new(root.clone()),
-            root: Mutex::new(root),
-            file_mask: AtomicU32::new(0o022),
             identity: Mutex::new(Identity::first(&kernel.boot)),
             limits: Mutex::new(limit::of(&kernel.boot.limits)),
             signals: ProcessSignals::default(),
@@ -198,9 +191,6 @@ impl Process {
         let process = Arc::new(Self {
             parent: AtomicU32::new(self.number),
             files: if child.shares_files { self.files.shared() } else { self.files.copied() },
-            directory: Mutex::new(self.directory.lock().clone()),
-            root: Mutex::new(self.root.lock().clone()),
-            file_mask: copy(&self.file_mask),
             identity: Mutex::new(self.who()),
             limits: Mutex::new(*self.limits.lock()),
             signals: self.signals.inherited(),

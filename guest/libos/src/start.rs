@@ -11,6 +11,7 @@ use machine::Context;
 
 use crate::errno::Errno;
 use crate::file::{Description, Slot, flag};
+use crate::file_system::FileSystemContext;
 use crate::file_system::{Follow, walk};
 use crate::kernel::Kernel;
 use crate::loader::LoadError;
@@ -36,7 +37,8 @@ pub fn first_process(kernel: &Arc<Kernel>) {
         let _ = process.files.add(slot, number, u64::MAX);
     }
     let context = Box::new(Context::new(0, 0));
-    let thread = Thread::new(process.number, process.clone(), context, ThreadSignals::default());
+    let places = FileSystemContext::first(kernel.file_systems.root());
+    let thread = Thread::new(process.number, process.clone(), context, ThreadSignals::default(), places);
     process.threads.lock().insert(thread.number(), thread.clone());
     if let Some(debugger) = &kernel.debugger {
         crate::debugger::begin(kernel, debugger, &process);
@@ -80,7 +82,7 @@ async fn start(thread: &Arc<Thread>) -> Result<Box<Context>, (NotStarted, String
     let directory = walk(thread, &root, &boot.directory, Follow::Yes).await;
     let directory =
         directory.and_then(|entry| may_enter(thread, &entry).map(|()| entry)).map_err(unsuitable)?;
-    *thread.process.directory.lock() = directory;
+    thread.file_system().set_directory(directory);
     let path = find_program(thread, &boot.program, &boot.environment).await?;
     let loaded = crate::loader::load(thread, &path, boot.arguments.clone(), boot.environment.clone()).await;
     match loaded {
@@ -104,7 +106,7 @@ async fn find_program(
         return Ok(program.to_vec());
     }
     let search = environment.iter().find_map(|word| word.strip_prefix(b"PATH=")).unwrap_or(b"/usr/bin:/bin");
-    let directory = thread.process.directory.lock().clone();
+    let directory = thread.file_system().directory();
     let mut refused = None;
     for prefix in search.split(|byte| *byte == b':') {
         let mut path = if prefix.is_empty() { b".".to_vec() } else { prefix.to_vec() };

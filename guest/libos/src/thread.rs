@@ -14,6 +14,7 @@ use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, 
 use crate::lock::{Mutex, MutexGuard};
 use machine::{Context, Cpu};
 
+use crate::file_system::FileSystemContext;
 use crate::kernel::Kernel;
 use crate::process::Process;
 use crate::ptrace::Tracee;
@@ -49,6 +50,7 @@ pub struct Thread {
     /// Something is to be looked at before application code goes on: a signal, the end of the process.
     attention: AtomicBool,
     pub signals: ThreadSignals,
+    file_system: Mutex<Arc<FileSystemContext>>,
     /// Cleared, and its futex woken, when the thread ends (set_tid_address(2)); 0 for none.
     pub clear_on_exit: AtomicU64,
     /// Head of the robust futex list (get_robust_list(2)); 0 for none.
@@ -79,6 +81,7 @@ impl Thread {
         process: Arc<Process>,
         context: Box<Context>,
         signals: ThreadSignals,
+        file_system: Arc<FileSystemContext>,
     ) -> Arc<Self> {
         Arc::new(Self {
             number: AtomicU32::new(number),
@@ -87,6 +90,7 @@ impl Thread {
             body: Mutex::new(Some(Body { context, pending: None })),
             attention: AtomicBool::new(false),
             signals,
+            file_system: Mutex::new(file_system),
             clear_on_exit: AtomicU64::new(0),
             robust_list: AtomicU64::new(0),
             name: Mutex::new([0; 16]),
@@ -114,6 +118,17 @@ impl Thread {
 
     pub fn kernel(&self) -> &Arc<Kernel> {
         &self.process.kernel
+    }
+
+    /// Where its paths lead from.
+    pub fn file_system(&self) -> Arc<FileSystemContext> {
+        self.file_system.lock().clone()
+    }
+
+    /// Makes that its own, if others have it, too (unshare(2)).
+    pub fn part_file_system(&self) {
+        let mut own = self.file_system.lock();
+        *own = own.copied();
     }
 
     /// The CPU that runs the thread, for calls of its own.

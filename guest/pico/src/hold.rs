@@ -2,7 +2,7 @@
 //!
 //! The holder raises `HOLD` for its space, kicks every CPU that has the same space active and does not idle, and
 //! waits until each kick has arrived. From then on such a CPU is in the library OS and carries the kick's mark, so
-//! it cannot enter an application before it has looked at `HOLD`. An idle CPU looks at it when it wakes, and one
+//! it cannot enter an application before it has looked at `HOLD`: the mark stays through system calls. An idle CPU looks at it when it wakes, and one
 //! that comes to the space does after it has said so: either it sees `HOLD`, or the holder sees that it comes.
 //! One that leaves meanwhile may take the kick along to where it never arrives, so what is waited for is that
 //! or its leaving, and the kick is sent again. One CPU holds at a time (`patch.rs` has the lock).
@@ -39,10 +39,12 @@ fn wait(own: u32) {
     }
 }
 
-/// A kick has reached its CPU.
+/// A kick has reached its CPU. The holder lets it count whatever it was sent for: an earlier one, whose mark has been
+/// taken note of, would return to the application.
 pub fn arrived(local: &Local) {
     local.arrived.fetch_add(1, SeqCst);
     if HOLD.load(SeqCst) != 0 {
+        local.head.kicked.store(1, SeqCst);
         host::futex_wake(&local.arrived, 1);
     }
 }

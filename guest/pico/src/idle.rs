@@ -72,7 +72,6 @@ fn wake_collector() {
 
 /// See [`machine::Machine::wait`].
 pub fn wait(local: &Local, patience: Patience, collect: bool, events: &mut Vec<Event>) {
-    ticker::end(local);
     space::leave_dropped(local);
     let before = events.len();
     if collect {
@@ -82,9 +81,11 @@ pub fn wait(local: &Local, patience: Patience, collect: bool, events: &mut Vec<E
         if collect {
             device::poll(Some(0), events);
         }
-        settle(local);
+        // The caller may be a system call: its slice goes on, and so does the mark of a kick.
+        space::serve(local);
         return;
     }
+    ticker::end(local);
     let timeout = match patience {
         Patience::Until(time) => Some(time.saturating_sub(vdso::monotonic())),
         _ => None,

@@ -105,7 +105,8 @@ pub trait Machine: Device + Send + Sync + 'static {
     fn kick(&self, cpu: Cpu);
 
     /// Idles until an event, a kick or the end of patience, and adds the events that have come. Only one
-    /// CPU collects device events at a time (`collect`); the others sleep until they are kicked.
+    /// CPU collects device events at a time (`collect`); the others sleep until they are kicked. Without patience
+    /// it only looks: neither a kick nor the slice of the application that it may be called for is over by that.
     fn wait(&self, cpu: Cpu, patience: Patience, collect: bool, events: &mut Vec<Event>);
 
     fn now(&self) -> Now;

@@ -23,6 +23,7 @@ const fn file_program(name: &'static str) -> Case {
 pub const CASES: &[Case] = &[
     file_program("comparison/open_files"),
     file_program("comparison/openat2"),
+    file_program("comparison/busy"),
     file_program("comparison/reading_handles"),
     file_program("comparison/vector_io"),
     file_program("comparison/links"),
@@ -39,6 +40,7 @@ pub const CASES: &[Case] = &[
     program("comparison/heap"),
     program("comparison/threads"),
     program("comparison/thread_identity"),
+    program("comparison/apart"),
     program("comparison/futexes"),
     program("comparison/signals"),
     program("comparison/faults"),
@@ -48,6 +50,7 @@ pub const CASES: &[Case] = &[
         &[Engine::Qemu],
         "QEMU's processors read instructions piece by piece while another patches them",
     ),
+    program("comparison/patching"),
     program("comparison/drowsy"),
     program("comparison/signal_queue"),
     program("comparison/interruption"),

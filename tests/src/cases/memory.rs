@@ -24,6 +24,7 @@ pub const CASES: &[Case] = &[
         .callers(ISLANDERS)
         .not_on(&[Engine::Pico], "the cache of a picoprocess is the host's"),
     case("memory/told", told).needs(&[PYTHON]).callers(ISLANDERS),
+    case("memory/files", files).needs(&[PYTHON]).callers(ISLANDERS),
     case("memory/too-much", too_much).needs(&[PYTHON]).callers(ISLANDERS),
 ];
 
@@ -106,6 +107,32 @@ print(letters().count(b'a'))";
     let outcome = service.wait(PATIENCE)?.success()?;
     let kept: usize = outcome.text().lines().last().unwrap_or("").parse()?;
     ensure!(kept > PAGES / 2, "{kept} pages of {PAGES} are still in memory");
+    Ok(())
+}
+
+/// What is written to the overlay and to a tmpfs is the island's memory: half of it is for both together, nothing
+/// goes elsewhere, and what they hold is missing for everything else.
+fn files(stage: &Stage) -> Result<()> {
+    let fill = "import errno, os
+def fill(path):
+    with open(path, 'wb', 0) as file:
+        try:
+            while True: file.write(bytes(1 << 20))
+        except OSError as error:
+            if error.errno != errno.ENOSPC: raise
+    return os.stat(path).st_size >> 20
+";
+    let shared = format!(
+        "{fill}first, second = fill('/tmp/first'), fill('/var/tmp/second')
+left = os.statvfs('/tmp').f_bavail
+os.remove('/tmp/first')
+print(55 < first <= 64, second <= 1, left < 256, 55 < fill('/var/tmp/third') <= 64)"
+    );
+    let run = |script: &str| Run::new(["/usr/bin/python3", "-c", script]).option(&["-m", "128m"]);
+    stage.run(&run(&shared))?.success()?.says("True True True True")?;
+    let block = "block = bytearray(90 << 20)\nblock[::4096] = bytes([1]) * len(block[::4096])";
+    stage.run(&run(&format!("{block}\nprint('enough')")))?.success()?.says("enough")?;
+    stage.run(&run(&format!("{fill}fill('/tmp/file')\n{block}")))?.exits(137)?.complains("memory limit")?;
     Ok(())
 }
 

@@ -98,7 +98,7 @@ async fn standing(thread: &Arc<Thread>) -> Vec<(Arc<Thread>, Box<Context>)> {
 }
 
 async fn open(thread: &Arc<Thread>) -> Result<Arc<Description>> {
-    let start = thread.process.directory.lock().clone();
+    let start = thread.file_system().directory();
     let bounds = Bounds::new(Rules::empty(), &start);
     // Not waiting for who reads a pipe.
     let flags = flag::CREATE | flag::WRONLY | flag::NO_FOLLOW | flag::NONBLOCK | flag::LARGE;

@@ -18,6 +18,7 @@ use super::session::{End, Session};
 use super::{Debugger, Stop};
 use crate::errno::Result;
 use crate::file::ring::{Sink, Source};
+use crate::file_system::FileSystemContext;
 use crate::kernel::Kernel;
 use crate::network::{HostListener, HostSocket};
 use crate::process::Process;
@@ -34,7 +35,8 @@ const BACKLOG: u32 = 4;
 /// Starts to serve debuggers of a process.
 pub fn begin(kernel: &Arc<Kernel>, debugger: &Arc<Debugger>, process: &Arc<Process>) {
     let context = Box::new(Context::new(0, 0));
-    let thread = Thread::new(NUMBER, process.clone(), context, ThreadSignals::default());
+    let places = FileSystemContext::first(kernel.file_systems.root());
+    let thread = Thread::new(NUMBER, process.clone(), context, ThreadSignals::default(), places);
     let server = Server {
         kernel: kernel.clone(),
         debugger: debugger.clone(),

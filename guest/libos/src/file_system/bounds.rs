@@ -50,7 +50,7 @@ impl Bounds {
         }
         let root = match self.holds(Rules::IN_ROOT) {
             Some(start) => start.clone(),
-            None => thread.process.root.lock().clone(),
+            None => thread.file_system().root(),
         };
         self.may_cross(from, &root)?;
         Ok(root)
@@ -63,7 +63,7 @@ impl Bounds {
         {
             return if self.holds(Rules::BENEATH).is_some() { Err(Errno::EXDEV) } else { Ok(at.clone()) };
         }
-        if Arc::ptr_eq(at, &thread.process.root.lock()) {
+        if Arc::ptr_eq(at, &thread.file_system().root()) {
             return Ok(at.clone());
         }
         let above = at.parent.lock().clone().unwrap_or_else(|| at.clone());

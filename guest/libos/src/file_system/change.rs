@@ -4,7 +4,6 @@
 //! are changed by the monitor, which checks again.
 
 use alloc::sync::Arc;
-use core::sync::atomic::Ordering;
 
 use abi::file::{Access, Attributes, Change, SetTime};
 use abi::request::{Reply, Request};
@@ -139,7 +138,7 @@ pub async fn make_directory(thread: &Arc<Thread>, found: &Found, mode: u32) -> R
     if found.name.is_empty() || found.name == b"." || found.name == b".." {
         return Err(Errno::EEXIST);
     }
-    let mode = mode & 0o1777 & !thread.process.file_mask.load(Ordering::Relaxed);
+    let mode = thread.file_system().masked(mode & 0o1777);
     if let Some(place) = new_volume_place(&found.parent, &found.name)? {
         may_change(thread, &found.parent)?;
         let request = Request::MakeDirectory { at: place.at(), mode, owner: owner(thread) };
@@ -395,6 +394,9 @@ pub(super) async fn apply(thread: &Arc<Thread>, entry: &Location, change: Change
         if change.size.is_some() || (change.modified.is_some() && !owns) {
             permits(&identity, &attributes, want::WRITE)?;
         }
+    }
+    if change.size.is_some() {
+        super::open::refuse_if_run(thread, &attributes)?;
     }
     let kernel = thread.kernel();
     let place = match &entry.node.kind {

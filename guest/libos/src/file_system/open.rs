@@ -18,6 +18,7 @@ use super::{
 };
 use crate::errno::{Errno, Result};
 use crate::file::{Description, File, Promise, event, flag, kept};
+use crate::process::Process;
 use crate::thread::Thread;
 
 /// Bytes copied at a time when a file comes up into the overlay.
@@ -185,17 +186,19 @@ async fn make_in_volume(
     mode: u32,
 ) -> Result<(Arc<Description>, bool)> {
     let place = parent.node.directory()?.below(name).ok_or(Errno::EROFS)?;
-    let mode = mode & 0o7777 & !thread.process.file_mask.load(core::sync::atomic::Ordering::Relaxed);
+    let mode = thread.file_system().masked(mode & 0o7777);
     let (access, exclusive) = (access_of(flags), flags & flag::EXCLUSIVE != 0);
     let kernel = thread.kernel();
     let request = Request::Create { at: place.at(), access, mode, exclusive, owner: owner(thread) };
     let Reply::Opened { handle, attributes, made } = kernel.devices.request(kernel, request).await? else {
         return Err(Errno::EIO);
     };
-    if attributes.mode & TYPE != REGULAR {
+    let regular = if attributes.mode & TYPE == REGULAR { Ok(()) } else { Err(Errno::EISDIR) };
+    let usable = regular.and_then(|()| if made { Ok(()) } else { refuse_if_run(thread, &attributes) });
+    if usable.is_err() {
         kernel.machine.close(handle);
-        return Err(Errno::EISDIR);
     }
+    usable?;
     let leaf = HostLeaf { place, attributes, overlay: false, writable: true };
     let node = Node::new(Meta::of(&attributes), Kind::Host(leaf));
     let entry = Entry::new(name, Some(parent.clone()), node);
@@ -225,7 +228,7 @@ async fn create(
         super::change::may_change(thread, parent)?;
         return make_in_volume(thread, parent, name, flags, mode).await;
     }
-    let mode = mode & 0o7777 & !thread.process.file_mask.load(core::sync::atomic::Ordering::Relaxed);
+    let mode = thread.file_system().masked(mode & 0o7777);
     let file = MemoryFile::new(thread.kernel());
     let node = make(thread, parent, name, REGULAR | mode, |_| Kind::Memory(file.clone())).await?;
     file.belong_to(&node.node);
@@ -250,8 +253,7 @@ pub async fn temporary(
         return Err(Errno::EOPNOTSUPP);
     }
     let kernel = thread.kernel();
-    let mode =
-        REGULAR | mode & 0o7777 & !thread.process.file_mask.load(core::sync::atomic::Ordering::Relaxed);
+    let mode = REGULAR | thread.file_system().masked(mode & 0o7777);
     let owner = owner(thread);
     let file = MemoryFile::new(kernel);
     let mut meta =
@@ -287,6 +289,22 @@ fn wanted(flags: u32) -> u32 {
     if flags & flag::TRUNCATE != 0 { access | want::WRITE } else { access }
 }
 
+/// ETXTBSY if somebody runs a file: then nobody may write to it (open(2)).
+pub(super) fn refuse_if_run(thread: &Arc<Thread>, attributes: &Attributes) -> Result<()> {
+    const EXECUTABLE: u32 = 0o111;
+    if attributes.mode & TYPE != REGULAR || attributes.mode & EXECUTABLE == 0 {
+        return Ok(());
+    }
+    let processes = thread.kernel().processes.lock();
+    let runs = |process: &Arc<Process>| {
+        process.program.lock().place.as_ref().is_some_and(|place| {
+            let own = place.node.attributes();
+            (own.device, own.inode) == (attributes.device, attributes.inode)
+        })
+    };
+    if processes.values().any(runs) { Err(Errno::ETXTBSY) } else { Ok(()) }
+}
+
 /// Opens what an entry names.
 pub async fn open_entry(thread: &Arc<Thread>, entry: &Location, flags: u32) -> Result<Arc<Description>> {
     let attributes = entry.node.attributes();
@@ -302,6 +320,9 @@ pub async fn open_entry(thread: &Arc<Thread>, entry: &Location, flags: u32) -> R
     }
     permits(&thread.process.identity.lock(), &attributes, wanted(flags))?;
     let writes = wanted(flags) & want::WRITE != 0;
+    if writes {
+        refuse_if_run(thread, &attributes)?;
+    }
     if entry.node.is_directory() {
         if writes || flags & flag::CREATE != 0 {
             return Err(Errno::EISDIR);

@@ -15,6 +15,7 @@ use core::sync::atomic::Ordering;
 
 use abi::file::Attributes;
 
+use super::context::FileSystemContext;
 use super::generated::{Generator, attributes_now, mount_facts, mounts};
 use super::node::{CHARACTER, DIRECTORY, FIFO, LINK, REGULAR, SOCKET, TERMINAL_NUMBER, TYPE};
 use super::walk::Target;
@@ -288,6 +289,16 @@ impl Place {
         }
     }
 
+    /// Where the paths of the thread lead from, or of the process's first one.
+    fn context(self, process: &Process) -> Result<Arc<FileSystemContext>> {
+        match status::thread_of(process, self.thread) {
+            Some(thread) => Ok(thread.file_system()),
+            // Of a first process that runs nothing (`--init`).
+            None if process.is_first() => Ok(FileSystemContext::first(process.kernel.file_systems.root())),
+            None => Err(Errno::ENOENT),
+        }
+    }
+
     /// The process's memory as a file.
     pub(super) fn contents(self, thread: &Arc<Thread>, attributes: Attributes) -> Result<Arc<dyn File>> {
         let process = self.process(thread.kernel())?;
@@ -306,8 +317,8 @@ impl Place {
         let process = self.process(kernel)?;
         Ok(match self.part {
             Part::Executable => Target::Place(process.program.lock().place.clone().ok_or(Errno::ENOENT)?),
-            Part::WorkingDirectory => Target::Place(process.directory.lock().clone()),
-            Part::Root => Target::Place(process.root.lock().clone()),
+            Part::WorkingDirectory => Target::Place(self.context(&process)?.directory()),
+            Part::Root => Target::Place(self.context(&process)?.root()),
             Part::Network => Target::Path(b"/proc/net".to_vec()),
             Part::Descriptor(number) => {
                 let description = self.opened(kernel)?;

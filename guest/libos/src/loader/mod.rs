@@ -147,7 +147,7 @@ fn refusal(errno: Errno) -> &'static str {
 
 /// Opens a file that may be executed and reads its head.
 async fn open(thread: &Arc<Thread>, path: &[u8]) -> Result<Opened> {
-    let directory = thread.process.directory.lock().clone();
+    let directory = thread.file_system().directory();
     let entry = walk(thread, &directory, path, Follow::Yes).await?;
     let attributes = entry.node.attributes();
     if entry.node.is_directory() {

@@ -8,7 +8,6 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering;
 
 use crate::lock::Mutex;
 
@@ -141,13 +140,13 @@ fn choose(names: &Names, endpoint: Weak<dyn Endpoint>) -> Result<Bound> {
 }
 
 fn start(thread: &Arc<Thread>) -> Location {
-    thread.process.directory.lock().clone()
+    thread.file_system().directory()
 }
 
 /// Makes the socket file of a path.
 async fn make_file(thread: &Arc<Thread>, path: &[u8]) -> Result<(Key, Option<Arc<Node>>)> {
     let found = walk_parent(thread, &start(thread), path).await?;
-    let mode = 0o140777 & !thread.process.file_mask.load(Ordering::Relaxed);
+    let mode = thread.file_system().masked(0o140777);
     match make(thread, &found.parent, &found.name, mode, |_| Kind::Socket).await {
         Ok(entry) => Ok((Key::file(&entry.node), Some(entry.node.clone()))),
         Err(Errno::EEXIST) => Err(Errno::EADDRINUSE),

@@ -220,9 +220,7 @@ impl Process {
                 entry.thing.undo(index, change, self.number);
             }
         }
-        let root = kernel.file_systems.root();
-        *self.directory.lock() = root.clone();
-        *self.root.lock() = root;
+        self.program.lock().place = None;
         self.memory().leave(&*kernel.machine, cpu);
         self.part();
         kernel.ipc.settle(kernel);

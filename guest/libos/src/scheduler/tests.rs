@@ -9,6 +9,7 @@ use machine::fake::{Fake, Faults, Program};
 
 use super::*;
 use crate::HostClock;
+use crate::file_system::FileSystemContext;
 use crate::kernel::Kernel;
 use crate::process::Process;
 use crate::signal::ThreadSignals;
@@ -46,7 +47,8 @@ fn island() -> (Arc<Kernel>, [Arc<Thread>; 2]) {
     let process = Process::first(&kernel);
     let threads = [1, 2].map(|number| {
         let context = Box::new(Context::new(0, 0));
-        Thread::new(number, process.clone(), context, ThreadSignals::default())
+        let places = FileSystemContext::first(kernel.file_systems.root());
+        Thread::new(number, process.clone(), context, ThreadSignals::default(), places)
     });
     (kernel, threads)
 }

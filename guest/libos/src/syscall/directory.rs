@@ -2,7 +2,6 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering;
 
 use super::file::attempt;
 use super::path::{AT_FDCWD, act, named};
@@ -13,11 +12,11 @@ use crate::thread::Thread;
 use crate::user;
 
 pub fn umask(call: &mut Call<'_>) -> Outcome {
-    Ok(u64::from(call.process().file_mask.swap(call.word(0) & 0o777, Ordering::Relaxed))).into()
+    Ok(u64::from(call.thread.file_system().set_mask(call.word(0)))).into()
 }
 
 pub fn getcwd(call: &mut Call<'_>) -> Outcome {
-    let directory = call.process().directory.lock().clone();
+    let directory = call.thread.file_system().directory();
     if directory.is_removed() {
         return Err::<u64, _>(Errno::ENOENT).into();
     }
@@ -44,7 +43,7 @@ pub fn chdir(call: &mut Call<'_>) -> Outcome {
     act(call, async move {
         let entry = named.find(&thread, Follow::Yes, false).await?;
         may_enter(&thread, &entry)?;
-        *thread.process.directory.lock() = entry;
+        thread.file_system().set_directory(entry);
         Ok(())
     })
 }
@@ -54,7 +53,7 @@ pub fn fchdir(call: &mut Call<'_>) -> Outcome {
     let entry =
         attempt!(description.file_as::<DirectoryFile>().map(|file| file.0.clone()).ok_or(Errno::ENOTDIR));
     attempt!(may_enter(call.thread, &entry));
-    *call.process().directory.lock() = entry;
+    call.thread.file_system().set_directory(entry);
     Ok(0).into()
 }
 
@@ -67,7 +66,7 @@ pub fn chroot(call: &mut Call<'_>) -> Outcome {
     act(call, async move {
         let entry = named.find(&thread, Follow::Yes, false).await?;
         may_enter(&thread, &entry)?;
-        *thread.process.root.lock() = entry;
+        thread.file_system().set_root(entry);
         Ok(())
     })
 }

@@ -188,7 +188,9 @@ fn thread(
     if new.flags & (VM | VFORK) != VM {
         *signals.stack.get_mut() = *own.stack.lock();
     }
-    let thread = Thread::new(number, process.clone(), context, signals);
+    let places = call.thread.file_system();
+    let places = if new.flags & FS != 0 { places } else { places.copied() };
+    let thread = Thread::new(number, process.clone(), context, signals, places);
     *thread.name.lock() = *call.thread.name.lock();
     let policy = call.thread.policy.load(Ordering::Relaxed);
     let resets = policy & RESET_ON_FORK != 0;
@@ -311,11 +313,14 @@ pub fn unshare(call: &mut Call<'_>) -> Outcome {
         return Err::<u64, _>(Errno::EINVAL).into();
     }
     let alone = call.process().threads.lock().len() == 1;
-    if flags & (VM | SIGNAL_HANDLERS | THREAD | FILES | FS) != 0 && !alone {
+    if flags & (VM | SIGNAL_HANDLERS | THREAD | FILES) != 0 && !alone {
         return Err::<u64, _>(Errno::EINVAL).into();
     }
     if flags & FILES != 0 {
         call.process().files.part();
+    }
+    if flags & FS != 0 {
+        call.thread.part_file_system();
     }
     Ok(0).into()
 }

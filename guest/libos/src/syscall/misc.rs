@@ -117,7 +117,7 @@ fn named(call: &Call<'_>, form: Form) -> Result<Named> {
         Form::Path | Form::Link => {
             let path = user::read_path(call.thread, call.arguments[0])?;
             let follow = if matches!(form, Form::Path) { Follow::Yes } else { Follow::No };
-            Ok(Named::Path(call.process().directory.lock().clone(), path, follow))
+            Ok(Named::Path(call.thread.file_system().directory(), path, follow))
         }
     }
 }

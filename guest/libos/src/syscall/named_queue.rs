@@ -65,7 +65,7 @@ pub fn mq_open(call: &mut Call<'_>) -> Outcome {
             if most == 0 || size == 0 || most > count_max || size > size_max {
                 return Err::<u64, _>(Errno::EINVAL).into();
             }
-            let mode = mode & 0o777 & !call.process().file_mask.load(Ordering::Relaxed);
+            let mode = call.thread.file_system().masked(mode & 0o777);
             let queue = NamedQueue::new(most, size, mode, (identity.user, identity.group));
             attempt!(queues.add(&name, queue.clone()));
             queue

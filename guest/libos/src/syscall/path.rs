@@ -3,7 +3,6 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::future::Future;
-use core::sync::atomic::Ordering;
 
 use super::file::attempt;
 use super::{Call, Outcome};
@@ -32,7 +31,7 @@ pub(super) struct Named {
 /// Where a relative path starts.
 pub(super) fn start(call: &Call<'_>, directory: i32, path: &[u8]) -> Result<Location> {
     if directory == AT_FDCWD || path.first() == Some(&b'/') {
-        return Ok(call.process().directory.lock().clone());
+        return Ok(call.thread.file_system().directory());
     }
     let description = call.process().files.any(directory as u32 as u64)?;
     description.location.clone().ok_or(Errno::ENOTDIR)
@@ -159,7 +158,7 @@ fn make_node_at(call: &mut Call<'_>, directory: i32, path: u64, mode: u32, numbe
     let thread = call.thread.clone();
     act(call, async move {
         let found = named.find_parent(&thread).await?;
-        let permissions = mode & 0o7777 & !thread.process.file_mask.load(Ordering::Relaxed);
+        let permissions = thread.file_system().masked(mode & 0o7777);
         match mode & 0o170000 {
             0 | 0o100000 => {
                 let flags = flag::CREATE | flag::EXCLUSIVE | flag::WRONLY;

@@ -157,7 +157,14 @@ pub fn wait(block: &Block, patience: Patience, collect: bool, events: &mut Vec<E
 
 fn idle(block: &Block, patience: Patience, collect: bool, events: &mut Vec<Event>) {
     let before = events.len();
-    let kicked = settle(block);
+    // The caller may be a system call, through which the mark of a kick stays.
+    let kicked = match patience {
+        Patience::None => {
+            heed(block);
+            false
+        }
+        _ => settle(block),
+    };
     if collect {
         collect_events(events);
     }

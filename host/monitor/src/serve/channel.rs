@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use abi::MESSAGE_MAX;
@@ -25,8 +26,18 @@ const CROWDED: Duration = Duration::from_millis(2);
 
 /// The monitor's end.
 pub struct Channel {
-    socket: OwnedFd,
+    socket: Arc<OwnedFd>,
     waiting: VecDeque<(Vec<u8>, Option<OwnedFd>)>,
+}
+
+/// A way for other threads to send past what waits.
+pub struct Aside(Arc<OwnedFd>);
+
+impl Aside {
+    /// Sends a message if the guest takes it at once.
+    pub fn send(&self, message: &ToGuest) -> bool {
+        encode(message).is_ok_and(|bytes| send_one(&self.0, &bytes, None).is_ok())
+    }
 }
 
 /// The guest's end is gone.
@@ -46,7 +57,7 @@ impl Channel {
     pub fn new() -> Result<(Self, OwnedFd), Errno> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-        Ok((Self { socket: ours, waiting: VecDeque::new() }, theirs))
+        Ok((Self { socket: Arc::new(ours), waiting: VecDeque::new() }, theirs))
     }
 
     /// The next message's length, if there is one. Descriptors a guest sends along are closed unseen.
@@ -83,6 +94,10 @@ impl Channel {
                 Ok(()) | Err(_) => drop(self.waiting.pop_front()),
             }
         }
+    }
+
+    pub fn aside(&self) -> Aside {
+        Aside(self.socket.clone())
     }
 
     /// Whether anything waits for the guest.

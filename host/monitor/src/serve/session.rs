@@ -4,6 +4,7 @@
 //! that changes: it holds up nobody but itself.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use abi::exit::Exit;
@@ -13,8 +14,8 @@ use abi::{Code, Handle, MESSAGE_MAX};
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 
-use super::channel::{Channel, Closed, Sent};
-use super::worker::Workers;
+use super::channel::{Aside, Channel, Closed, Sent};
+use super::worker::{Deliver, Workers};
 use super::{Answer, Object, Outcome, Served, Server};
 use crate::unheard::Unheard;
 use crate::voice::Repeater;
@@ -50,7 +51,6 @@ pub struct Session {
     server: Server,
     disk: Workers,
     network: Workers,
-    under_way: usize,
     /// When the last message came, and whether it came soon after the one before.
     received: Option<Instant>,
     brisk: bool,
@@ -65,12 +65,15 @@ pub struct Session {
 
 impl Session {
     pub fn new(channel: Channel, server: Server) -> Result<Self, Errno> {
+        let aside = channel.aside();
+        let deliver: Deliver = Arc::new(move |ticket, outcome| deliver(&aside, ticket, outcome));
+        // Where all requests that may be under way are, one of the two has half of them.
+        let many = UNDER_WAY / 2;
         Ok(Self {
             channel,
             server,
-            disk: Workers::new(DISK_THREADS)?,
-            network: Workers::new(NETWORK_THREADS)?,
-            under_way: 0,
+            disk: Workers::new(DISK_THREADS, many, deliver.clone())?,
+            network: Workers::new(NETWORK_THREADS, many, deliver)?,
             received: None,
             brisk: false,
             lines: LINES,
@@ -104,9 +107,8 @@ impl Session {
 
     /// Does what can be done now, and says how the conversation ended if it did.
     pub fn go_on(&mut self) -> Option<&End> {
-        if self.under_way > 0 {
+        if self.under_way() > 0 {
             for (ticket, outcome) in [self.disk.finished(), self.network.finished()].into_iter().flatten() {
-                self.under_way = self.under_way.saturating_sub(1);
                 self.answer(ticket, outcome);
             }
         }
@@ -194,7 +196,11 @@ impl Session {
     }
 
     pub(super) fn is_listening(&self) -> bool {
-        self.channel.is_open_for_requests() && self.under_way < UNDER_WAY
+        self.channel.is_open_for_requests() && self.under_way() < UNDER_WAY
+    }
+
+    fn under_way(&self) -> usize {
+        self.disk.under_way() + self.network.under_way()
     }
 
     fn take(&mut self, bytes: &[u8]) {
@@ -222,9 +228,8 @@ impl Session {
             Served::Say(text) => return self.say(&text),
             Served::Heard(signal) => return self.unheard.heard(signal),
         };
-        match started {
-            Ok(()) => self.under_way += 1,
-            Err(error) => self.answer(ticket, Err(error)),
+        if let Err(error) = started {
+            self.answer(ticket, Err(error));
         }
     }
 
@@ -269,6 +274,23 @@ impl Session {
             }
         })
     }
+}
+
+/// Answers from a worker's thread, where nothing has to be numbered for that: the guest need not wait until the monitor
+/// comes round to it.
+fn deliver(aside: &Aside, ticket: u64, outcome: Outcome) -> Option<Outcome> {
+    let result = match outcome {
+        _ if ticket == 0 => return Some(outcome),
+        Ok(Answer::Reply(reply)) => Ok(reply),
+        Err(error) => Err(code(error)),
+        other => return Some(other),
+    };
+    let message = ToGuest::Reply { ticket, result };
+    if aside.send(&message) {
+        return None;
+    }
+    let ToGuest::Reply { result, .. } = message else { return None };
+    Some(result.map(Answer::Reply).map_err(|Code(code)| Errno::from_raw_os_error(code.into())))
 }
 
 fn code(error: Errno) -> Code {

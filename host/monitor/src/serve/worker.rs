@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::{Errno, read, write};
@@ -11,6 +12,9 @@ use super::Outcome;
 
 /// Work for a thread.
 pub type Job = Box<dyn FnOnce() -> Outcome + Send>;
+
+/// Tells who waits what came of a job, past the pool's owner; gives it back where only the owner can.
+pub type Deliver = Arc<dyn Fn(u64, Outcome) -> Option<Outcome> + Send + Sync>;
 
 /// Jobs of one kind may wait for these many others before more are refused.
 const WAITING: usize = 65_536;
@@ -24,23 +28,47 @@ struct Queue {
     finished: Vec<(u64, Outcome)>,
 }
 
+/// What the threads share.
+struct Shared {
+    queue: Mutex<Queue>,
+    ready: Condvar,
+    wake: OwnedFd,
+    /// Jobs whose outcomes nobody has yet.
+    under_way: AtomicUsize,
+    /// With so many of them the owner may be waiting for fewer.
+    many: usize,
+    deliver: Deliver,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It can only be refused when it is readable anyway.
+    fn wake(&self) {
+        let _ = write(&self.wake, &1u64.to_ne_bytes());
+    }
+}
+
 /// A pool of threads with a common queue.
 pub struct Workers {
-    shared: Arc<(Mutex<Queue>, Condvar, OwnedFd)>,
+    shared: Arc<Shared>,
     most: usize,
 }
 
 impl Workers {
-    /// A pool of at most `most` threads; none runs yet.
-    pub fn new(most: usize) -> Result<Self, Errno> {
+    /// A pool of at most `most` threads; none runs yet. Its owner is woken for whatever is delivered while
+    /// `many` jobs are under way.
+    pub fn new(most: usize, many: usize, deliver: Deliver) -> Result<Self, Errno> {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Self { shared: Arc::new((Mutex::default(), Condvar::new(), wake)), most })
+        let (queue, ready, under_way) = (Mutex::default(), Condvar::new(), AtomicUsize::new(0));
+        Ok(Self { shared: Arc::new(Shared { queue, ready, wake, under_way, many, deliver }), most })
     }
 
-    /// Queues a job; its outcome appears in [`Workers::finished`] with the same ticket.
+    /// Queues a job; its outcome is delivered, or appears in [`Workers::finished`] with the same ticket.
     pub fn start(&self, ticket: u64, job: Job) -> Result<(), Errno> {
-        let (queue, ready, _) = &*self.shared;
-        let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = self.shared.lock();
         if queue.jobs.len() >= WAITING {
             return Err(Errno::AGAIN);
         }
@@ -52,43 +80,55 @@ impl Workers {
                 Err(_) => return Err(Errno::AGAIN),
             }
         }
+        self.shared.under_way.fetch_add(1, SeqCst);
         queue.jobs.push_back((ticket, job));
-        ready.notify_one();
+        self.shared.ready.notify_one();
         Ok(())
     }
 
-    /// Outcomes since the last call.
+    /// Jobs whose outcomes nobody has yet.
+    pub fn under_way(&self) -> usize {
+        self.shared.under_way.load(SeqCst)
+    }
+
+    /// Outcomes since the last call that could not be delivered.
     pub fn finished(&self) -> Vec<(u64, Outcome)> {
-        let (queue, _, wake) = &*self.shared;
-        let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = self.shared.lock();
         let mut counter = [0; 8];
         // Not readable only means that nothing is new.
-        let _ = read(wake, &mut counter);
-        std::mem::take(&mut queue.finished)
+        let _ = read(&self.shared.wake, &mut counter);
+        let finished = std::mem::take(&mut queue.finished);
+        self.shared.under_way.fetch_sub(finished.len(), SeqCst);
+        finished
     }
 }
 
 impl AsFd for Workers {
     /// Readable when there are outcomes.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.shared.2.as_fd()
+        self.shared.wake.as_fd()
     }
 }
 
-fn work((queue, ready, wake): &(Mutex<Queue>, Condvar, OwnedFd)) {
-    let mut guard = queue.lock().unwrap_or_else(PoisonError::into_inner);
+fn work(shared: &Shared) {
+    let mut queue = shared.lock();
     loop {
-        let Some((ticket, job)) = guard.jobs.pop_front() else {
-            guard.idle += 1;
-            guard = ready.wait(guard).unwrap_or_else(PoisonError::into_inner);
-            guard.idle -= 1;
+        let Some((ticket, job)) = queue.jobs.pop_front() else {
+            queue.idle += 1;
+            queue = shared.ready.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue.idle -= 1;
             continue;
         };
-        drop(guard);
-        let outcome = job();
-        guard = queue.lock().unwrap_or_else(PoisonError::into_inner);
-        guard.finished.push((ticket, outcome));
-        // It can only be refused when it is readable anyway.
-        let _ = write(wake, &1u64.to_ne_bytes());
+        drop(queue);
+        let left = (shared.deliver)(ticket, job());
+        queue = shared.lock();
+        match left {
+            Some(outcome) => {
+                queue.finished.push((ticket, outcome));
+                shared.wake();
+            }
+            None if shared.under_way.fetch_sub(1, SeqCst) >= shared.many => shared.wake(),
+            None => {}
+        }
     }
 }

@@ -322,10 +322,8 @@ impl Machine for Fake {
                 state.happen(events);
             }
             let chance = state.faults.interrupt;
-            if core::mem::take(&mut state.cpu().kicked)
-                || events.len() > before
-                || state.random.chance(chance)
-            {
+            let kicked = patience != Patience::None && core::mem::take(&mut state.cpu().kicked);
+            if kicked || events.len() > before || state.random.chance(chance) {
                 return;
             }
             let end_ns = match patience {

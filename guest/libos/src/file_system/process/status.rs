@@ -23,7 +23,7 @@ pub const TRANSFERS: &[u8] =
 const TICK_NS: u64 = 10_000_000;
 
 /// The thread that a file speaks of: the one named, or the process's first.
-fn thread_of(process: &Process, thread: u32) -> Option<Arc<Thread>> {
+pub(super) fn thread_of(process: &Process, thread: u32) -> Option<Arc<Thread>> {
     let threads = process.threads.lock();
     threads
         .get(&if thread == 0 { process.number } else { thread })
@@ -73,6 +73,7 @@ pub fn status(process: &Arc<Process>, thread: u32) -> Vec<u8> {
     let mut text = String::new();
     let identity = process.who();
     let this = thread_of(process, thread);
+    let mask = this.as_ref().map_or(0, |thread| thread.file_system().mask());
     let number = if thread == 0 { process.number } else { thread };
     let state = match state(process, thread) {
         'S' => "S (sleeping)",
@@ -87,7 +88,7 @@ pub fn status(process: &Arc<Process>, thread: u32) -> Vec<u8> {
         text,
         "Name:\t{}\nUmask:\t{:04o}\nState:\t{state}\nTgid:\t{}\nNgid:\t0\nPid:\t{number}\nPPid:\t{}\nTracerPid:\t0\n",
         String::from_utf8_lossy(&name(process, thread)),
-        process.file_mask.load(Ordering::Relaxed),
+        mask,
         process.number,
         process.parent.load(Ordering::Relaxed),
     );
