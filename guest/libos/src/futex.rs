@@ -46,6 +46,15 @@ impl Default for Futexes {
     }
 }
 
+/// The word at an address, as every other access to it sees it; one that may only be read is read.
+pub fn word(thread: &Arc<Thread>, address: u64, expected: u32) -> Result<u32> {
+    let machine = &thread.kernel().machine;
+    match machine.compare_exchange(thread.process.space(), address, expected, expected) {
+        Ok(word) => Ok(word),
+        Err(_) => crate::user::read_u32(thread, address),
+    }
+}
+
 impl Futexes {
     pub fn new() -> Self {
         Self { buckets: (0..BUCKETS).map(|_| Mutex::new(VecDeque::new())).collect() }
@@ -85,7 +94,7 @@ impl Futexes {
         });
         {
             let mut bucket = self.bucket(key).lock();
-            if machine.compare_exchange(thread.process.space(), address, expected, expected)? != expected {
+            if word(thread, address, expected)? != expected {
                 return Err(Errno::EAGAIN);
             }
             bucket.push_back(waiter.clone());

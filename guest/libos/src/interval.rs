@@ -119,7 +119,8 @@ impl Listener for IntervalTimer {
             }
             if let Some(times) = (now_ns - setting.next_ns).checked_div(setting.interval_ns) {
                 missed = times;
-                setting.next_ns += (missed + 1) * setting.interval_ns;
+                setting.next_ns =
+                    setting.next_ns.saturating_add((missed + 1).saturating_mul(setting.interval_ns));
             } else {
                 setting.next_ns = 0;
             }

@@ -17,6 +17,14 @@ pub fn members(kernel: &Kernel, group: u32) -> Vec<Arc<Process>> {
     processes.values().filter(|process| group_of(process) == group && !process.is_over()).cloned().collect()
 }
 
+/// Counts a signal that these get together: one that is making a child begins again, so that the child is not left out.
+/// With `Kernel::births` locked.
+pub fn address(processes: &[Arc<Process>]) {
+    for process in processes {
+        process.addressed.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
 fn group_of(process: &Process) -> u32 {
     process.group.load(Ordering::SeqCst)
 }

@@ -84,6 +84,8 @@ pub struct Process {
     pub threads: Mutex<BTreeMap<u32, Arc<Thread>>>,
     pub program: Mutex<Program>,
     pub group: AtomicU32,
+    /// How many signals that were for several it has been sent; counted with `Kernel::births` locked.
+    pub addressed: AtomicU64,
     pub session: AtomicU32,
     /// The session's terminal, as far as the process knows it.
     pub terminal: Mutex<Option<Arc<Control>>>,
@@ -163,6 +165,7 @@ impl Process {
             threads: Mutex::new(BTreeMap::new()),
             program: Mutex::new(Program::default()),
             group: AtomicU32::new(number),
+            addressed: AtomicU64::new(0),
             session: AtomicU32::new(number),
             terminal: Mutex::new(None),
             timers: IntervalTimers::default(),
@@ -230,6 +233,8 @@ impl Process {
         self.use_memory(new.clone());
         machine.activate(cpu, new.space);
         old.leave(machine, cpu);
+        // Whoever leaves a space last may leave another one active.
+        machine.activate(cpu, new.space);
         Ok(new)
     }
 

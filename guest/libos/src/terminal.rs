@@ -210,6 +210,7 @@ fn stop(thread: &Thread, number: u8) -> Result<()> {
 pub fn to_group(kernel: &Kernel, group: u32, number: u8) -> bool {
     let _births = kernel.births.lock();
     let members = job::members(kernel, group);
+    job::address(&members);
     for member in &members {
         signal::send(member, Target::Process, Information::kernel(number));
     }

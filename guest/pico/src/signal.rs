@@ -6,7 +6,7 @@
 //! interrupted the library OS itself is either a kick (which has left its mark already), a fault of a
 //! copy routine (which has a fix-up), or our bug.
 
-use core::arch::asm;
+use core::arch::{asm, naked_asm};
 use core::sync::atomic::Ordering::*;
 
 use entry::{Place, stub, user_memory};
@@ -26,7 +26,7 @@ pub fn install() {
     for signal in
         [linux::SIGSYS, linux::SIGSEGV, linux::SIGBUS, linux::SIGILL, linux::SIGFPE, linux::SIGTRAP, KICK]
     {
-        action(signal, on_signal as *const () as u64);
+        action(signal, entered as *const () as u64);
     }
     // The monitor forwards what the terminal sends; nobody here dies of it, nor of a broken pipe.
     for signal in [
@@ -82,6 +82,17 @@ fn owner(frame: *const Frame) -> Option<&'static Local> {
 fn text() -> core::ops::Range<u64> {
     crate::start::pico_text_start as *const () as u64..crate::start::pico_text_end as *const () as u64
 }
+
+/// Where the kernel begins a handler. It leaves the application's alignment check on (RFLAGS.AC), under which our code
+/// would trap without end.
+#[unsafe(naked)]
+unsafe extern "C" fn entered(signal: u32, information: *const Information, frame: *mut Frame) {
+    naked_asm!("pushfq", "and dword ptr [rsp], {others}", "popfq", "jmp {on_signal}",
+        others = const !ALIGNMENT_CHECK, on_signal = sym on_signal)
+}
+
+/// RFLAGS.AC.
+const ALIGNMENT_CHECK: i32 = 1 << 18;
 
 unsafe extern "C" fn on_signal(signal: u32, information: *const Information, frame: *mut Frame) {
     // SAFETY: the kernel has just put both on this stack, and nobody else knows of them.

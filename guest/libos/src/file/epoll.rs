@@ -9,6 +9,7 @@
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
@@ -33,6 +34,11 @@ pub mod mode {
 
 /// How deep epoll files may contain each other (epoll_ctl(2), ELOOP).
 const DEPTH_MAX: usize = 5;
+/// Over how many epoll files an event may come to those that contain its own (EINVAL).
+const WAYS_MAX: usize = 500;
+
+/// Held while an epoll file is put into another: both look whether that goes too deep, or round.
+static NESTING: Mutex<()> = Mutex::new(());
 
 /// What epoll_ctl(2) does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +54,29 @@ struct Core {
     queue: WaitQueue,
     /// Number of threads that wait in epoll_wait.
     waiters: AtomicUsize,
+    /// Those that contain it, once for each item that does.
+    inside: Mutex<Vec<Weak<Core>>>,
+}
+
+impl Core {
+    /// How many levels of others contain this one; `ways` counts down with each that a change of it comes to.
+    fn height(&self, ways: &mut usize) -> Result<usize> {
+        let above: Vec<Arc<Core>> = self.inside.lock().iter().filter_map(Weak::upgrade).collect();
+        let mut height = 0;
+        for core in above {
+            *ways = ways.checked_sub(1).ok_or(Errno::EINVAL)?;
+            height = height.max(core.height(ways)? + 1);
+        }
+        Ok(height)
+    }
+
+    /// One item of `container` does not stand for it any more.
+    fn leave(&self, container: &Weak<Core>) {
+        let mut inside = self.inside.lock();
+        if let Some(at) = inside.iter().position(|other| other.ptr_eq(container)) {
+            inside.swap_remove(at);
+        }
+    }
 }
 
 struct Item {
@@ -93,6 +122,9 @@ impl Item {
             && let Some(queue) = description.file.queue()
         {
             queue.ignore(place);
+            if let Some(nested) = description.file_as::<Epoll>() {
+                nested.core.leave(&self.core);
+            }
         }
     }
 }
@@ -132,6 +164,7 @@ pub fn create() -> Arc<Epoll> {
             ready: Mutex::new(VecDeque::new()),
             queue: WaitQueue::new(),
             waiters: AtomicUsize::new(0),
+            inside: Mutex::default(),
         }),
         items: Mutex::new(BTreeMap::new()),
         outside: AtomicBool::new(false),
@@ -173,10 +206,14 @@ impl Epoll {
         if description.file.queue().is_none() {
             return Err(Errno::EPERM);
         }
-        if let Some(nested) = description.file_as::<Epoll>()
-            && nested.depth_to(self, 1)? >= DEPTH_MAX
-        {
-            return Err(Errno::ELOOP);
+        let nested = description.file_as::<Epoll>();
+        let _one = nested.map(|_| NESTING.lock());
+        if let Some(nested) = nested {
+            let mut ways = WAYS_MAX;
+            let depth = nested.depth_to(self, 1, &mut ways)? + self.core.height(&mut ways)?;
+            if depth >= DEPTH_MAX {
+                return Err(Errno::ELOOP);
+            }
         }
         let item = Arc::new(Item {
             core: Arc::downgrade(&self.core),
@@ -188,7 +225,7 @@ impl Epoll {
             deleted: AtomicBool::new(false),
         });
         let slot = Arc::new(Slot(item.clone()));
-        let mut swept = alloc::vec::Vec::new();
+        let mut swept = Vec::new();
         {
             let mut items = self.items.lock();
             if items.contains_key(&key) {
@@ -196,12 +233,15 @@ impl Epoll {
             }
             // The number had another meaning before; what it meant may be closed by now.
             let dead = items.range((key.0, 0)..=(key.0, u64::MAX));
-            let dead: alloc::vec::Vec<_> = dead
+            let dead: Vec<_> = dead
                 .filter(|(_, slot)| slot.0.description.strong_count() == 0)
                 .map(|(key, _)| *key)
                 .collect();
             swept.extend(dead.iter().filter_map(|key| items.remove(key)));
             items.insert(key, slot.clone());
+            if let Some(nested) = nested {
+                nested.core.inside.lock().push(item.core.clone());
+            }
         }
         drop(swept);
         if description.file.outside() {
@@ -224,16 +264,17 @@ impl Epoll {
     }
 
     /// Length of the longest chain of epolls from here; ELOOP if `top` is among them.
-    fn depth_to(&self, top: &Epoll, depth: usize) -> Result<usize> {
+    fn depth_to(&self, top: &Epoll, depth: usize, ways: &mut usize) -> Result<usize> {
         if core::ptr::eq(self, top) || depth > DEPTH_MAX {
             return Err(Errno::ELOOP);
         }
-        let below: alloc::vec::Vec<Arc<Description>> =
+        let below: Vec<Arc<Description>> =
             self.items.lock().values().filter_map(|slot| slot.0.description.upgrade()).collect();
         let mut deepest = depth;
         for description in below {
             if let Some(nested) = description.file_as::<Epoll>() {
-                deepest = deepest.max(nested.depth_to(top, depth + 1)?);
+                *ways = ways.checked_sub(1).ok_or(Errno::EINVAL)?;
+                deepest = deepest.max(nested.depth_to(top, depth + 1, ways)?);
             }
         }
         Ok(deepest)
@@ -301,7 +342,7 @@ impl File for Epoll {
 
     fn events(&self) -> u32 {
         // The list may hold items whose events are over; the first that has some decides.
-        let items: alloc::vec::Vec<Arc<Item>> = self.core.ready.lock().iter().cloned().collect();
+        let items: Vec<Arc<Item>> = self.core.ready.lock().iter().cloned().collect();
         if items.iter().any(|item| item.events() != 0) { event::IN | event::READ_NORMAL } else { 0 }
     }
 
@@ -331,7 +372,6 @@ impl File for Epoll {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::vec::Vec;
 
     /// A file whose events the test sets.
     struct Switch {

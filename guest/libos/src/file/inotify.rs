@@ -124,6 +124,10 @@ impl Drop for Inotify {
 pub struct InotifyFile(pub Arc<Inotify>);
 
 impl File for InotifyFile {
+    fn tells_owner(&self) -> bool {
+        true
+    }
+
     fn read(&self, thread: &Arc<Thread>, to: &[UserRange], offset: Option<u64>) -> Result<Transfer> {
         match offset {
             Some(_) => Err(Errno::ESPIPE),

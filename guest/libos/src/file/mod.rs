@@ -195,6 +195,11 @@ pub trait File: Send + Sync + 'static {
         Err(Errno::ENXIO)
     }
 
+    /// Whether somebody can have himself told of its readiness by a signal (O_ASYNC): pipes, sockets, terminals, inotify.
+    fn tells_owner(&self) -> bool {
+        false
+    }
+
     /// The last descriptor is gone.
     fn closed(&self) {}
 

@@ -97,6 +97,7 @@ impl Listener for Owner {
 impl Description {
     /// Sets the flags that can be changed (F_SETFL), and begins or ends what they stand for.
     pub fn change_flags(&self, kernel: &Arc<Kernel>, flags: u32) {
+        let flags = if self.file.tells_owner() { flags } else { flags & !flag::ASYNC };
         self.set_flags(flags);
         if flags & flag::ASYNC != 0 {
             Owner::of(self, kernel).tell(true);

@@ -182,6 +182,8 @@ impl End {
         state.ring.set_capacity(capacity);
         drop(state);
         self.pipe.writers.notify();
+        // Among them may be one that writes as well (fifo(7)).
+        self.pipe.readers.notify();
         Ok(capacity)
     }
 }
@@ -226,6 +228,10 @@ impl End {
 }
 
 impl File for End {
+    fn tells_owner(&self) -> bool {
+        true
+    }
+
     fn read(&self, thread: &Arc<Thread>, to: &[UserRange], offset: Option<u64>) -> Result<Transfer> {
         match offset {
             Some(_) => Err(Errno::ESPIPE),

@@ -278,7 +278,7 @@ impl Side {
         if room == 0 {
             return Ok(Transfer::NotReady);
         }
-        let bytes = from.gather(room)?;
+        let bytes = from.gather_up_to(room)?;
         let mut signals = Vec::new();
         for byte in &bytes {
             if self.leads() {
@@ -341,6 +341,10 @@ impl Side {
 }
 
 impl File for Side {
+    fn tells_owner(&self) -> bool {
+        true
+    }
+
     fn read(&self, thread: &Arc<Thread>, to: &[UserRange], offset: Option<u64>) -> Result<Transfer> {
         if offset.is_some() {
             return Err(Errno::ESPIPE);

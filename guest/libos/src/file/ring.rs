@@ -72,10 +72,15 @@ impl<'a> Source<'a> {
 
     /// All of it, in the library OS's memory. Longer than `limit` is EMSGSIZE.
     pub fn gather(&self, limit: usize) -> Result<Vec<u8>> {
-        let length = self.length();
-        if length > limit {
+        if self.length() > limit {
             return Err(Errno::EMSGSIZE);
         }
+        self.gather_up_to(limit)
+    }
+
+    /// Copies the first bytes together.
+    pub fn gather_up_to(&self, limit: usize) -> Result<Vec<u8>> {
+        let length = self.length().min(limit);
         let mut bytes = alloc::vec![0; length];
         if self.copy(0, &mut bytes)? < length {
             return Err(Errno::EFAULT);

@@ -204,6 +204,10 @@ impl Reopen for StreamFile {
 }
 
 impl File for StreamFile {
+    fn tells_owner(&self) -> bool {
+        true
+    }
+
     fn opened_again(self: Arc<Self>, _flags: u32) -> Result<Arc<dyn File>> {
         Ok(self)
     }

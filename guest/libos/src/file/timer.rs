@@ -109,7 +109,7 @@ impl TimerFile {
             return 1;
         }
         let count = (now_ns - setting.next_ns) / setting.interval_ns + 1;
-        setting.next_ns += count * setting.interval_ns;
+        setting.next_ns = setting.next_ns.saturating_add(count.saturating_mul(setting.interval_ns));
         self.schedule(setting);
         count
     }

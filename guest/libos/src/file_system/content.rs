@@ -223,6 +223,9 @@ impl File for MemoryFile {
         let offset = offset.unwrap_or(0);
         let end = offset.checked_add(total).filter(|end| *end < 1 << 62).ok_or(Errno::EFBIG)?;
         self.seals.may_write()?;
+        if total == 0 {
+            return Ok(Transfer::Done(0));
+        }
         let size = self.size();
         self.seals.may_resize(size, end.max(size))?;
         self.reserve(end.max(size))?;
@@ -230,7 +233,7 @@ impl File for MemoryFile {
         let machine = &thread.kernel().machine;
         match &mut *self.content.lock() {
             Content::Heap(bytes) => {
-                if total != 0 && bytes.len() < end as usize {
+                if bytes.len() < end as usize {
                     bytes.resize(end as usize, 0);
                 }
                 let start = offset as usize;
@@ -245,7 +248,7 @@ impl File for MemoryFile {
                         break;
                     }
                 }
-                if position == start && total != 0 {
+                if position == start {
                     return Err(Errno::EFAULT);
                 }
                 Ok(Transfer::Done(position - start))

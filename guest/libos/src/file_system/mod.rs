@@ -160,6 +160,8 @@ pub struct FileSystems {
     scratch: AtomicU64,
     pub locks: lock::Locks,
     pub watches: Arc<Watches>,
+    /// Held while something of the guest's own moves to another place.
+    moves: crate::lock::Mutex<()>,
     record: Record,
 }
 
@@ -203,6 +205,7 @@ impl FileSystems {
             scratch: AtomicU64::new(boot.scratch),
             locks: Default::default(),
             watches: Arc::default(),
+            moves: Default::default(),
             record: Record::new(boot.record),
         }
     }

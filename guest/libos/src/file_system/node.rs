@@ -9,7 +9,7 @@ use abi::boot::Tree;
 use abi::file::{At, Attributes, Change, SetTime};
 
 use super::generated::Device;
-use super::{Children, Generator, MemoryFile, want};
+use super::{Children, Generator, Location, MemoryFile, want};
 use crate::errno::{Errno, Result};
 use crate::file::pseudo_terminal::Pair;
 use crate::process::Identity;
@@ -178,15 +178,24 @@ impl Directory {
 
     /// Takes note that the host's directory has moved, and with it what is kept of those below.
     pub fn move_to(&self, place: Place) {
-        for (name, child) in self.children.lock().iter() {
-            if let Some(child) = child
-                && self.mirrors(name, &child.node)
-                && let Kind::Directory(directory) = &child.node.kind
-            {
-                directory.move_to(place.below(name));
+        let mut below = self.move_alone(place);
+        while let Some((child, place)) = below.pop() {
+            if let Kind::Directory(directory) = &child.node.kind {
+                below.extend(directory.move_alone(place));
             }
         }
+    }
+
+    /// The same but for those below; where they are now.
+    fn move_alone(&self, place: Place) -> Vec<(Location, Place)> {
+        let children = self.children.lock();
+        let mirrored = children.iter().filter_map(|(name, child)| {
+            let child = child.as_ref().filter(|child| self.mirrors(name, &child.node))?;
+            Some((child.clone(), place.below(name)))
+        });
+        let below = mirrored.collect();
         *self.place.lock() = Some(place);
+        below
     }
 }
 

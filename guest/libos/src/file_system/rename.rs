@@ -157,19 +157,39 @@ impl Rename<'_> {
             Some(target) => Some(own(thread, target).await?),
             None => None,
         };
-        hide(self.from.parent.node.directory()?, &self.from.name);
-        self.count_directories(&moved);
-        put(&moved, self.to, None)?;
-        match (&exchanged, &self.target) {
-            (Some(entry), _) => put(entry, self.from, None)?,
-            (None, Some(replaced)) => drop_link(thread, replaced),
-            _ => {}
-        }
+        self.move_in_overlay(thread, &moved, exchanged.as_ref())?;
         for entry in [Some(&moved), exchanged.as_ref()].into_iter().flatten() {
             entry.node.meta.lock().changed_ns = now_ns(thread);
         }
         self.touch_parents(thread).await;
         Ok(moved)
+    }
+
+    /// One such move at a time: two that lead into each other would part a circle from the tree.
+    fn move_in_overlay(
+        &self,
+        thread: &Arc<Thread>,
+        moved: &Location,
+        exchanged: Option<&Location>,
+    ) -> Result<()> {
+        let _one = thread.kernel().file_systems.moves.lock();
+        if is_above(moved, &self.to.parent)
+            || exchanged.is_some_and(|entry| is_above(entry, &self.from.parent))
+        {
+            return Err(Errno::EINVAL);
+        }
+        if self.to.parent.is_removed() {
+            return Err(Errno::ENOENT);
+        }
+        hide(self.from.parent.node.directory()?, &self.from.name);
+        self.count_directories(moved);
+        put(moved, self.to, None)?;
+        match (exchanged, &self.target) {
+            (Some(entry), _) => put(entry, self.from, None)?,
+            (None, Some(replaced)) => drop_link(thread, replaced),
+            _ => {}
+        }
+        Ok(())
     }
 
     /// Keeps the parents' link counts, to which each directory in them adds one.

@@ -67,8 +67,8 @@ impl Segment {
     pub fn attached(&self, kernel: &Kernel) -> u64 {
         let processes: Vec<_> = kernel.processes.lock().values().cloned().collect();
         let mut spaces: Vec<Arc<Memory>> = processes.iter().map(|process| process.memory()).collect();
-        spaces.sort_by_key(|memory| memory.space);
-        spaces.dedup_by_key(|memory| memory.space);
+        spaces.sort_by_key(Arc::as_ptr);
+        spaces.dedup_by(|one, other| Arc::ptr_eq(one, other));
         spaces.iter().map(|memory| self.attachments(&memory.lock()).len() as u64).sum()
     }
 

@@ -235,6 +235,10 @@ pub fn pair(
 }
 
 impl File for Socket {
+    fn tells_owner(&self) -> bool {
+        true
+    }
+
     fn read(&self, thread: &Arc<Thread>, to: &[UserRange], offset: Option<u64>) -> Result<Transfer> {
         match offset {
             Some(_) => Err(Errno::ESPIPE),

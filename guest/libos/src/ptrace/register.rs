@@ -4,6 +4,7 @@
 use machine::{Context, ExtendedState, Registers};
 
 use super::{CallStop, Seen};
+use crate::signal::LOWER_HALF;
 
 /// Words of `struct user_regs_struct`.
 pub const COUNT: usize = 27;
@@ -80,7 +81,7 @@ pub fn encode(context: &Context, seen: &Seen) -> [u64; COUNT] {
 
 /// Changes a standing thread's registers to these; addresses beyond `end` no program can have.
 pub fn decode(context: &mut Context, seen: &Seen, words: &[u64; COUNT], end: u64) -> bool {
-    if words[FS_BASE] >= end {
+    if words[FS_BASE] >= end || words[RIP] >= LOWER_HALF {
         return false;
     }
     let call = seen.stop.call;

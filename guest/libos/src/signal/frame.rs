@@ -21,6 +21,10 @@ const MAGIC2: u32 = 0x4650_5845;
 const SOFTWARE: usize = 464;
 /// UC_FP_XSTATE, UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS.
 const UCONTEXT_FLAGS: u64 = 7;
+/// Addresses from here on no processor goes to in ring 3 (APM, canonical addresses). What a program can map ends
+/// before, but the vDSO may lie behind that.
+pub(crate) const LOWER_HALF: u64 = 1 << 47;
+
 const SS_ONSTACK: u32 = 1;
 const SS_DISABLE: u32 = 2;
 const SS_AUTODISARM: u32 = 1 << 31;
@@ -114,6 +118,9 @@ pub(super) fn push(
     if stack.flags & SS_AUTODISARM != 0 {
         *stack = AlternateStack::default();
     }
+    if action.handler >= LOWER_HALF {
+        return Err(Fault);
+    }
     context.registers.rsp = frame;
     context.registers.rip = action.handler;
     context.registers.rdi = u64::from(information.number);
@@ -172,6 +179,9 @@ pub fn restore(thread: &Arc<Thread>, context: &mut Context, machine: &Arc<dyn Ma
     ];
     for (index, register) in order.into_iter().enumerate() {
         *register = get(40 + index * 8);
+    }
+    if registers.rip >= LOWER_HALF {
+        return Err(Fault);
     }
     registers.rflags = registers.rflags & !USER_FLAGS | get(40 + 17 * 8) & USER_FLAGS | 0x202;
     let mask = get(296) & !UNBLOCKABLE;

@@ -21,6 +21,7 @@ use crate::wait::WaitQueue;
 
 pub use delivery::look_again;
 pub(crate) use delivery::{Halt, deliver};
+pub(crate) use frame::LOWER_HALF;
 pub use frame::restore;
 pub use information::{Information, is_arithmetic};
 pub use sending::{force, forget, from_outside, raise_exception, send};
@@ -51,6 +52,9 @@ pub const SIGIO: u8 = 29;
 pub const SIGSYS: u8 = 31;
 /// Signals from here on queue, each with its value.
 const FIRST_REALTIME: u8 = 32;
+
+/// Signals that may wait in one queue, each with its value.
+const QUEUED_MOST: usize = 4096;
 
 const SA_ONSTACK: u64 = 0x0800_0000;
 const SA_RESTART: u64 = 0x1000_0000;
@@ -94,7 +98,9 @@ impl PendingSet {
         if self.queue.iter_mut().any(|pending| pending.absorb(&information)) {
             return;
         }
-        if number < FIRST_REALTIME && self.set & set_of(number) != 0 || self.queue.len() > 4096 {
+        // Of those that do not queue there is room for each once.
+        let queues = number >= FIRST_REALTIME;
+        if !queues && self.set & set_of(number) != 0 || queues && self.queue.len() > QUEUED_MOST {
             return;
         }
         self.set |= set_of(number);

@@ -83,6 +83,7 @@ pub fn from_outside(kernel: &Kernel, number: u8) {
     let group = first.group.load(Ordering::SeqCst);
     let _births = kernel.births.lock();
     let others = if keyed { crate::job::members(kernel, group) } else { alloc::vec![first] };
+    crate::job::address(&others);
     for process in others {
         // The user interrupts his own service: default actions apply to the first process as well.
         send(&process, Target::Process, Information::user(number, 0, 0));

@@ -144,6 +144,10 @@ fn check(call: &Call<'_>, new: &New) -> Result<()> {
         || has(SIGNAL_HANDLERS) && (!has(VM) || has(CLEAR_HANDLERS))
         || has(THREAD) && has(PIDFD)
         || new.exit_signal > 64;
+    // As arch_prctl(2).
+    if has(SET_POINTER) && new.pointer >= call.kernel().machine.user_end() {
+        return Err(Errno::EPERM);
+    }
     if senseless {
         return Err(Errno::EINVAL);
     }
@@ -232,6 +236,11 @@ fn start_thread(call: &mut Call<'_>, new: &New) -> Result<u32> {
 fn start_process(call: &mut Call<'_>, new: &New) -> Result<Arc<Process>> {
     let parent = call.process().clone();
     let kernel = parent.kernel.clone();
+    // What is for several from here on is for the child, too; what came before comes first.
+    let addressed = parent.addressed.load(Ordering::SeqCst);
+    if call.thread.must_look() {
+        return Err(Errno::ERESTARTNOINTR);
+    }
     let context = context(call, new);
     let number = kernel.numbers.take().ok_or(Errno::EAGAIN)?;
     let memory = if new.flags & VM != 0 {
@@ -247,8 +256,8 @@ fn start_process(call: &mut Call<'_>, new: &New) -> Result<Arc<Process>> {
         is_sibling: new.flags & PARENT != 0,
     };
     let births = kernel.births.lock();
-    if call.thread.must_look() {
-        // As if the call came after the signal, which may be for many: a child would get away.
+    if parent.must_end(call.thread) || parent.addressed.load(Ordering::SeqCst) != addressed {
+        // As if the call came after the signal: a child would get away.
         drop(births);
         child.memory.leave(&*kernel.machine, call.cpu);
         kernel.numbers.give(number);

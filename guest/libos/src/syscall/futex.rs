@@ -8,7 +8,7 @@ use core::sync::atomic::Ordering;
 use super::file::attempt;
 use super::{Call, Outcome};
 use crate::errno::{Errno, Result};
-use crate::futex::Key;
+use crate::futex::{self, Key};
 use crate::memory::Content;
 use crate::thread::Thread;
 use crate::user;
@@ -88,25 +88,30 @@ pub(super) fn release_robust_list(thread: &Arc<Thread>) {
         }
         let Ok(next) = user::read_u64(thread, at) else { return };
         if at != pending & !1 {
-            mark_dead(thread, at.wrapping_add(offset));
+            mark_dead(thread, at.wrapping_add(offset), false);
         }
         at = next & !1;
     }
     if pending & !1 != 0 {
-        mark_dead(thread, (pending & !1).wrapping_add(offset));
+        mark_dead(thread, (pending & !1).wrapping_add(offset), pending & 1 == 0);
     }
 }
 
-fn mark_dead(thread: &Arc<Thread>, address: u64) {
+/// Marks one. That of an operation under way may be given up already, and nobody woken.
+fn mark_dead(thread: &Arc<Thread>, address: u64, under_way: bool) {
     let kernel = thread.kernel();
     let space = thread.process.space();
     let Ok(mut word) = kernel.machine.compare_exchange(space, address, 0, 0) else { return };
+    let wake = || key(thread, address, true).map(|key| kernel.futexes.wake(key, 1, u32::MAX));
+    if under_way && word == 0 {
+        let _ = wake();
+    }
     while word & NUMBER == thread.number() {
         let new = word & WAITERS | OWNER_DIED;
         match kernel.machine.compare_exchange(space, address, word, new) {
             Ok(before) if before == word => {
                 if word & WAITERS != 0 {
-                    let _ = key(thread, address, true).map(|key| kernel.futexes.wake(key, 1, u32::MAX));
+                    let _ = wake();
                 }
                 return;
             }
@@ -171,10 +176,8 @@ fn wait(call: &Call<'_>, decoded: &Decoded) -> Outcome {
     let Decoded { address, value, bits, .. } = *decoded;
     let kernel = call.kernel().clone();
     // The common miss, without a future.
-    match kernel.machine.compare_exchange(call.space(), address, value, value) {
-        Ok(word) if word != value => return Err::<u64, _>(Errno::EAGAIN).into(),
-        Ok(_) => {}
-        Err(_) => return Err::<u64, _>(Errno::EFAULT).into(),
+    if attempt!(futex::word(call.thread, address, value)) != value {
+        return Err::<u64, _>(Errno::EAGAIN).into();
     }
     let thread = call.thread.clone();
     call.wait(async move {
@@ -217,8 +220,7 @@ fn requeue(call: &Call<'_>, decoded: &Decoded) -> Result<u64> {
     let (from, to) = (decoded.key(call)?, decoded.second_key(call)?);
     if decoded.operation == COMPARE_REQUEUE {
         let expected = call.word(5);
-        let machine = &call.kernel().machine;
-        if machine.compare_exchange(call.space(), decoded.address, expected, expected)? != expected {
+        if futex::word(call.thread, decoded.address, expected)? != expected {
             return Err(Errno::EAGAIN);
         }
     }

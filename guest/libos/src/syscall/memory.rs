@@ -317,8 +317,14 @@ pub fn mincore(call: &mut Call<'_>) -> Outcome {
         return Err::<u64, _>(Errno::ENOMEM).into();
     }
     drop(memory);
-    let resident = alloc::vec![1; (range.length / PAGE) as usize];
-    crate::user::write(call.thread, call.arguments[2], &resident).into()
+    // As Linux, a page of answers at a time.
+    let resident = [1; PAGE as usize];
+    let pages = range.length / PAGE;
+    for done in (0..pages).step_by(resident.len()) {
+        let now = (pages - done).min(PAGE) as usize;
+        attempt!(crate::user::write(call.thread, call.arguments[2].wrapping_add(done), &resident[..now]));
+    }
+    Ok(0).into()
 }
 
 /// mlock(2) and its kin: pages are brought in, and stay as long as the host lets them.

@@ -6,7 +6,7 @@ use core::sync::atomic::Ordering;
 use super::file::attempt;
 use super::{Call, Outcome};
 use crate::errno::{Errno, Result};
-use crate::process::{Process, UNLIMITED};
+use crate::process::Process;
 use crate::thread::Thread;
 use crate::user;
 
@@ -101,6 +101,9 @@ pub fn getrlimit(call: &mut Call<'_>) -> Outcome {
 pub fn setrlimit(call: &mut Call<'_>) -> Outcome {
     set_limit(call, call.process(), call.arguments[0], call.arguments[1]).into()
 }
+/// What Linux lets descriptor numbers grow to (/proc/sys/fs/nr_open).
+const DESCRIPTORS_MOST: u64 = 1 << 20;
+
 fn set_limit(call: &Call<'_>, process: &Process, resource: u64, address: u64) -> Result<u64> {
     let [soft, hard] = user::read_words::<2>(call.thread, address)?;
     if resource >= 16 || soft > hard {
@@ -109,7 +112,7 @@ fn set_limit(call: &Call<'_>, process: &Process, resource: u64, address: u64) ->
     let privileged = call.process().identity.lock().privileged();
     let mut limits = process.limits.lock();
     let entry = &mut limits[resource as usize];
-    if hard > entry.1 && !privileged || resource == 7 && hard != UNLIMITED && hard > 1 << 20 {
+    if hard > entry.1 && !privileged || resource == 7 && hard > DESCRIPTORS_MOST {
         return Err(Errno::EPERM);
     }
     *entry = (soft, hard);

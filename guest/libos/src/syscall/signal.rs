@@ -197,6 +197,9 @@ pub fn kill(call: &mut Call<'_>) -> Outcome {
     if processes.is_empty() {
         return Err::<u64, _>(Errno::ESRCH).into();
     }
+    if call.int(0) <= 0 {
+        job::address(&processes);
+    }
     let information = attempt!(named(call.arguments[1], |number| Information::user(number, process, user)));
     // One that may be signalled is enough, but an error of all counts.
     let mut outcome = Err(Errno::ESRCH);

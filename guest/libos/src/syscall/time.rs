@@ -182,7 +182,8 @@ pub fn setitimer(call: &mut Call<'_>) -> Outcome {
     let before = microseconds(timer.remaining());
     if new != 0 {
         let [a, b, c, d] = attempt!(user::read_words::<4>(call.thread, new));
-        if b >= 1_000_000 || d >= 1_000_000 {
+        let negative = (a as i64) < 0 || (c as i64) < 0;
+        if negative || b >= 1_000_000 || d >= 1_000_000 {
             return Err::<u64, _>(Errno::EINVAL).into();
         }
         let ns = |seconds: u64, microseconds: u64| {
