@@ -51,6 +51,7 @@ pub const CASES: &[Case] = &[
         "QEMU's processors read instructions piece by piece while another patches them",
     ),
     program("comparison/patching"),
+    program("comparison/edges"),
     program("comparison/drowsy"),
     program("comparison/signal_queue"),
     program("comparison/interruption"),
