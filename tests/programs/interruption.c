@@ -37,6 +37,24 @@ static void *disturb(void *arg) {
         if (handled != 1) printf("handled %d times\n", handled);      \
     } while (0)
 
+// What a stop interrupts goes on as if nothing had been.
+static void stopped(void) {
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        struct timespec length = {0, 300000000}, left = {7, 7};
+        TRY(nanosleep(&length, &left));
+        fflush(stdout);
+        _exit(0);
+    }
+    sleep_ms(100);
+    kill(child, SIGSTOP);
+    int status;
+    CHECK(waitpid(child, &status, WUNTRACED) == child && WIFSTOPPED(status));
+    kill(child, SIGCONT);
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+}
+
 int main(void) {
     target = pthread_self();
     if (pipe(ends)) return 1;
@@ -107,5 +125,6 @@ int main(void) {
     TRY(epoll_pwait(epoll, &event, 1, 10, &blocked));
     TRY(handled);
     TRY(wait(NULL));
+    stopped();
     PROGRAM_ENDS;
 }

@@ -141,7 +141,11 @@ impl Dump<'_> {
         let machine = &*self.thread.kernel().machine;
         let space = self.thread.process.space();
         let mut done = 0;
-        while done < segment.kept {
+        // Nothing of what lies behind the limit would be kept.
+        while done < segment.kept && at + done < self.limit {
+            if self.thread.process.ending() {
+                return Err(Errno::EINTR);
+            }
             let length = (segment.kept - done).min(PIECE);
             let mut buffer = vec![0; length as usize];
             for (number, page) in buffer.chunks_mut(PAGE as usize).enumerate() {

@@ -133,6 +133,9 @@ fn settle_restart(thread: &Arc<Thread>, body: &mut Body, handler: Option<Action>
         (Errno::ERESTARTSYS, Some(action)) => action.flags & SA_RESTART != 0,
         _ => false,
     };
+    if !restart || how != Errno::ERESTART_RESTARTBLOCK {
+        thread.signals.resumed();
+    }
     let registers = &mut body.context.registers;
     if restart {
         registers.rip -= 2;

@@ -151,6 +151,8 @@ pub struct ThreadSignals {
     pub stack: Mutex<AlternateStack>,
     /// How an interrupted call wants to be restarted (an [`Errno`] from 512 on); 0 for none.
     restart: AtomicU16,
+    /// Until when an interrupted call goes on to wait if it is begun anew (restart_syscall(2)); 0 for none.
+    resume_ns: AtomicU64,
 }
 
 impl ThreadSignals {
@@ -170,6 +172,17 @@ impl ThreadSignals {
 
     pub(crate) fn restart_later(&self, how: Errno) {
         self.restart.store(how.0, Ordering::Relaxed);
+    }
+
+    /// What an interrupted wait ends with that is not to become longer by being begun anew.
+    pub(crate) fn resume_until(&self, until_ns: u64) -> Errno {
+        self.resume_ns.store(until_ns, Ordering::Relaxed);
+        Errno::ERESTART_RESTARTBLOCK
+    }
+
+    /// Until when a call waits that is begun anew; `None` for one that begins.
+    pub(crate) fn resumed(&self) -> Option<u64> {
+        Some(self.resume_ns.swap(0, Ordering::Relaxed)).filter(|until_ns| *until_ns != 0)
     }
 
     /// Leaves a signal for the thread, whatever it makes of it.

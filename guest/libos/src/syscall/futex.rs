@@ -182,10 +182,12 @@ fn wait(call: &Call<'_>, decoded: &Decoded) -> Outcome {
     let thread = call.thread.clone();
     call.wait(async move {
         let waited = kernel.futexes.wait(&thread, key, address, value, bits, patience).await;
-        match waited {
+        match (waited, patience) {
             // A wait with an end is not begun anew after a handler, whatever SA_RESTART says (signal(7)).
-            Err(Errno::ERESTARTSYS) if patience != Patience::Forever => Err(Errno::ERESTARTNOHAND),
-            other => other,
+            (Err(Errno::ERESTARTSYS), Patience::Until(until_ns)) => {
+                Err(thread.signals.resume_until(until_ns))
+            }
+            (waited, _) => waited,
         }
     })
 }
@@ -196,6 +198,9 @@ fn patience(call: &Call<'_>, decoded: &Decoded) -> Result<Patience> {
         return Ok(Patience::Forever);
     }
     let time_ns = user::read_time(call.thread, call.arguments[3])?;
+    if let Some(until_ns) = call.thread.signals.resumed() {
+        return Ok(Patience::Until(until_ns));
+    }
     let now = call.kernel().machine.now();
     Ok(Patience::Until(if decoded.operation == WAIT {
         now.monotonic_ns.saturating_add(time_ns)

@@ -111,16 +111,16 @@ pub fn getrusage(call: &mut Call<'_>) -> Outcome {
 /// Sleeps until a time on the monotonic clock; the rest is written to `remaining` if interrupted.
 fn sleep(call: &Call<'_>, until_ns: u64, remaining: u64) -> Outcome {
     let thread = call.thread.clone();
+    let until_ns = thread.signals.resumed().unwrap_or(until_ns);
     call.wait(async move {
-        match wait::sleep(&thread, until_ns).await {
-            Ok(()) => Ok(0),
-            Err(_) if remaining == 0 => Err(Errno::ERESTARTNOHAND),
-            Err(_) => {
-                let now_ns = thread.kernel().machine.now().monotonic_ns;
-                user::write_time(&thread, remaining, until_ns.saturating_sub(now_ns))?;
-                Err(Errno::EINTR)
-            }
+        if wait::sleep(&thread, until_ns).await.is_ok() {
+            return Ok(0);
         }
+        if remaining != 0 {
+            let now_ns = thread.kernel().machine.now().monotonic_ns;
+            user::write_time(&thread, remaining, until_ns.saturating_sub(now_ns))?;
+        }
+        Err(thread.signals.resume_until(until_ns))
     })
 }
 pub fn nanosleep(call: &mut Call<'_>) -> Outcome {
