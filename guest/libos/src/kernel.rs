@@ -305,7 +305,7 @@ impl Kernel {
                     body = thread.block(body)?;
                     // It may go on like that until another CPU has done something, and that one may need this one to
                     // look around first.
-                    self.machine.wait(cpu, Patience::None, false, &mut Vec::new());
+                    self.machine.wait(cpu, Patience::LOOK, false, &mut Vec::new());
                 }
             }
         }
@@ -416,7 +416,7 @@ impl Kernel {
         let collects = self.scheduler.fall_asleep(cpu);
         let kept_ns = self.timers.earliest_ns().filter(|time_ns| self.scheduler.keep_time(*time_ns));
         let patience = match kept_ns {
-            _ if self.scheduler.has_work_for(cpu) => Patience::None,
+            _ if self.scheduler.has_work_for(cpu) => Patience::LOOK,
             Some(time_ns) => Patience::Until(time_ns),
             None => Patience::Forever,
         };

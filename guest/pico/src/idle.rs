@@ -77,15 +77,18 @@ pub fn wait(local: &Local, patience: Patience, collect: bool, events: &mut Vec<E
     if collect {
         device::collect(events);
     }
-    if patience == Patience::None || events.len() > before {
+    if patience != Patience::None {
+        ticker::end(local);
+    }
+    if matches!(patience, Patience::None | Patience::LOOK) || events.len() > before {
         if collect {
             device::poll(Some(0), events);
         }
-        // The caller may be a system call: its slice goes on, and so does the mark of a kick.
-        space::serve(local);
-        return;
+        return match patience {
+            Patience::None => space::serve(local),
+            _ => settle(local),
+        };
     }
-    ticker::end(local);
     let timeout = match patience {
         Patience::Until(time) => Some(time.saturating_sub(vdso::monotonic())),
         _ => None,

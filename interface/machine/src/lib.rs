@@ -50,12 +50,17 @@ pub enum Slice {
 /// How long an idle wait may last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Patience {
-    /// Not at all: collect what is there.
+    /// Not at all, and for a system call: neither a kick nor the application's slice is over by that.
     None,
     /// Until this time on the monotonic clock.
     Until(u64),
     /// Until something happens.
     Forever,
+}
+
+impl Patience {
+    /// Not at all, for a CPU that looks around: it takes note of kicks.
+    pub const LOOK: Self = Self::Until(0);
 }
 
 /// Both clocks, read together.
@@ -105,8 +110,7 @@ pub trait Machine: Device + Send + Sync + 'static {
     fn kick(&self, cpu: Cpu);
 
     /// Idles until an event, a kick or the end of patience, and adds the events that have come. Only one
-    /// CPU collects device events at a time (`collect`); the others sleep until they are kicked. Without patience
-    /// it only looks: neither a kick nor the slice of the application that it may be called for is over by that.
+    /// CPU collects device events at a time (`collect`); the others sleep until they are kicked.
     fn wait(&self, cpu: Cpu, patience: Patience, collect: bool, events: &mut Vec<Event>);
 
     fn now(&self) -> Now;

@@ -168,7 +168,7 @@ fn idle(block: &Block, patience: Patience, collect: bool, events: &mut Vec<Event
     if collect {
         collect_events(events);
     }
-    if kicked || patience == Patience::None || events.len() > before {
+    if kicked || matches!(patience, Patience::None | Patience::LOOK) || events.len() > before {
         return;
     }
     if collect {
