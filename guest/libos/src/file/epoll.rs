@@ -113,18 +113,18 @@ impl Item {
         }
     }
 
-    /// Ends the item's place in its file's queue.
+    /// Ends the item's place in its file's queue, and what it stands for there.
     fn forget(&self) {
-        self.deleted.store(true, Ordering::SeqCst);
+        let first = !self.deleted.swap(true, Ordering::SeqCst);
         let place = self.place.swap(0, Ordering::SeqCst);
+        let Some(description) = self.description.upgrade() else { return };
         if place != 0
-            && let Some(description) = self.description.upgrade()
             && let Some(queue) = description.file.queue()
         {
             queue.ignore(place);
-            if let Some(nested) = description.file_as::<Epoll>() {
-                nested.core.leave(&self.core);
-            }
+        }
+        if first && let Some(nested) = description.file_as::<Epoll>() {
+            nested.core.leave(&self.core);
         }
     }
 }
@@ -224,9 +224,8 @@ impl Epoll {
             queued: AtomicBool::new(false),
             deleted: AtomicBool::new(false),
         });
-        let slot = Arc::new(Slot(item.clone()));
         let mut swept = Vec::new();
-        {
+        let slot = {
             let mut items = self.items.lock();
             if items.contains_key(&key) {
                 return Err(Errno::EEXIST);
@@ -238,11 +237,13 @@ impl Epoll {
                 .map(|(key, _)| *key)
                 .collect();
             swept.extend(dead.iter().filter_map(|key| items.remove(key)));
-            items.insert(key, slot.clone());
             if let Some(nested) = nested {
                 nested.core.inside.lock().push(item.core.clone());
             }
-        }
+            let slot = Arc::new(Slot(item.clone()));
+            items.insert(key, slot.clone());
+            slot
+        };
         drop(swept);
         if description.file.outside() {
             self.outside.store(true, Ordering::SeqCst);
