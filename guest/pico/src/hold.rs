@@ -1,10 +1,11 @@
 //! Keeping all other CPUs out of application code for a moment, while code is being changed.
 //!
 //! The holder raises `HOLD` for its space, kicks every CPU that has the same space active and does not idle, and
-//! waits until each kick has arrived. From then on such a CPU is in the library OS and carries the kick's mark, so
-//! it cannot enter an application before it has looked at `HOLD`: the mark stays through system calls. An idle CPU looks at it when it wakes, and one
-//! that comes to the space does after it has said so: either it sees `HOLD`, or the holder sees that it comes.
-//! One that leaves meanwhile may take the kick along to where it never arrives, so what is waited for is that
+//! waits until each kick has arrived. From then on such a CPU is in the library OS and carries the kick's mark,
+//! which stays through system calls, so it cannot enter an application before it has looked at `HOLD`. An idle CPU
+//! looks at it when it wakes, and one that comes to the space does after it has said so: either it sees `HOLD`, or
+//! the holder sees that it comes. One that leaves meanwhile may take the kick along to where it never arrives, so
+//! what is waited for is that
 //! or its leaving, and the kick is sent again. One CPU holds at a time (`patch.rs` has the lock).
 
 use core::sync::atomic::{AtomicU32, Ordering::*};
