@@ -5,8 +5,8 @@
 //! which stays through system calls, so it cannot enter an application before it has looked at `HOLD`. An idle CPU
 //! looks at it when it wakes, and one that comes to the space does after it has said so: either it sees `HOLD`, or
 //! the holder sees that it comes. One that leaves meanwhile may take the kick along to where it never arrives, so
-//! what is waited for is that
-//! or its leaving, and the kick is sent again. One CPU holds at a time (`patch.rs` has the lock).
+//! what is waited for is that or its leaving, and the kick is sent again. One CPU holds at a time (`patch.rs` has
+//! the lock).
 
 use core::sync::atomic::{AtomicU32, Ordering::*};
 
