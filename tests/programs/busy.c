@@ -12,6 +12,26 @@ static void copy_of_itself(const char *name) {
     close(to);
 }
 
+// A parent that vfork(2) kept waiting finds the whole of the child's new program at once.
+static void is_there_at_once(void) {
+    int met = 0;
+    for (int i = 0; i < 50; i++) {
+        pid_t child = vfork();
+        if (child == 0) {
+            execl("program", "program", "waits", NULL);
+            _exit(1);
+        }
+        char name[64], target[256] = "";
+        snprintf(name, sizeof name, "/proc/%d/exe", child);
+        met += truncate("program", 0) == -1 && errno == ETXTBSY;
+        met += setpgid(child, child) == -1 && errno == EACCES;
+        met += readlink(name, target, sizeof target - 1) > 0 && strcmp(strrchr(target, '/'), "/program") == 0;
+        kill(child, SIGKILL);
+        waitpid(child, NULL, 0);
+    }
+    CHECK(met == 150);
+}
+
 int main(int count, char **arguments) {
     if (count > 1) {
         close(1);
@@ -19,6 +39,7 @@ int main(int count, char **arguments) {
     }
     enter_scratch();
     copy_of_itself("program");
+    is_there_at_once();
     int ends[2];
     pipe(ends);
     pid_t child = fork();

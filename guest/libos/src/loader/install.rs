@@ -52,8 +52,6 @@ pub async fn install(thread: &Arc<Thread>, image: Image) -> Result<Box<Context>>
     let stack_limit = process.limit(STACK_LIMIT);
     let identity = process.who();
     let memory = process.renew_memory(thread.cpu())?;
-    // It may run in its parent's memory no more.
-    process.part();
     let mut memory = memory.lock();
     let mut builder =
         Builder { machine: machine.as_ref(), space: process.space(), memory: &mut memory, thread };

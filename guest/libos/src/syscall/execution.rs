@@ -125,6 +125,8 @@ fn execute(call: &mut Call<'_>, path: Vec<u8>, arguments: u64, environment: u64)
         match crate::loader::install(&thread, image).await {
             Ok(context) => {
                 process.executed.store(true, Ordering::SeqCst);
+                // A parent that waits for this (vfork(2)) finds all of the new program in /proc and in use.
+                process.part();
                 Finish::Start(context)
             }
             Err(_) => {
