@@ -24,6 +24,7 @@ pub const CASES: &[Case] = &[
     file_program("comparison/open_files"),
     file_program("comparison/openat2"),
     file_program("comparison/busy"),
+    file_program("comparison/rivals"),
     file_program("comparison/reading_handles"),
     file_program("comparison/vector_io"),
     file_program("comparison/links"),

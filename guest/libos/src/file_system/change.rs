@@ -8,6 +8,7 @@ use alloc::sync::Arc;
 use abi::file::{Access, Attributes, Change, SetTime};
 use abi::request::{Reply, Request};
 
+use super::naming::raise;
 use super::node::{DIRECTORY, Place, TYPE};
 use super::open::{copy_up, owner};
 use super::{Directory, Entry, Found, Kind, Location, Meta, Node, happened, permits, step, want};
@@ -83,24 +84,18 @@ pub async fn make(
     }
     let meta = Meta::new(kernel.file_systems.next_number(), mode, owner.user, owner.group, now_ns(thread));
     let meta = Meta { device: parent_attributes.device, ..meta };
-    let entry = Entry::new(name, Some(parent.clone()), Node::new(meta, kind(directory)));
-    insert(directory, name, &entry)?;
+    let node = Node::new(meta, kind(directory));
+    if let Kind::Memory(file) = &node.kind {
+        file.belong_to(&node);
+    }
+    let entry = Entry::new(name, Some(parent.clone()), node);
+    kernel.file_systems.give_name(parent, name, &entry)?;
     if mode & TYPE == DIRECTORY {
         parent.node.meta.lock().links += 1;
     }
     touch(thread, parent).await;
     tell_made(thread, parent, name, mode & TYPE == DIRECTORY);
     Ok(entry)
-}
-
-/// Keeps a new name of a directory.
-fn insert(directory: &Directory, name: &[u8], entry: &Location) -> Result<()> {
-    let mut children = directory.children.lock();
-    if let Some(Some(_)) = children.get(name) {
-        return Err(Errno::EEXIST);
-    }
-    children.insert(name.to_vec(), Some(entry.clone()));
-    Ok(())
 }
 
 /// Where a volume has a name that is to be made, if the directory is a volume's: the host does not know of what
@@ -184,8 +179,7 @@ pub async fn own(thread: &Arc<Thread>, entry: &Location) -> Result<Location> {
                 Some(parent.clone()),
                 Node::new(Meta::of(&leaf.attributes), Kind::Link(target)),
             );
-            parent.node.directory()?.children.lock().insert(name, Some(up.clone()));
-            Ok(up)
+            raise(&parent, &name, up)
         }
         Kind::Host(leaf) if !leaf.writable => Err(Errno::EROFS),
         _ => Ok(entry.clone()),
@@ -222,7 +216,7 @@ pub async fn make_hard_link(thread: &Arc<Thread>, from: &Location, found: &Found
         return Err(Errno::EXDEV);
     }
     let entry = Entry::new(&found.name, Some(found.parent.clone()), from.node.clone());
-    insert(directory, &found.name, &entry)?;
+    thread.kernel().file_systems.give_name(&found.parent, &found.name, &entry)?;
     {
         let mut meta = from.node.meta.lock();
         meta.links += 1;
@@ -257,6 +251,12 @@ pub async fn remove(thread: &Arc<Thread>, found: &Found, directory: bool) -> Res
     if !directory && remove_at_once(thread, found).await? {
         return Ok(());
     }
+    // The name may come to be another's while it is looked at: then all is looked at anew.
+    while !remove_once(thread, found, directory).await? {}
+    Ok(())
+}
+
+async fn remove_once(thread: &Arc<Thread>, found: &Found, directory: bool) -> Result<bool> {
     let entry = step(thread, &found.parent, &found.name).await?;
     if directory != entry.node.is_directory() {
         return Err(if directory { Errno::ENOTDIR } else { Errno::EISDIR });
@@ -278,12 +278,14 @@ pub async fn remove(thread: &Arc<Thread>, found: &Found, directory: bool) -> Res
         entry.set_removed();
         let last = directory || entry.node.attributes().links <= 1;
         tell_removed(thread, &entry, found, last);
-        return Ok(());
+        return Ok(true);
     }
     if directory && super::listing::list(thread, &entry).await?.entries.len() > 2 {
         return Err(Errno::ENOTEMPTY);
     }
-    hide(parent, &found.name);
+    if !thread.kernel().file_systems.take_name(found, &entry)? {
+        return Ok(false);
+    }
     {
         let mut meta = entry.node.meta.lock();
         meta.links = if directory { 0 } else { meta.links.saturating_sub(1) };
@@ -294,9 +296,8 @@ pub async fn remove(thread: &Arc<Thread>, found: &Found, directory: bool) -> Res
         meta.links = meta.links.saturating_sub(1);
     }
     touch(thread, &found.parent).await;
-    entry.set_removed();
     tell_removed(thread, &entry, found, entry.node.attributes().links == 0);
-    Ok(())
+    Ok(true)
 }
 
 /// Has a volume's file removed without looking it up first, where nobody asks what it was: one question less. False: the
@@ -329,16 +330,6 @@ fn tell_removed(thread: &Arc<Thread>, entry: &Location, found: &Found, last: boo
     watches.tell_removed(entry, last);
     let bit = if entry.node.is_directory() { happened::DIRECTORY } else { 0 };
     watches.tell_name(&found.parent, &found.name, happened::DELETE | bit);
-}
-
-/// Takes a name away; what lies below stays hidden.
-pub(super) fn hide(parent: &Directory, name: &[u8]) {
-    let mut children = parent.children.lock();
-    if parent.is_on_host() && !parent.is_volume() {
-        children.insert(name.to_vec(), None);
-    } else {
-        children.remove(name);
-    }
 }
 
 /// Tells of a change to what a place names (the events are those of fsnotify_change in Linux).

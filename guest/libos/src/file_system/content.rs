@@ -31,6 +31,15 @@ enum Content {
     Object { handle: Handle, size: u64 },
 }
 
+impl Content {
+    fn size(&self) -> u64 {
+        match self {
+            Self::Heap(bytes) => bytes.len() as u64,
+            Self::Object { size, .. } => *size,
+        }
+    }
+}
+
 /// A regular file of the guest's own.
 pub struct MemoryFile {
     kernel: Weak<Kernel>,
@@ -63,10 +72,14 @@ impl MemoryFile {
     }
 
     pub fn size(&self) -> u64 {
-        match &*self.content.lock() {
-            Content::Heap(bytes) => bytes.len() as u64,
-            Content::Object { size, .. } => *size,
-        }
+        self.content.lock().size()
+    }
+
+    /// Adds seals, and says which there were. Writes that saw none have their place in the file by then.
+    pub fn seal(&self, added: u32) -> Result<u32> {
+        let before = self.seals.add(added)?;
+        drop(self.content.lock());
+        Ok(before)
     }
 
     pub fn blocks(&self) -> u64 {
@@ -222,16 +235,17 @@ impl File for MemoryFile {
         let total: u64 = from.iter().map(|range| range.length).sum();
         let offset = offset.unwrap_or(0);
         let end = offset.checked_add(total).filter(|end| *end < 1 << 62).ok_or(Errno::EFBIG)?;
+        let mut content = self.content.lock();
         self.seals.may_write()?;
         if total == 0 {
             return Ok(Transfer::Done(0));
         }
-        let size = self.size();
+        let size = content.size();
         self.seals.may_resize(size, end.max(size))?;
         self.reserve(end.max(size))?;
         self.touch(thread);
         let machine = &thread.kernel().machine;
-        match &mut *self.content.lock() {
+        match &mut *content {
             Content::Heap(bytes) => {
                 if bytes.len() < end as usize {
                     bytes.resize(end as usize, 0);

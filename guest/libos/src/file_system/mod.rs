@@ -11,11 +11,13 @@ mod bounds;
 mod change;
 mod content;
 mod context;
+mod directory_file;
 mod generated;
 mod host_file;
 mod identity;
 mod listing;
 pub mod lock;
+mod naming;
 mod node;
 mod open;
 mod process;
@@ -25,7 +27,6 @@ pub mod seal;
 mod walk;
 mod watch;
 
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -43,6 +44,7 @@ pub use bounds::{Bounds, Rules};
 pub use change::*;
 pub use content::MemoryFile;
 pub use context::FileSystemContext;
+pub use directory_file::DirectoryFile;
 pub use generated::{Device, DiskFile, Generator};
 pub use host_file::HostFile;
 pub use identity::Identity;
@@ -51,7 +53,7 @@ pub use node::{
     BLOCK, CHARACTER, DIRECTORY, Directory, Kind, Meta, Node, OWN_DEVICE, Place, REGULAR, TERMINAL_INODE,
     TERMINAL_NUMBER, TYPE, permits,
 };
-pub use open::{DirectoryFile, open_entry, opened, temporary};
+pub use open::{open_entry, opened, temporary};
 use record::Record;
 pub use rename::{EXCHANGE, NO_REPLACE, rename};
 pub use seal::{is_sealed, seals};
@@ -160,8 +162,8 @@ pub struct FileSystems {
     scratch: AtomicU64,
     pub locks: lock::Locks,
     pub watches: Arc<Watches>,
-    /// Held while something of the guest's own moves to another place.
-    moves: crate::lock::Mutex<()>,
+    /// Held while a name in the guest's own directories changes.
+    names: Mutex<()>,
     record: Record,
 }
 
@@ -205,7 +207,7 @@ impl FileSystems {
             scratch: AtomicU64::new(boot.scratch),
             locks: Default::default(),
             watches: Arc::default(),
-            moves: Default::default(),
+            names: Default::default(),
             record: Record::new(boot.record),
         }
     }
@@ -380,6 +382,3 @@ fn attach(root: &Location, path: &[u8], node: Arc<Node>, meta: &impl Fn(u32, u32
     }
     at
 }
-
-/// Children of a directory that are kept here; `None` hides what lies below.
-pub type Children = BTreeMap<Vec<u8>, Option<Location>>;

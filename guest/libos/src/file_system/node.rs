@@ -9,7 +9,7 @@ use abi::boot::Tree;
 use abi::file::{At, Attributes, Change, SetTime};
 
 use super::generated::Device;
-use super::{Children, Generator, Location, MemoryFile, want};
+use super::{Generator, Location, MemoryFile, want};
 use crate::errno::{Errno, Result};
 use crate::file::pseudo_terminal::Pair;
 use crate::process::Identity;
@@ -128,6 +128,9 @@ impl Meta {
         self.changed_ns = now_ns;
     }
 }
+
+/// Children of a directory that are kept here; `None` hides what lies below.
+pub type Children = BTreeMap<Vec<u8>, Option<Location>>;
 
 /// A directory.
 pub struct Directory {

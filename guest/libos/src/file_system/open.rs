@@ -2,14 +2,15 @@
 
 use alloc::sync::Arc;
 use alloc::vec;
-use core::any::Any;
 
-use abi::file::{Access, Attributes, Change, Extent, Owner};
+use abi::file::{Access, Attributes, Change, Owner};
 use abi::request::{Reply, Request};
-use machine::{Handle, Sink, Transfer, UserRange};
+use machine::{Handle, Sink, Transfer};
 
 use super::change::{make, now_ns};
+use super::directory_file::DirectoryFile;
 use super::host_file::host_description;
+use super::naming::raise;
 use super::node::{HostLeaf, LINK, REGULAR, TYPE};
 use super::walk::walk_parent_within;
 use super::{
@@ -17,7 +18,7 @@ use super::{
     walk_parent, walk_within, want,
 };
 use crate::errno::{Errno, Result};
-use crate::file::{Description, File, Promise, event, flag, kept};
+use crate::file::{Description, File, flag};
 use crate::process::Process;
 use crate::thread::Thread;
 
@@ -103,7 +104,12 @@ async fn found_or_made(
                 return Ok((open_entry(thread, &entry, flags).await?, false));
             }
             Err(Errno::ENOENT) => {
-                return create(thread, &found.parent, &found.name, flags, mode).await;
+                match create(thread, &found.parent, &found.name, flags, mode).await {
+                    // Somebody else has made it meanwhile: that one is opened.
+                    Err(Errno::EEXIST) if flags & flag::EXCLUSIVE == 0 => start = found.parent,
+                    made => return made,
+                }
+                path = found.name;
             }
             Err(errno) => return Err(errno),
         }
@@ -231,7 +237,6 @@ async fn create(
     let mode = thread.file_system().masked(mode & 0o7777);
     let file = MemoryFile::new(thread.kernel());
     let node = make(thread, parent, name, REGULAR | mode, |_| Kind::Memory(file.clone())).await?;
-    file.belong_to(&node.node);
     Ok((Description::new(file, flags & !flag::CREATE, Some(node)), true))
 }
 
@@ -450,55 +455,5 @@ pub async fn copy_up(
         kernel.machine.close(handle);
         copied?;
     }
-    let up = Entry::new(&name, Some(parent.clone()), node);
-    let mut children = parent.node.directory()?.children.lock();
-    match children.get(&name) {
-        // Somebody was faster, and may have written to it since.
-        Some(Some(existing)) => Ok(existing.clone()),
-        Some(None) => Err(Errno::ENOENT),
-        None => {
-            children.insert(name, Some(up.clone()));
-            Ok(up)
-        }
-    }
-}
-
-/// A directory, or anything opened with O_PATH.
-pub struct DirectoryFile(pub Location);
-
-impl File for DirectoryFile {
-    fn read(&self, _thread: &Arc<Thread>, _to: &[UserRange], _offset: Option<u64>) -> Result<Transfer> {
-        Err(Errno::EISDIR)
-    }
-    fn write(&self, _thread: &Arc<Thread>, _from: &[UserRange], _offset: Option<u64>) -> Result<Transfer> {
-        Err(Errno::EBADF)
-    }
-    fn events(&self) -> u32 {
-        event::IN | event::OUT
-    }
-    fn seekable(&self) -> bool {
-        true
-    }
-    fn attributes(&self, thread: &Arc<Thread>) -> Promise<Attributes> {
-        let (thread, entry) = (thread.clone(), self.0.clone());
-        Promise::later(async move { super::attributes(&thread, &entry).await })
-    }
-    fn change(&self, thread: &Arc<Thread>, change: Change) -> Promise<()> {
-        let (thread, entry) = (thread.clone(), self.0.clone());
-        Promise::later(async move { super::change::change_attributes(&thread, &entry, change).await })
-    }
-    /// Of a volume's directory this makes its names last.
-    fn synchronise(&self, thread: &Arc<Thread>, extent: Extent) -> Promise<()> {
-        let Kind::Directory(directory) = &self.0.node.kind else { return kept(Ok(())) };
-        match directory.place().filter(|_| directory.is_volume()) {
-            None => kept(Ok(())),
-            Some(place) => {
-                let kernel = thread.kernel().clone();
-                Promise::later(async move { super::synchronise(&kernel, &place, extent).await })
-            }
-        }
-    }
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
+    raise(&parent, &name, Entry::new(&name, Some(parent.clone()), node))
 }

@@ -7,7 +7,8 @@ use alloc::sync::Arc;
 
 use abi::request::Request;
 
-use super::change::{hide, is_mount, may_change, may_remove, now_ns, own, touch, volume_place};
+use super::change::{is_mount, may_change, may_remove, now_ns, own, touch, volume_place};
+use super::naming::{is_above, put};
 use super::{Found, Kind, Location, step};
 use crate::errno::{Errno, Result};
 use crate::thread::Thread;
@@ -29,33 +30,42 @@ pub async fn rename(thread: &Arc<Thread>, from: &Found, to: &Found, flags: u32) 
     if no_names(from) || no_names(to) {
         return Err(Errno::EBUSY);
     }
-    let source = step(thread, &from.parent, &from.name).await?;
-    let target = match step(thread, &to.parent, &to.name).await {
-        Ok(_) if flags & NO_REPLACE != 0 => return Err(Errno::EEXIST),
-        Ok(entry) => Some(entry),
-        Err(Errno::ENOENT) if flags & EXCHANGE != 0 => return Err(Errno::ENOENT),
-        Err(Errno::ENOENT) => None,
-        Err(errno) => return Err(errno),
-    };
-    let renaming = Rename { from, to, source, target, exchanges: flags & EXCHANGE != 0 };
-    renaming.check(thread)?;
-    if renaming.is_same() {
-        return Ok(());
-    }
-    renaming.check_kinds(thread).await?;
-    let moved = match (volume_place(&from.parent, &from.name)?, volume_place(&to.parent, &to.name)?) {
-        (Some(old), Some(new)) if old.tree == new.tree => {
-            renaming.on_volume(thread, old, new, flags).await?;
-            renaming.source.clone()
+    loop {
+        let renaming = Rename::of(thread, from, to, flags).await?;
+        renaming.check(thread)?;
+        if renaming.is_same() {
+            return Ok(());
         }
-        (None, None) => renaming.in_overlay(thread).await?,
-        _ => return Err(Errno::EXDEV),
-    };
-    renaming.tell(thread, &moved);
-    Ok(())
+        renaming.check_kinds(thread).await?;
+        let moved = match (volume_place(&from.parent, &from.name)?, volume_place(&to.parent, &to.name)?) {
+            (Some(old), Some(new)) if old.tree == new.tree => {
+                renaming.on_volume(thread, old, new, flags).await?;
+                Some(renaming.source.clone())
+            }
+            (None, None) => renaming.in_overlay(thread).await?,
+            _ => return Err(Errno::EXDEV),
+        };
+        // Else one of the names has come to be another's, and all is looked at anew.
+        if let Some(moved) = moved {
+            renaming.tell(thread, &moved);
+            return Ok(());
+        }
+    }
 }
 
-impl Rename<'_> {
+impl<'a> Rename<'a> {
+    async fn of(thread: &Arc<Thread>, from: &'a Found, to: &'a Found, flags: u32) -> Result<Self> {
+        let source = step(thread, &from.parent, &from.name).await?;
+        let target = match step(thread, &to.parent, &to.name).await {
+            Ok(_) if flags & NO_REPLACE != 0 => return Err(Errno::EEXIST),
+            Ok(entry) => Some(entry),
+            Err(Errno::ENOENT) if flags & EXCHANGE != 0 => return Err(Errno::ENOENT),
+            Err(Errno::ENOENT) => None,
+            Err(errno) => return Err(errno),
+        };
+        Ok(Self { from, to, source, target, exchanges: flags & EXCHANGE != 0 })
+    }
+
     fn check(&self, thread: &Arc<Thread>) -> Result<()> {
         let (from, to) = (self.from, self.to);
         if !self.source.node.is_directory() && (from.slash || to.slash && !self.exchanges) {
@@ -123,10 +133,10 @@ impl Rename<'_> {
         let moved = self.from.parent.node.directory()?.children.lock().remove(&self.from.name).flatten();
         let replaced = self.to.parent.node.directory()?.children.lock().remove(&self.to.name).flatten();
         if let Some(entry) = moved {
-            put(&entry, self.to, Some(new))?;
+            put_in_volume(&entry, self.to, new)?;
         }
         match replaced {
-            Some(entry) if self.exchanges => put(&entry, self.from, Some(old))?,
+            Some(entry) if self.exchanges => put_in_volume(&entry, self.from, old)?,
             Some(entry) => drop_link(thread, &entry),
             None => {}
         }
@@ -143,7 +153,8 @@ impl Rename<'_> {
     }
 
     /// A directory that is partly on the host cannot move: overlayfs says the same without redirect_dir.
-    async fn in_overlay(&self, thread: &Arc<Thread>) -> Result<Location> {
+    /// `None`: one of the names is another's by now.
+    async fn in_overlay(&self, thread: &Arc<Thread>) -> Result<Option<Location>> {
         let partly = |entry: &Location| match &entry.node.kind {
             Kind::Directory(directory) => directory.is_on_host(),
             _ => false,
@@ -153,43 +164,23 @@ impl Rename<'_> {
             return Err(Errno::EXDEV);
         }
         let moved = own(thread, &self.source).await?;
-        let exchanged = match exchanged {
-            Some(target) => Some(own(thread, target).await?),
-            None => None,
+        let replaced = match &self.target {
+            Some(target) if self.exchanges => Some(own(thread, target).await?),
+            target => target.clone(),
         };
-        self.move_in_overlay(thread, &moved, exchanged.as_ref())?;
-        for entry in [Some(&moved), exchanged.as_ref()].into_iter().flatten() {
-            entry.node.meta.lock().changed_ns = now_ns(thread);
+        let names = &thread.kernel().file_systems;
+        if !names.move_name((self.from, &moved), (self.to, replaced.as_ref()), self.exchanges)? {
+            return Ok(None);
         }
+        self.count_directories(&moved);
+        match &replaced {
+            Some(entry) if self.exchanges => entry.node.meta.lock().changed_ns = now_ns(thread),
+            Some(entry) => drop_link(thread, entry),
+            None => {}
+        }
+        moved.node.meta.lock().changed_ns = now_ns(thread);
         self.touch_parents(thread).await;
-        Ok(moved)
-    }
-
-    /// One such move at a time: two that lead into each other would part a circle from the tree.
-    fn move_in_overlay(
-        &self,
-        thread: &Arc<Thread>,
-        moved: &Location,
-        exchanged: Option<&Location>,
-    ) -> Result<()> {
-        let _one = thread.kernel().file_systems.moves.lock();
-        if is_above(moved, &self.to.parent)
-            || exchanged.is_some_and(|entry| is_above(entry, &self.from.parent))
-        {
-            return Err(Errno::EINVAL);
-        }
-        if self.to.parent.is_removed() {
-            return Err(Errno::ENOENT);
-        }
-        hide(self.from.parent.node.directory()?, &self.from.name);
-        self.count_directories(moved);
-        put(moved, self.to, None)?;
-        match (exchanged, &self.target) {
-            (Some(entry), _) => put(entry, self.from, None)?,
-            (None, Some(replaced)) => drop_link(thread, replaced),
-            _ => {}
-        }
-        Ok(())
+        Ok(Some(moved))
     }
 
     /// Keeps the parents' link counts, to which each directory in them adds one.
@@ -234,26 +225,10 @@ fn drop_link(thread: &Arc<Thread>, entry: &Location) {
     entry.set_removed();
 }
 
-/// Puts an entry under a name; `place` is where the host has it now.
-fn put(entry: &Location, found: &Found, place: Option<super::Place>) -> Result<()> {
-    *entry.name.lock() = found.name.clone();
-    *entry.parent.lock() = Some(found.parent.clone());
-    if let (Some(place), Kind::Directory(directory)) = (place, &entry.node.kind) {
+/// Puts an entry of a volume under a name; `place` is where the host has it now.
+fn put_in_volume(entry: &Location, found: &Found, place: super::Place) -> Result<()> {
+    if let Kind::Directory(directory) = &entry.node.kind {
         directory.move_to(place);
     }
-    let mut children = found.parent.node.directory()?.children.lock();
-    children.insert(found.name.clone(), Some(entry.clone()));
-    Ok(())
-}
-
-/// Whether a place is another or lies above it.
-fn is_above(place: &Location, below: &Location) -> bool {
-    let mut above = Some(below.clone());
-    while let Some(ancestor) = above {
-        if Arc::ptr_eq(&ancestor, place) {
-            return true;
-        }
-        above = ancestor.parent.lock().clone();
-    }
-    false
+    put(entry, found)
 }

@@ -30,15 +30,21 @@ impl Seals {
     }
 
     pub fn get(&self) -> u32 {
-        self.0.load(Ordering::Relaxed)
+        self.0.load(Ordering::SeqCst)
     }
 
-    pub fn add(&self, added: u32) -> Result<()> {
+    /// Adds seals, and says which there were.
+    pub fn add(&self, added: u32) -> Result<u32> {
         if added & !0x3f != 0 {
             return Err(Errno::EINVAL);
         }
         let open = |seals: u32| (seals & SEAL == 0).then_some(seals | added);
-        self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, open).map(drop).map_err(|_| Errno::EPERM)
+        self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, open).map_err(|_| Errno::EPERM)
+    }
+
+    /// Takes back what was added since there were those of `before`.
+    pub fn restore(&self, before: u32) {
+        self.0.store(before, Ordering::SeqCst);
     }
 
     pub fn may_write(&self) -> Result<()> {

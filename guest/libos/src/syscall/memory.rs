@@ -50,7 +50,7 @@ pub fn mmap(call: &mut Call<'_>) -> Outcome {
     }
     if flags & MAP_ANONYMOUS != 0 && (!shared || protection.is_empty()) {
         let wanted = Wanted { protection, shared, content: Content::Anonymous };
-        return place(call.process(), address, length, flags, wanted).into();
+        return place(call.process(), address, length, flags, || Ok(wanted)).into();
     }
     let process = call.process().clone();
     let thread = call.thread.clone();
@@ -71,7 +71,7 @@ pub fn mmap(call: &mut Call<'_>) -> Outcome {
                 device: 1,
                 inode: file.1.meta.lock().inode,
             };
-            place(&process, address, length, flags, Wanted { protection, shared, content })
+            place(&process, address, length, flags, || Ok(Wanted { protection, shared, content }))
         });
     }
     let description = attempt!(process.files.get(number));
@@ -80,31 +80,33 @@ pub fn mmap(call: &mut Call<'_>) -> Outcome {
     {
         return Err::<u64, _>(Errno::EACCES).into();
     }
-    if shared && protection.contains(Protection::WRITE) && file_system::is_sealed(&description) {
-        return Err::<u64, _>(Errno::EPERM).into();
-    }
     let pages = description.file.pages(call.thread);
     call.wait(async move {
-        let content = match pages.await? {
-            None => Content::Anonymous,
-            Some(pages) => {
-                let attributes = description.file.attributes(&thread).await?;
-                let path = description.location.as_ref().map(|location| location.path()).unwrap_or_default();
-                Content::File {
-                    backed: Arc::new(Backed {
-                        handle: pages.handle,
-                        file: description.file.clone(),
-                        location: description.location.clone(),
-                        writable: description.writable().is_ok() && !file_system::is_sealed(&description),
-                    }),
-                    offset,
-                    path: Arc::from(path),
-                    device: attributes.device,
-                    inode: attributes.inode,
-                }
-            }
+        let Some(pages) = pages.await? else {
+            let wanted = Wanted { protection, shared, content: Content::Anonymous };
+            return place(&process, address, length, flags, || Ok(wanted));
         };
-        place(&process, address, length, flags, Wanted { protection, shared, content })
+        let attributes = description.file.attributes(&thread).await?;
+        let path = description.location.as_ref().map(|location| location.path()).unwrap_or_default();
+        place(&process, address, length, flags, || {
+            let sealed = file_system::is_sealed(&description);
+            if shared && sealed && protection.contains(Protection::WRITE) {
+                return Err(Errno::EPERM);
+            }
+            let content = Content::File {
+                backed: Arc::new(Backed {
+                    handle: pages.handle,
+                    file: description.file.clone(),
+                    location: description.location.clone(),
+                    writable: description.writable().is_ok() && !sealed,
+                }),
+                offset,
+                path: Arc::from(path),
+                device: attributes.device,
+                inode: attributes.inode,
+            };
+            Ok(Wanted { protection, shared, content })
+        })
     })
 }
 
@@ -122,11 +124,18 @@ pub(super) fn map_at(
         _ => MAP_FIXED_NOREPLACE,
     };
     let taken = |errno| if errno == Errno::EEXIST { Errno::EINVAL } else { errno };
-    place(process, address, length, flags, wanted).map_err(taken)
+    place(process, address, length, flags, || Ok(wanted)).map_err(taken)
 }
 
-/// Chooses the address and maps.
-fn place(process: &Arc<Process>, address: u64, length: u64, flags: u64, wanted: Wanted) -> Result<u64> {
+/// Chooses the address and maps. What is wanted is asked for with the address space locked: a file that is
+/// being sealed either sees the mapping or is seen to be sealed.
+fn place(
+    process: &Arc<Process>,
+    address: u64,
+    length: u64,
+    flags: u64,
+    wanted: impl FnOnce() -> Result<Wanted>,
+) -> Result<u64> {
     let machine = &*process.kernel.machine;
     let memory = process.memory();
     let mut memory = memory.lock();
@@ -141,7 +150,7 @@ fn place(process: &Arc<Process>, address: u64, length: u64, flags: u64, wanted: 
         let below = if flags & MAP_32BIT != 0 { 1 << 31 } else { memory.end() };
         memory.find_free(address, length, below)?
     };
-    memory.map(machine, process.space(), range, wanted)?;
+    memory.map(machine, process.space(), range, wanted()?)?;
     if flags & MAP_POPULATE != 0 {
         let _ = machine.advise(process.space(), range, Advice::Populate);
     }
@@ -395,15 +404,19 @@ pub fn memfd_create(call: &mut Call<'_>) -> Outcome {
 
 /// F_ADD_SEALS: of memory files that allow it. Writing cannot be sealed while a mapping can write.
 pub fn add_seals(call: &Call<'_>, description: &crate::file::Description, added: u32) -> Result<u64> {
-    let seals = file_system::seals(description).ok_or(Errno::EINVAL)?;
+    let file = description.file_as::<file_system::MemoryFile>().ok_or(Errno::EINVAL)?;
     description.writable().map_err(|_| Errno::EPERM)?;
-    let processes: Vec<Arc<Process>> = call.kernel().processes.lock().values().cloned().collect();
-    let written =
-        || processes.iter().any(|process| process.memory().lock().mappings.writes_to(&description.file));
-    if added & seal::WRITE != 0 && seals.get() & (seal::SEAL | seal::WRITE) == 0 && written() {
-        return Err(Errno::EBUSY);
+    // Sealed first, then looked at: no mapping is made in between, nor a child that inherits one.
+    let before = file.seal(added)?;
+    if added & seal::WRITE != 0 && before & seal::WRITE == 0 {
+        let _births = call.kernel().births.lock();
+        let processes: Vec<Arc<Process>> = call.kernel().processes.lock().values().cloned().collect();
+        if processes.iter().any(|process| process.memory().lock().mappings.writes_to(&description.file)) {
+            file.seals.restore(before);
+            return Err(Errno::EBUSY);
+        }
     }
-    seals.add(added).map(|()| 0)
+    Ok(0)
 }
 
 /// F_GET_SEALS.
