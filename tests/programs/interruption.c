@@ -37,22 +37,31 @@ static void *disturb(void *arg) {
         if (handled != 1) printf("handled %d times\n", handled);      \
     } while (0)
 
-// What a stop interrupts goes on as if nothing had been.
+// What a stop interrupts ends when it would have: not at once, and not as much later as it stood still.
+static void wait_two_seconds(int how) {
+    struct timespec length = {2, 0}, before, after;
+    clock_gettime(CLOCK_MONOTONIC, &before);
+    int outcome = how == 0 ? nanosleep(&length, NULL) : poll(NULL, 0, 2000);
+    clock_gettime(CLOCK_MONOTONIC, &after);
+    double took = after.tv_sec - before.tv_sec + (after.tv_nsec - before.tv_nsec) / 1e9;
+    _exit(outcome != 0 || took < 2 || took >= 3);
+}
+
 static void stopped(void) {
     fflush(stdout);
-    pid_t child = fork();
-    if (child == 0) {
-        struct timespec length = {0, 300000000}, left = {7, 7};
-        TRY(nanosleep(&length, &left));
-        fflush(stdout);
-        _exit(0);
+    pid_t children[2];
+    int status;
+    for (int how = 0; how < 2; how++) {
+        children[how] = fork();
+        if (children[how] == 0) wait_two_seconds(how);
     }
     sleep_ms(100);
-    kill(child, SIGSTOP);
-    int status;
-    CHECK(waitpid(child, &status, WUNTRACED) == child && WIFSTOPPED(status));
-    kill(child, SIGCONT);
-    CHECK(waitpid(child, &status, 0) == child && status == 0);
+    for (int how = 0; how < 2; how++) kill(children[how], SIGSTOP);
+    for (int how = 0; how < 2; how++)
+        CHECK(waitpid(children[how], &status, WUNTRACED) == children[how] && WIFSTOPPED(status));
+    sleep_ms(1500);
+    for (int how = 0; how < 2; how++) kill(children[how], SIGCONT);
+    for (int how = 0; how < 2; how++) CHECK(waitpid(children[how], &status, 0) == children[how] && status == 0);
 }
 
 int main(void) {

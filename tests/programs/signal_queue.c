@@ -2,6 +2,7 @@
 #include "check.h"
 #include <poll.h>
 #include <pthread.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 
 static int order[64], count;
@@ -87,6 +88,17 @@ int main(void) {
     pthread_create(&thread, NULL, send_later, (void *)SIGUSR2);
     TRY(read(blocking, read_info, sizeof *read_info));
     pthread_join(thread, NULL);
+    TRY(sigtimedwait(&set, &info, &none_left));
+
+    // No room for any that queue.
+    setrlimit(RLIMIT_SIGPENDING, &(struct rlimit){0, 0});
+    TRY(sigqueue(getpid(), SIGRTMIN, (union sigval){.sival_int = 1}));
+    TRY(sigqueue(getpid(), SIGUSR1, (union sigval){.sival_int = 1}));
+    TRY(kill(getpid(), SIGRTMIN));
+    TRY(kill(getpid(), SIGRTMIN));
+    TRY(sigtimedwait(&set, &info, &none_left));
+    TRY(sigtimedwait(&set, &info, &none_left));
+    printf("%d %d %d\n", info.si_code == SI_USER, info.si_pid, info.si_uid);
     TRY(sigtimedwait(&set, &info, &none_left));
     PROGRAM_ENDS;
 }

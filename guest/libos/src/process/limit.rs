@@ -34,6 +34,7 @@ fn usual() -> Limits {
     limits[6] = (32_768, 32_768); // RLIMIT_NPROC
     limits[7] = (1024, FILES); // RLIMIT_NOFILE
     limits[8] = (8 << 20, 8 << 20); // RLIMIT_MEMLOCK
+    limits[11] = (crate::signal::QUEUED_MOST, crate::signal::QUEUED_MOST); // RLIMIT_SIGPENDING
     limits[12] = (800 << 10, 800 << 10); // RLIMIT_MSGQUEUE
     limits[13] = (0, 0); // RLIMIT_NICE
     limits[14] = (0, 0); // RLIMIT_RTPRIO

@@ -41,6 +41,11 @@ impl Information {
         Self::new(number, SI_USER, Detail::Sender { process, user, value: 0 })
     }
 
+    /// Whether it tells nothing that its receiver could miss (kill(2)).
+    pub(super) fn is_plain(&self) -> bool {
+        self.code == SI_USER
+    }
+
     /// tgkill(2).
     pub fn thread(number: u8, process: u32, user: u32) -> Self {
         Self::new(number, SI_TKILL, Detail::Sender { process, user, value: 0 })

@@ -24,7 +24,7 @@ pub(crate) use delivery::{Halt, deliver};
 pub(crate) use frame::LOWER_HALF;
 pub use frame::restore;
 pub use information::{Information, is_arithmetic};
-pub use sending::{force, forget, from_outside, raise_exception, send};
+pub use sending::{force, forget, from_outside, raise_exception, send, try_send};
 
 pub const SIGHUP: u8 = 1;
 pub const SIGINT: u8 = 2;
@@ -54,7 +54,7 @@ pub const SIGSYS: u8 = 31;
 const FIRST_REALTIME: u8 = 32;
 
 /// Signals that may wait in one queue, each with its value.
-const QUEUED_MOST: usize = 4096;
+pub(crate) const QUEUED_MOST: u64 = 4096;
 
 const SA_ONSTACK: u64 = 0x0800_0000;
 const SA_RESTART: u64 = 0x1000_0000;
@@ -93,18 +93,27 @@ pub struct PendingSet {
 }
 
 impl PendingSet {
-    fn add(&mut self, information: Information) {
+    /// Adds a signal. Realtime ones queue, up to `most` (RLIMIT_SIGPENDING): then kill(2) has its signal
+    /// arrive without particulars, and who sends particulars along is told EAGAIN.
+    fn add(&mut self, information: Information, most: usize) -> Result<()> {
         let number = information.number;
         if self.queue.iter_mut().any(|pending| pending.absorb(&information)) {
-            return;
+            return Ok(());
         }
         // Of those that do not queue there is room for each once.
         let queues = number >= FIRST_REALTIME;
-        if !queues && self.set & set_of(number) != 0 || queues && self.queue.len() > QUEUED_MOST {
-            return;
+        if !queues && self.set & set_of(number) != 0 {
+            return Ok(());
+        }
+        let full = queues && self.queue.len() >= most;
+        if full && !information.is_plain() {
+            return Err(Errno::EAGAIN);
         }
         self.set |= set_of(number);
-        self.queue.push_back(information);
+        if !full {
+            self.queue.push_back(information);
+        }
+        Ok(())
     }
 
     /// Takes one signal of `wanted`: those that a fault raised first, then the lowest number.
@@ -119,6 +128,7 @@ impl PendingSet {
         let number = first.trailing_zeros() as u8 + 1;
         let position = self.queue.iter().position(|information| information.number == number);
         let information = position.and_then(|position| self.queue.remove(position));
+        let information = information.or_else(|| Some(Information::user(number, 0, 0)));
         if !self.queue.iter().any(|information| information.number == number) {
             self.set &= !set_of(number);
         }
@@ -187,7 +197,7 @@ impl ThreadSignals {
 
     /// Leaves a signal for the thread, whatever it makes of it.
     pub(crate) fn leave(&self, information: Information) {
-        self.pending.lock().add(information);
+        let _ = self.pending.lock().add(information, usize::MAX);
     }
 
     /// What is to be decided about a restart, which is forgotten.

@@ -7,9 +7,10 @@ use abi::exit::Exit;
 use machine::{Context, Exception};
 
 use super::{
-    Information, SIGCONT, SIGINT, SIGKILL, SIGQUIT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGWINCH, STOPS,
+    Information, QUEUED_MOST, SIGCONT, SIGINT, SIGKILL, SIGQUIT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGWINCH, STOPS,
     Target, set_of,
 };
+use crate::errno::Result;
 use crate::kernel::Kernel;
 use crate::process::Process;
 use crate::thread::Thread;
@@ -31,16 +32,22 @@ fn prepare(process: &Arc<Process>, number: u8) {
     }
 }
 
-/// Sends a signal. One that is ignored and blocked by nobody is dropped at once.
+/// Sends a signal that may be lost if too many are queued.
 pub fn send(process: &Arc<Process>, target: Target, information: Information) {
+    let _ = try_send(process, target, information);
+}
+
+/// Sends a signal. One that is ignored and blocked by nobody is dropped at once; EAGAIN if too many are queued.
+pub fn try_send(process: &Arc<Process>, target: Target, information: Information) -> Result<()> {
     let number = information.number;
     if process.is_first() && !process.is_main() {
         // It has nobody who could do anything about it.
-        return;
+        return Ok(());
     }
     if number == SIGKILL {
         // Nothing may come between this one and its effect, a stop least of all.
-        return process.end(Exit::Signal(number));
+        process.end(Exit::Signal(number));
+        return Ok(());
     }
     prepare(process, number);
     let threads: alloc::vec::Vec<Arc<Thread>> = process.threads.lock().values().cloned().collect();
@@ -48,18 +55,16 @@ pub fn send(process: &Arc<Process>, target: Target, information: Information) {
         Target::Process => None,
         Target::Thread(wanted) => match threads.iter().find(|thread| thread.number() == wanted) {
             Some(thread) => Some(thread),
-            None => return,
+            None => return Ok(()),
         },
     };
     let admits = |thread: &Arc<Thread>| thread.signals.mask.load(Ordering::SeqCst) & set_of(number) == 0;
     let open = addressed.or_else(|| threads.iter().find(|thread| admits(thread)));
     if process.signals.ignores(number) && open.is_some_and(admits) {
-        return;
+        return Ok(());
     }
-    match addressed {
-        Some(thread) => thread.signals.pending.lock().add(information),
-        None => process.signals.pending.lock().add(information),
-    }
+    let pending = addressed.map_or(&process.signals.pending, |thread| &thread.signals.pending);
+    pending.lock().add(information, queued_most(process))?;
     // Looked for again: who has opened his mask meanwhile has not seen the signal yet.
     let called = match addressed {
         Some(thread) => Some(thread).filter(|thread| admits(thread)),
@@ -69,6 +74,13 @@ pub fn send(process: &Arc<Process>, target: Target, information: Information) {
         thread.call_attention();
     }
     process.signals.arrival.notify();
+    Ok(())
+}
+
+/// RLIMIT_SIGPENDING, as far as there is room.
+fn queued_most(process: &Process) -> usize {
+    const SIGNALS_PENDING: usize = 11;
+    process.limit(SIGNALS_PENDING).min(QUEUED_MOST) as usize
 }
 
 /// A signal that the monitor passes on: what keys stand for is for the group in the foreground of the user's
@@ -111,7 +123,8 @@ pub fn force(thread: &Arc<Thread>, information: Information) {
         signals.set_action(information.number, action);
         thread.signals.mask.fetch_and(!bit, Ordering::SeqCst);
     }
-    thread.signals.pending.lock().add(information);
+    // It is none of those that queue.
+    let _ = thread.signals.pending.lock().add(information, 0);
     thread.keep_attention();
 }
 

@@ -97,7 +97,7 @@ impl Waiting for Poll {
 pub fn poll(call: &mut Call<'_>) -> Outcome {
     let poll = attempt!(Poll::read(call, call.arguments[0], call.word(1).into()));
     let timeout = Timeout::milliseconds(call.int(2));
-    look_or_wait(call, timeout, false, Errno::ERESTARTNOHAND, None, poll)
+    look_or_wait(call, timeout, false, Errno::ERESTART_RESTARTBLOCK, None, poll)
 }
 
 pub fn ppoll(call: &mut Call<'_>) -> Outcome {

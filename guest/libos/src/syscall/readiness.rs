@@ -113,7 +113,8 @@ pub(super) fn mask(call: &Call<'_>, address: u64, size: u64) -> Result<bool> {
 }
 
 /// Looks at once, again after collecting, and then waits. `look` says how many are ready and leaves the
-/// result where the program finds it. `masked`: a mask is in force for this call.
+/// result where the program finds it. `masked`: a mask is in force for this call. `interrupted`: what it ends with
+/// when a signal comes; with ERESTART_RESTARTBLOCK it ends when it would have, if it is begun anew.
 pub(super) fn look_or_wait(
     call: &Call<'_>,
     timeout: Timeout,
@@ -123,6 +124,8 @@ pub(super) fn look_or_wait(
     wait: impl Waiting,
 ) -> Outcome {
     let thread = call.thread;
+    let resumes = interrupted == Errno::ERESTART_RESTARTBLOCK;
+    let resumed = if resumes { thread.signals.resumed() } else { None };
     let finish = move |thread: &Arc<Thread>| {
         if masked {
             thread.signals.unmask_after_call();
@@ -148,7 +151,7 @@ pub(super) fn look_or_wait(
         // The mask may let through what is pending already.
         signal::look_again(thread);
     }
-    let patience = timeout.patience(thread);
+    let patience = resumed.map_or_else(|| timeout.patience(thread), Patience::Until);
     let thread = thread.clone();
     call.wait(async move {
         let result = {
@@ -175,7 +178,10 @@ pub(super) fn look_or_wait(
                 if let Some(left) = left {
                     left.put(&thread);
                 }
-                Err(interrupted)
+                match patience {
+                    Patience::Until(until_ns) if resumes => Err(thread.signals.resume_until(until_ns)),
+                    _ => Err(interrupted),
+                }
             }
         }
     })

@@ -167,10 +167,7 @@ fn post(
             return Err(Errno::EPERM);
         }
     }
-    if let Some(information) = information {
-        signal::send(process, target, information);
-    }
-    Ok(())
+    information.map_or(Ok(()), |information| signal::try_send(process, target, information))
 }
 
 /// The signal an argument names, with what comes along; none for 0.
