@@ -4,6 +4,33 @@
 #include <sys/mman.h>
 #include <termios.h>
 
+// What nobody reads has an end, and what was taken comes out; a line has one too.
+static void flood(int leader, int follower) {
+    static char block[1024], read_back[1 << 20];
+    memset(block, 'r', sizeof block);
+    struct termios settings;
+    tcgetattr(follower, &settings);
+    TRY(settings.c_lflag & (ICANON | ECHO));
+    fcntl(leader, F_SETFL, O_RDWR | O_NONBLOCK);
+    fcntl(follower, F_SETFL, O_RDWR | O_NONBLOCK);
+    long taken = 0, got = 0, count;
+    while (taken < 1 << 20 && (count = write(leader, block, sizeof block)) > 0) taken += count;
+    CHECK(count == -1 && errno == EAGAIN && taken >= 4096 && taken < 1 << 19);
+    for (int idle = 0; got < taken && idle < 2000; idle++) {
+        while ((count = read(follower, read_back, sizeof read_back)) > 0) got += count, idle = 0;
+        sleep_ms(1);
+    }
+    CHECK(got == taken);
+    CHECK(write(leader, "x", 1) == 1);
+    settings.c_lflag |= ICANON;
+    tcsetattr(follower, TCSAFLUSH, &settings);
+    for (int i = 0; i < 20; i++) write(leader, block, sizeof block);
+    TRY(read(follower, read_back, sizeof read_back));
+    write(leader, "\n", 1);
+    sleep_ms(50);
+    TRY(read(follower, read_back, sizeof read_back));
+}
+
 int main(void) {
     char buffer[100];
     int null = TRY(open("/dev/null", O_RDWR));
@@ -78,6 +105,7 @@ int main(void) {
     TRY(ioctl(leader, TIOCSWINSZ, &size));
     TRY(ioctl(follower, TIOCGWINSZ, &back));
     printf("%d %d\n", back.ws_row, back.ws_col);
+    flood(leader, follower);
     close(follower);
     TRY(read(leader, buffer, 100));
     PROGRAM_ENDS;

@@ -29,6 +29,10 @@ use crate::wait::WaitQueue;
 
 /// Bytes that wait for the leader before writers have to.
 const OUTPUT_MAX: usize = 64 << 10;
+/// Bytes that wait for the follower before the leader has to.
+const INPUT_MAX: usize = 64 << 10;
+/// Bytes of a line that can be edited; more are dropped until it ends (termios(3), MAX_CANON).
+const LINE_MAX: usize = 4095;
 
 const TIOCGPTN: u32 = 0x8004_5430;
 const TIOCSPTLCK: u32 = 0x4004_5431;
@@ -74,6 +78,8 @@ struct State {
     editing: Vec<u8>,
     /// What the follower can read: lines, or whatever came at once; an empty one is an end of file.
     input: VecDeque<Vec<u8>>,
+    /// Bytes in `input`, an end of file for one.
+    held: usize,
     output: VecDeque<u8>,
     locked: bool,
     followers: usize,
@@ -101,6 +107,7 @@ impl Pair {
             window: [0; 8],
             editing: Vec::new(),
             input: VecDeque::new(),
+            held: 0,
             output: VecDeque::new(),
             locked: true,
             followers: 0,
@@ -195,12 +202,12 @@ impl State {
         if let Some((_, number)) = signal {
             self.echo(byte);
             self.editing.clear();
-            self.input.clear();
+            self.flush_input();
             return Some(number);
         }
         if !self.has(ICANON) {
             self.echo(byte);
-            self.input.push_back(alloc::vec![byte]);
+            self.offer(alloc::vec![byte]);
         } else if self.is(byte, VERASE) {
             self.erase();
         } else if self.is(byte, VKILL) {
@@ -209,16 +216,37 @@ impl State {
             }
         } else if self.is(byte, VEOF) {
             let line = core::mem::take(&mut self.editing);
-            self.input.push_back(line);
+            self.offer(line);
         } else {
+            let ends = byte == b'\n' || self.is(byte, VEOL);
+            if self.editing.len() >= LINE_MAX && !ends {
+                return None;
+            }
             self.echo(byte);
             self.editing.push(byte);
-            if byte == b'\n' || self.is(byte, VEOL) {
+            if ends {
                 let line = core::mem::take(&mut self.editing);
-                self.input.push_back(line);
+                self.offer(line);
             }
         }
         None
+    }
+
+    /// Makes a line, or what came at once, one that can be read.
+    fn offer(&mut self, chunk: Vec<u8>) {
+        self.held += chunk.len().max(1);
+        self.input.push_back(chunk);
+    }
+
+    fn flush_input(&mut self) {
+        self.input.clear();
+        self.held = 0;
+    }
+
+    /// How many bytes a side may write now.
+    fn room(&self, leads: bool) -> usize {
+        let output = OUTPUT_MAX.saturating_sub(self.output.len());
+        if leads { output.min(INPUT_MAX.saturating_sub(self.held)) } else { output }
     }
 
     /// What a read of the follower's gets: one line, or as much as there is.
@@ -230,13 +258,21 @@ impl State {
         }
         let mut done = 0;
         while let Some(mut chunk) = self.input.pop_front() {
-            let copied = to.copy(done, &chunk)?;
+            let copied = match to.copy(done, &chunk) {
+                Ok(copied) => copied,
+                Err(errno) => {
+                    self.input.push_front(chunk);
+                    return if done > 0 { Ok(Transfer::Done(done)) } else { Err(errno) };
+                }
+            };
             done += copied;
             if copied < chunk.len() {
+                self.held -= copied;
                 chunk.drain(..copied);
                 self.input.push_front(chunk);
                 break;
             }
+            self.held -= copied.max(1);
             if lines {
                 break;
             }
@@ -274,7 +310,7 @@ impl Side {
         if !self.leads() && !state.led {
             return Err(Errno::EIO);
         }
-        let room = OUTPUT_MAX.saturating_sub(state.output.len());
+        let room = state.room(self.leads());
         if room == 0 {
             return Ok(Transfer::NotReady);
         }
@@ -314,7 +350,7 @@ impl Side {
             terminal::TCSETS | terminal::TCSETSW | terminal::TCSETSF => {
                 state.settings = terminal::decode(&user::read(thread, argument)?);
                 if command == terminal::TCSETSF {
-                    state.input.clear();
+                    state.flush_input();
                     state.editing.clear();
                 }
             }
@@ -385,8 +421,7 @@ impl File for Side {
             (!state.input.is_empty() || !state.led, !state.led)
         };
         let readable = if some { event::IN | event::READ_NORMAL } else { 0 };
-        let room = state.output.len() < OUTPUT_MAX;
-        let writable = if room { event::OUT | event::WRITE_NORMAL } else { 0 };
+        let writable = if state.room(self.leads()) > 0 { event::OUT | event::WRITE_NORMAL } else { 0 };
         readable | writable | if over { event::HANGUP } else { 0 }
     }
 

@@ -7,8 +7,8 @@ use abi::exit::Exit;
 use machine::{Context, Exception};
 
 use super::{
-    Information, QUEUED_MOST, SIGCONT, SIGINT, SIGKILL, SIGQUIT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGWINCH, STOPS,
-    Target, set_of,
+    Information, QUEUED_MOST, SIGCONT, SIGINT, SIGKILL, SIGQUIT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU,
+    SIGWINCH, STOPS, Target, set_of,
 };
 use crate::errno::Result;
 use crate::kernel::Kernel;
