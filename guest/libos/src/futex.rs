@@ -190,12 +190,12 @@ impl Drop for Place<'_> {
         if self.waiter.woken.load(Ordering::SeqCst) {
             return;
         }
-        // A requeue may move the waiter meanwhile; look again until the bucket belonged to the key.
+        // A requeue may move the waiter before its bucket is locked, but not while it is.
         loop {
             let key = *self.waiter.key.lock();
-            self.futexes.bucket(key).lock().retain(|waiter| !Arc::ptr_eq(waiter, self.waiter));
+            let mut bucket = self.futexes.bucket(key).lock();
             if *self.waiter.key.lock() == key {
-                return;
+                return bucket.retain(|waiter| !Arc::ptr_eq(waiter, self.waiter));
             }
         }
     }

@@ -7,15 +7,16 @@
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use crate::lock::Mutex;
 use abi::network::Shutdown;
 
 use super::message::{Ancillary, Outgoing, Received, flag};
 use crate::errno::{Errno, Result};
-use crate::file::event;
 use crate::file::pipe::broken;
 use crate::file::ring::{Ring, Sink};
+use crate::file::{Description, event};
 use crate::thread::Thread;
 use crate::wait::WaitQueue;
 
@@ -185,6 +186,11 @@ impl Connection {
         drop(flow);
         self.peer.notify();
         Ok(Some(count))
+    }
+
+    /// Shows the open files that have come and wait.
+    pub fn waiting_rights(&self, each: &mut dyn FnMut(&mut Vec<Arc<Description>>)) {
+        self.incoming.lock().marks.iter_mut().for_each(|mark| each(&mut mark.ancillary.rights));
     }
 
     /// Reads; `inline` has urgent bytes in their place among the others (SO_OOBINLINE).

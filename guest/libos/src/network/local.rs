@@ -23,7 +23,7 @@ use super::socket::{Endpoint, Progress, SEQUENCED, STREAM, Socket};
 use crate::errno::{Errno, Result};
 use crate::file::pipe::broken;
 use crate::file::ring::Sink;
-use crate::file::{Promise, event, kept};
+use crate::file::{Description, Promise, event, kept};
 use crate::kernel::Kernel;
 use crate::thread::Thread;
 use crate::wait::WaitQueue;
@@ -77,6 +77,7 @@ impl Backlog {
     fn is_full_for(&mut self, connector: &Arc<WaitQueue>) -> bool {
         let full = self.waiting.len() >= self.limit;
         let connector = Arc::downgrade(connector);
+        self.connectors.retain(|other| other.strong_count() > 0);
         if full && !self.connectors.iter().any(|other| other.ptr_eq(&connector)) {
             self.connectors.push(connector);
         }
@@ -278,6 +279,18 @@ impl Endpoint for LocalStream {
             received.ancillary.credentials.get_or_insert(link.credentials);
             received
         }))
+    }
+
+    /// Those of connections that wait to be accepted are among them.
+    fn waiting_rights(&self, each: &mut dyn FnMut(&mut Vec<Arc<Description>>)) {
+        match self.link.get().map(|link| &link.carrier) {
+            Some(Carrier::Bytes(connection)) => connection.waiting_rights(each),
+            Some(Carrier::Packets { incoming, .. }) => incoming.waiting_rights(each),
+            None => {}
+        }
+        let backlog = self.backlog.lock();
+        let waiting = backlog.iter().flat_map(|backlog| &backlog.waiting);
+        waiting.for_each(|connection| connection.waiting_rights(each));
     }
 
     fn shutdown(&self, how: Shutdown) -> Result<()> {

@@ -3,6 +3,7 @@
 //! Unlike on a network nothing is lost: a sender waits while the receiver's mailbox is full.
 
 use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -17,7 +18,7 @@ use super::socket::{Endpoint, Progress};
 use crate::errno::{Errno, Result};
 use crate::file::pipe::broken;
 use crate::file::ring::Sink;
-use crate::file::{Promise, event};
+use crate::file::{Description, Promise, event};
 use crate::kernel::Kernel;
 use crate::thread::Thread;
 use crate::wait::WaitQueue;
@@ -143,6 +144,10 @@ impl Endpoint for LocalDatagram {
 
     fn receive(&self, _thread: &Arc<Thread>, to: Sink<'_>, flags: u32) -> Result<Option<Received>> {
         self.mailbox.take(to, flags)
+    }
+
+    fn waiting_rights(&self, each: &mut dyn FnMut(&mut Vec<Arc<Description>>)) {
+        self.mailbox.waiting_rights(each);
     }
 
     fn shutdown(&self, how: Shutdown) -> Result<()> {

@@ -13,6 +13,7 @@ use crate::lock::Mutex;
 use super::address::Name;
 use super::message::{Ancillary, Received, flag};
 use crate::errno::Result;
+use crate::file::Description;
 use crate::file::ring::Sink;
 use crate::wait::WaitQueue;
 
@@ -145,6 +146,11 @@ impl Mailbox {
     /// Length of the next message.
     pub fn next_length(&self) -> usize {
         self.mail.lock().messages.front().map_or(0, |message| message.data.len())
+    }
+
+    /// Shows the open files of each message.
+    pub fn waiting_rights(&self, each: &mut dyn FnMut(&mut Vec<Arc<Description>>)) {
+        self.mail.lock().messages.iter_mut().for_each(|message| each(&mut message.ancillary.rights));
     }
 
     /// The sender will send no more.

@@ -13,6 +13,7 @@ pub mod control;
 mod datagram;
 mod errand;
 mod host;
+mod in_flight;
 mod inet;
 mod interface;
 mod listener;
@@ -38,6 +39,7 @@ use port::Ports;
 pub(crate) use host::HostSocket;
 pub(crate) use listener::HostListener;
 pub use socket::{Endpoint, Progress, Socket, create, pair};
+
 /// What all sockets of an island share.
 pub struct Network {
     published: Vec<Published>,
@@ -47,6 +49,7 @@ pub struct Network {
     datagrams: Ports,
     listeners: listener::Shared,
     names: rendezvous::Names,
+    pub(crate) in_flight: in_flight::InFlight,
 }
 
 impl Network {
@@ -58,6 +61,7 @@ impl Network {
             datagrams: Ports::new(),
             listeners: listener::Shared::default(),
             names: rendezvous::Names::default(),
+            in_flight: in_flight::InFlight::default(),
         }
     }
 

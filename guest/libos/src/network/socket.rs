@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::any::Any;
 use core::future::Future;
 use core::sync::atomic::Ordering;
@@ -21,7 +22,7 @@ use super::option::Options;
 use crate::errno::{Errno, Result};
 use crate::file::pipe::{FIONREAD, anonymous, next_inode, put_word};
 use crate::file::ring::{Sink, Source};
-use crate::file::{File, Promise, kept};
+use crate::file::{Description, File, Promise, kept};
 use crate::thread::Thread;
 use crate::wait::WaitQueue;
 
@@ -119,6 +120,9 @@ pub trait Endpoint: Send + Sync + 'static {
     fn listening(&self) -> bool {
         false
     }
+
+    /// Shows the open files of each message that waits to be received here (AF_UNIX).
+    fn waiting_rights(&self, _each: &mut dyn FnMut(&mut Vec<Arc<Description>>)) {}
 
     /// SO_ERROR: the pending error; forgets it.
     fn take_error(&self) -> Option<Errno> {

@@ -117,6 +117,9 @@ fn read_control(thread: &Arc<Thread>, header: &Header) -> Result<Ancillary> {
             _ => {}
         }
     }
+    if !ancillary.rights.is_empty() {
+        thread.kernel().network.in_flight.note(&ancillary.rights);
+    }
     Ok(ancillary)
 }
 
