@@ -23,11 +23,12 @@ static void begin(unsigned ticket, unsigned request) {
     byte(0), number(ticket), byte(request);
 }
 
-// Waits for an answer; returns its result (0 is good, otherwise the error) and the descriptor with it.
+// Waits for an answer; returns its result (0 is good, otherwise the error) and the descriptor with it. -1 if none
+// comes for long: the library OS, which looks for answers too, may have taken it.
 static long answer(int *file) {
     static unsigned char reply[70000];
     union { struct cmsghdr header; char space[CMSG_SPACE(sizeof(int))]; } control;
-    for (;;) {
+    for (long until = now_ns() + 500000000; now_ns() < until;) {
         struct iovec part = {reply, sizeof reply};
         struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control,
                                  .msg_controllen = sizeof control};
@@ -37,6 +38,16 @@ static long answer(int *file) {
         if (file) *file = message.msg_controllen >= CMSG_LEN(4) ? *(int *)CMSG_DATA(&control.header) : -1;
         // Our tickets are small; the library OS's answers are none of our business.
         if (reply[0] == 0) return reply[2] == 0 ? 0 : reply[3] | (long)(reply[3] > 127 ? reply[4] : 0) << 7;
+    }
+    return -1;
+}
+
+// Sends what was begun until there is an answer.
+static long ask(int *file) {
+    for (;;) {
+        tell(packet, packet_length);
+        long result = answer(file);
+        if (result != -1) return result;
     }
 }
 
@@ -48,23 +59,19 @@ static void paths(void) {
     for (unsigned tree = 0; tree < 5; tree++)
         for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
             begin(100, OPEN), number(tree), text(names[i]), byte(0);
-            tell(packet, packet_length);
-            if (answer(NULL) == 0) printf("opened: %s in %u\n", names[i], tree);
+            if (ask(NULL) == 0) printf("opened: %s in %u\n", names[i], tree);
         }
     // The root of the machine is seen as others see it, whoever asks.
     static const char *const masked[] = {"etc/shadow", "root/.profile", "proc/version", "home/x", "tmp/x", "dev/null"};
     for (size_t i = 0; i < sizeof masked / sizeof *masked; i++) {
         begin(100, OPEN), number(0), text(masked[i]), byte(0);
-        tell(packet, packet_length);
-        if (answer(NULL) == 0) printf("opened: %s\n", masked[i]);
+        if (ask(NULL) == 0) printf("opened: %s\n", masked[i]);
     }
     begin(100, MAKE_LINK), number(0), text("etc/link"), text("target"), number(0), number(0);
-    tell(packet, packet_length);
-    if (answer(NULL) == 0) puts("made a link");
+    if (ask(NULL) == 0) puts("made a link");
     for (unsigned object = 0; object < 300; object++) {
         begin(100, HANDLE_ATTRIBUTES), number((unsigned long)object << 32 | 3);
-        tell(packet, packet_length);
-        answer(NULL);
+        ask(NULL);
     }
     puts("asked");
 }
@@ -75,15 +82,13 @@ static void forgotten(void) {
     static char block[1 << 20];
     struct { const void *base; size_t length; } part = {block, sizeof block};
     begin(100, MAKE_MEMORY), number(4096);
-    tell(packet, packet_length);
-    if (answer(&file) || file < 0) puts("no memory object");
+    if (ask(&file) || file < 0) puts("no memory object");
     for (unsigned object = 1; object < 20; object++) {
         begin(0, FORGET), number(object);
         tell(packet, packet_length);
     }
     begin(100, LIST), number(1), text(""), number(0);
-    tell(packet, packet_length);
-    answer(NULL);
+    ask(NULL);
     for (long at = 0; at < 8; at++)
         if (INSIDE(SYS_pwritev2, file, &part, 1, at << 20, 0, 0) > 0) puts("it grew");
     puts("forgotten");

@@ -141,9 +141,9 @@ impl Running {
             disk,
             network,
             // What there is none of, or has ended already, the signals stand in for.
-            self.terminal.as_ref().map_or_else(
+            self.terminal.as_ref().and_then(Terminal::typed).map_or_else(
                 || PollFd::new(&self.signals, PollFlags::IN),
-                |terminal| PollFd::new(terminal.typed(), PollFlags::IN),
+                |typed| PollFd::new(typed, PollFlags::IN),
             ),
             self.emulator.as_ref().filter(|_| self.emulator_ended.is_none()).map_or_else(
                 || PollFd::new(&self.signals, PollFlags::IN),
@@ -207,7 +207,7 @@ impl Running {
                 (signal, _) => self.session.tell(&ToGuest::Signal(signal)),
             }
         }
-        let typed = self.terminal.as_ref().map(Terminal::take_typed).unwrap_or_default();
+        let typed = self.terminal.as_mut().map(Terminal::take_typed).unwrap_or_default();
         for signal in typed {
             self.session.tell(&ToGuest::Signal(signal));
         }
@@ -256,18 +256,18 @@ impl Running {
             if let Some(group) = &self.group {
                 group.kill();
             }
-            family::end_orphans();
+            family::end_orphans(self.terminal.as_ref().map(Terminal::keeper));
         }
         self.evidence.out_of_memory |= self.group.as_ref().is_some_and(Group::has_killed);
         // The island's ends of the pipes are closed with its process, so the copies come to an end.
         let Self { copying, mut session, evidence, terminal, guest, .. } = self;
         session.fall_silent();
         drop(session);
+        // Nobody is left to pass signals to: from here on they end this process, whoever it waits for.
+        Signals::heed_ends();
         if let Some(terminal) = terminal {
             terminal.end();
         }
-        // Nobody is left to pass signals to.
-        Signals::heed_ends();
         for thread in copying {
             // A thread that panicked has nothing more to copy.
             let _ = thread.join();

@@ -109,6 +109,7 @@ fn claimed(claim: Exit, memory: Option<u64>) -> Verdict {
         Exit::Broken { message } => {
             Verdict::with(FAILED, format!("the library OS could not go on: {}", harmless(&message)))
         }
+        Exit::Lost => Verdict::with(FAILED, "a host process of the island was killed"),
     }
 }
 

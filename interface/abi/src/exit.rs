@@ -17,6 +17,9 @@ pub enum Exit {
     /// The library OS found itself in a state it cannot go on from: our bug, or overwritten by its
     /// program.
     Broken { message: String },
+    /// A host process of the island, other than its first, was ended by somebody else. Told without the heap, a
+    /// lock of which may have ended with it.
+    Lost,
 }
 
 /// Why a program could not be started; decides between exit status 126 and 127.

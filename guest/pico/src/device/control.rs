@@ -178,7 +178,13 @@ fn arrived(mut reply: Reply, file: Option<u32>, datagram: bool) -> Result<Reply,
             *handle = Handle::new(u32::MAX, handle.object());
         }
         Reply::Opened { handle, .. } | Reply::Socket { handle, .. } => {
-            let file = file.ok_or(Code(errno::EIO as u16))?;
+            let Some(file) = file else {
+                // There was no room for it here.
+                if handle.object() != 0 {
+                    send(&Request::Forget { object: handle.object() });
+                }
+                return Err(Code(errno::EMFILE as u16));
+            };
             *handle = Handle::new(file, handle.object());
             kind::note(file, if datagram { Kind::Datagram } else { Kind::Plain });
         }

@@ -181,7 +181,11 @@ impl Device for Pico {
     fn watch(&self, handle: Handle) -> Result<(), Code> {
         let bits = linux::EPOLLIN | linux::EPOLLOUT | linux::EPOLLRDHUP | linux::EPOLLET;
         match add(handle.descriptor(), bits, handle.0) {
-            Err(Code(code)) if code as u32 == errno::EEXIST => Ok(()),
+            // A listener's file is the monitor's, and is known here from an earlier handle with this descriptor.
+            Err(Code(code)) if code as u32 == errno::EEXIST => {
+                let (epoll, file) = (descriptor::EPOLL, handle.descriptor());
+                epoll_control(epoll, linux::EPOLL_CTL_MOD, file, bits, handle.0)
+            }
             result => result,
         }
     }

@@ -22,10 +22,13 @@ struct Watched {
     /// Its threads use these until the process has ended.
     _seats: Arc<Seats>,
     expected: bool,
+    over: bool,
 }
 
 /// Processes by the descriptor that tells of their end.
 static WATCHED: Mutex<BTreeMap<u32, Watched>> = Mutex::new(BTreeMap::new());
+/// How long a lock may be held by a process that was not lost.
+const PATIENCE_NS: u64 = 2_000_000_000;
 /// Whether the thread that watches has been made.
 static BEGUN: AtomicBool = AtomicBool::new(false);
 /// The island is ending, with this status but for one.
@@ -68,17 +71,31 @@ pub fn begin() -> Result<(), Code> {
 pub fn run() -> ! {
     loop {
         let Some(ended) = device::reported(descriptor::ENDS) else { continue };
-        let watched = WATCHED.lock().remove(&ended);
-        if watched.is_none_or(|watched| !watched.expected) {
+        if !was_expected(ended) {
             lost();
         }
         device::close(ended);
     }
 }
 
+/// Whether an end was ordered. The heap is not touched from here on until the monitor knows of one that was not: the
+/// lost process may have held its lock, or this one.
+fn was_expected(ended: u32) -> bool {
+    const PAUSE_NS: u64 = 1_000_000;
+    let never = AtomicU32::new(0);
+    for _ in 0..PATIENCE_NS / PAUSE_NS {
+        if let Some(mut watched) = WATCHED.try_lock() {
+            let watched = watched.get_mut(&ended).filter(|watched| watched.expected);
+            return watched.map(|watched| watched.over = true).is_some();
+        }
+        host::futex_wait(&never, 0, Some(PAUSE_NS));
+    }
+    false
+}
+
 fn lost() -> ! {
     match ENDING.load(SeqCst) {
-        0 => pico::halt(Exit::Broken { message: "a host process of the island was killed".into() }),
+        0 => pico::halt(Exit::Lost),
         status => {
             // Perhaps the CPU that was about to say so is in the process that was lost.
             if SAID.load(SeqCst) == 0 {
@@ -92,7 +109,11 @@ fn lost() -> ! {
 /// Watches a process.
 pub fn add(seats: Arc<Seats>) -> Result<(), Code> {
     let descriptor = seats.descriptor();
-    WATCHED.lock().insert(descriptor, Watched { _seats: seats.clone(), expected: false });
+    {
+        let mut watched = WATCHED.lock();
+        watched.retain(|_, watched| !watched.over);
+        watched.insert(descriptor, Watched { _seats: seats.clone(), expected: false, over: false });
+    }
     device::report(descriptor::ENDS, descriptor).inspect_err(|_| {
         // It ends unseen, so what its threads use stays.
         core::mem::forget(WATCHED.lock().remove(&descriptor));

@@ -155,6 +155,7 @@ pub fn last_word(exit: Exit) -> ! {
         Exit::NotStarted { message, .. } => write!(Line, "eyot: {message}\r\n"),
         Exit::OutOfMemory => write!(Line, "eyot: the memory is used up; this service needs more\r\n"),
         Exit::Broken { message } => write!(Line, "eyot: the library OS cannot go on: {message}\r\n"),
+        Exit::Lost => unreachable!("a virtual machine is one process of the host's"),
     };
     ring::reset()
 }

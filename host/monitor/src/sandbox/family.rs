@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io;
+use std::path::Path;
 
 use rustix::io::Errno;
 use rustix::process::{
@@ -17,11 +18,12 @@ pub fn adopt() -> Result<(), Errno> {
     set_child_subreaper(Some(getpid()))
 }
 
-/// Ends all that was left behind: every child this process has.
-pub fn end_orphans() {
+/// Ends all that was left behind: every child this process has but one that it has made itself.
+pub fn end_orphans(own: Option<Pid>) {
     // Who is being ended may make others, but not as fast: each kill takes less than a fork.
     loop {
-        let orphans = children(getpid()).unwrap_or_default();
+        let mut orphans = children(getpid()).unwrap_or_default();
+        orphans.retain(|orphan| Some(*orphan) != own);
         if orphans.is_empty() {
             return;
         }
@@ -48,15 +50,29 @@ pub fn members(first: Pid) -> Vec<Pid> {
 }
 
 /// The children of a process: as its threads list them (proc_pid_tid_children(5)), or, where a kernel keeps no such
-/// lists or a thread ends meanwhile, those that name it as their parent.
-fn children(process: Pid) -> io::Result<Vec<Pid>> {
-    listed(process).or_else(|_| named(process))
+/// lists or a thread ends meanwhile, those that name it as their parent. To ask all processes of the machine takes
+/// long, so one that is gone is asked no further.
+pub fn children(process: Pid) -> io::Result<Vec<Pid>> {
+    listed(process).or_else(|error| match fs::exists(directory(process)) {
+        Ok(false) => Ok(Vec::new()),
+        // Out of descriptors it would find none either.
+        _ if error.kind() == io::ErrorKind::NotFound => named(process),
+        _ => Err(error),
+    })
+}
+
+fn directory(process: Pid) -> String {
+    format!("/proc/{}", process.as_raw_nonzero())
 }
 
 fn listed(process: Pid) -> io::Result<Vec<Pid>> {
+    let threads = format!("{}/task", directory(process));
+    // The directory is closed before a list is opened: there may be one descriptor left for both.
+    let names = fs::read_dir(&threads)?.map(|thread| thread.map(|thread| thread.file_name()));
+    let names: Vec<_> = names.collect::<io::Result<_>>()?;
     let mut found = Vec::new();
-    for thread in fs::read_dir(format!("/proc/{}/task", process.as_raw_nonzero()))? {
-        let list = fs::read_to_string(thread?.path().join("children"))?;
+    for name in names {
+        let list = fs::read_to_string(Path::new(&threads).join(name).join("children"))?;
         found.extend(list.split_whitespace().filter_map(number));
     }
     Ok(found)
@@ -64,14 +80,14 @@ fn listed(process: Pid) -> io::Result<Vec<Pid>> {
 
 fn named(parent: Pid) -> io::Result<Vec<Pid>> {
     let is_child = |process: &Pid| {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero())).ok()?;
+        let stat = fs::read_to_string(format!("{}/stat", directory(*process))).ok()?;
         // Behind the name, which may hold any character: the state, the parent (proc_pid_stat(5)).
         let named = stat.rsplit_once(')')?.1.split_whitespace().nth(1).and_then(number);
         Some(named == Some(parent))
     };
     let processes = fs::read_dir("/proc")?.flatten();
-    let processes = processes.filter_map(|entry| number(entry.file_name().to_str()?));
-    Ok(processes.filter(|process| is_child(process).unwrap_or(false)).collect())
+    let processes: Vec<Pid> = processes.filter_map(|entry| number(entry.file_name().to_str()?)).collect();
+    Ok(processes.into_iter().filter(|process| is_child(process).unwrap_or(false)).collect())
 }
 
 fn number(word: &str) -> Option<Pid> {

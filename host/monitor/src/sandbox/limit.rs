@@ -15,9 +15,13 @@ fn threads(cpus: u16) -> u64 {
 }
 
 /// Host threads of an island. The host counts them by user; each island of root is one, those of an ordinary
-/// caller share the caller's. So a quarter is left for others.
+/// caller share the caller's. So a quarter is left for others. No island may take all numbers of the machine: half of
+/// them are enough.
 fn threads_most(cpus: u16) -> u64 {
-    SPACES * threads(cpus) / 3 * 4
+    let wanted = SPACES * threads(cpus) / 3 * 4;
+    let numbers = std::fs::read_to_string("/proc/sys/kernel/pid_max").ok();
+    let numbers = numbers.and_then(|numbers| numbers.trim().parse::<u64>().ok());
+    numbers.map_or(wanted, |numbers| wanted.min(numbers / 2))
 }
 
 /// How many address spaces an island with so many CPUs may have.

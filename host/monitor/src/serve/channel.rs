@@ -7,11 +7,13 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use abi::MESSAGE_MAX;
 use abi::message::{ToGuest, encode};
+use abi::request::Reply;
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
@@ -27,7 +29,31 @@ const CROWDED: Duration = Duration::from_millis(2);
 /// The monitor's end.
 pub struct Channel {
     socket: Arc<OwnedFd>,
-    waiting: VecDeque<(Vec<u8>, Option<OwnedFd>)>,
+    waiting: VecDeque<Waiting>,
+    closer: Closer,
+}
+
+struct Waiting {
+    bytes: Vec<u8>,
+    descriptor: Option<OwnedFd>,
+    is_socket: bool,
+}
+
+/// Closes sockets that the guest has as well, on a thread of its own: if the guest has set SO_LINGER and closed its
+/// descriptor, whoever closes the last one waits (socket(7)).
+#[derive(Default)]
+struct Closer(Option<mpsc::Sender<OwnedFd>>);
+
+impl Closer {
+    fn close(&mut self, socket: OwnedFd) {
+        let closing = self.0.get_or_insert_with(|| {
+            let (sender, sockets) = mpsc::channel();
+            // Without a thread nobody takes them, and they are closed here.
+            let _ = thread::Builder::new().stack_size(64 * 1024).spawn(|| sockets.into_iter().for_each(drop));
+            sender
+        });
+        let _ = closing.send(socket);
+    }
 }
 
 /// A way for other threads to send past what waits.
@@ -57,7 +83,7 @@ impl Channel {
     pub fn new() -> Result<(Self, OwnedFd), Errno> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-        Ok((Self { socket: Arc::new(ours), waiting: VecDeque::new() }, theirs))
+        Ok((Self { socket: Arc::new(ours), waiting: VecDeque::new(), closer: Closer::default() }, theirs))
     }
 
     /// The next message's length, if there is one. Descriptors a guest sends along are closed unseen.
@@ -77,21 +103,27 @@ impl Channel {
     /// Sends a message, or queues it.
     pub fn send(&mut self, message: &ToGuest, descriptor: Option<OwnedFd>) -> Sent {
         let Ok(bytes) = encode(message) else { return Sent::TooLong };
-        self.waiting.push_back((bytes, descriptor));
+        let is_socket = matches!(message, ToGuest::Reply { result: Ok(Reply::Socket { .. }), .. });
+        self.waiting.push_back(Waiting { bytes, descriptor, is_socket });
         self.flush();
         Sent::Taken
     }
 
     /// Sends what waits, as far as the guest takes it.
     pub fn flush(&mut self) {
-        while let Some((bytes, descriptor)) = self.waiting.front() {
+        while let Some(Waiting { bytes, descriptor, is_socket }) = self.waiting.front_mut() {
             match send_one(&self.socket, bytes, descriptor.as_ref()) {
                 Err(Errno::AGAIN | Errno::NOBUFS) => return,
                 // The socket stays writable meanwhile, so that nobody would wait.
-                Err(Errno::TOOMANYREFS) => return std::thread::sleep(CROWDED),
+                Err(Errno::TOOMANYREFS) => return thread::sleep(CROWDED),
                 Err(Errno::INTR) => {}
                 // A guest that is gone takes no answers; its end is noticed elsewhere.
-                Ok(()) | Err(_) => drop(self.waiting.pop_front()),
+                Ok(()) | Err(_) => {
+                    if let Some(socket) = descriptor.take().filter(|_| *is_socket) {
+                        self.closer.close(socket);
+                    }
+                    self.waiting.pop_front();
+                }
             }
         }
     }

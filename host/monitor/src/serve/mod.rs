@@ -135,7 +135,10 @@ impl Server {
             | SetTerminalSettings { .. }
             | SetTerminalWindow { .. }
             | FlushTerminal { .. } => Served::Now(self.terminal(request)),
-            MemoryUse => Served::Now(usage::memory(self.guest)),
+            MemoryUse => {
+                let guest = self.guest;
+                Served::Disk(Box::new(move || usage::memory(guest)))
+            }
             Say { text } => Served::Say(text.to_owned()),
             Heard { signal } => Served::Heard(signal),
         }

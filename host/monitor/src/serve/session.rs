@@ -107,10 +107,8 @@ impl Session {
 
     /// Does what can be done now, and says how the conversation ended if it did.
     pub fn go_on(&mut self) -> Option<&End> {
-        if self.under_way() > 0 {
-            for (ticket, outcome) in [self.disk.finished(), self.network.finished()].into_iter().flatten() {
-                self.answer(ticket, outcome);
-            }
+        for (ticket, outcome) in [self.disk.finished(), self.network.finished()].into_iter().flatten() {
+            self.answer(ticket, outcome);
         }
         self.channel.flush();
         if let Some(mut buffer) = self.buffer.take() {

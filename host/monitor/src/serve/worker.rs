@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{EventfdFlags, eventfd};
@@ -35,6 +35,8 @@ struct Shared {
     wake: OwnedFd,
     /// Jobs whose outcomes nobody has yet.
     under_way: AtomicUsize,
+    /// The owner has been woken and has not come yet.
+    woken: AtomicBool,
     /// With so many of them the owner may be waiting for fewer.
     many: usize,
     deliver: Deliver,
@@ -48,6 +50,8 @@ impl Shared {
     /// It can only be refused when it is readable anyway.
     fn wake(&self) {
         let _ = write(&self.wake, &1u64.to_ne_bytes());
+        // Behind that: what is set here is taken together with what can be read.
+        self.woken.store(true, SeqCst);
     }
 }
 
@@ -62,8 +66,16 @@ impl Workers {
     /// `many` jobs are under way.
     pub fn new(most: usize, many: usize, deliver: Deliver) -> Result<Self, Errno> {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let (queue, ready, under_way) = (Mutex::default(), Condvar::new(), AtomicUsize::new(0));
-        Ok(Self { shared: Arc::new(Shared { queue, ready, wake, under_way, many, deliver }), most })
+        let shared = Shared {
+            queue: Mutex::default(),
+            ready: Condvar::new(),
+            wake,
+            under_way: AtomicUsize::new(0),
+            woken: AtomicBool::new(false),
+            many,
+            deliver,
+        };
+        Ok(Self { shared: Arc::new(shared), most })
     }
 
     /// Queues a job; its outcome is delivered, or appears in [`Workers::finished`] with the same ticket.
@@ -93,9 +105,12 @@ impl Workers {
 
     /// Outcomes since the last call that could not be delivered.
     pub fn finished(&self) -> Vec<(u64, Outcome)> {
+        if !self.shared.woken.swap(false, SeqCst) {
+            return Vec::new();
+        }
         let mut queue = self.shared.lock();
         let mut counter = [0; 8];
-        // Not readable only means that nothing is new.
+        // Not readable only means that it has been read already.
         let _ = read(&self.shared.wake, &mut counter);
         let finished = std::mem::take(&mut queue.finished);
         self.shared.under_way.fetch_sub(finished.len(), SeqCst);

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, read, write};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{WaitId, WaitIdOptions, ioctl_tiocsctty, setsid, waitid};
+use rustix::process::{Pid, WaitId, WaitIdOptions, ioctl_tiocsctty, setsid, waitid};
 use rustix::termios::{Termios, tcgetattr};
 
 use super::duplicate;
@@ -19,8 +19,10 @@ use crate::signal::Typed;
 
 /// The monitor's hold on its keeper.
 pub struct Keeper {
+    number: Pid,
     process: OwnedFd,
-    typed: OwnedFd,
+    /// Until the keeper is gone.
+    typed: Option<OwnedFd>,
     /// Closed without a word by a monitor that was killed.
     life: OwnedFd,
 }
@@ -41,7 +43,9 @@ impl Keeper {
             .map(|caller| Ok::<_, Errno>((duplicate(caller.as_fd())?, tcgetattr(caller)?)))
             .transpose()?;
         match raw::fork(0)? {
-            Forked::Parent { descriptor, .. } => Ok(Self { process: descriptor, typed, life: ours }),
+            Forked::Parent { child, descriptor } => {
+                Ok(Self { number: child, process: descriptor, typed: Some(typed), life: ours })
+            }
             Forked::Child => {
                 drop((ours, typed));
                 let kept = Kept { typed: tell, life, caller };
@@ -52,14 +56,23 @@ impl Keeper {
         }
     }
 
-    pub fn typed(&self) -> &OwnedFd {
-        &self.typed
+    pub fn number(&self) -> Pid {
+        self.number
+    }
+
+    pub fn typed(&self) -> Option<&OwnedFd> {
+        self.typed.as_ref()
     }
 
     /// Signals typed since the last call.
-    pub fn take_typed(&self) -> Vec<u8> {
+    pub fn take_typed(&mut self) -> Vec<u8> {
+        let Some(typed) = &self.typed else { return Vec::new() };
         let mut signals = [0; 64];
-        match read(&self.typed, &mut signals) {
+        match read(typed, &mut signals) {
+            Ok(0) => {
+                self.typed = None;
+                Vec::new()
+            }
             Ok(length) => signals[..length].to_vec(),
             Err(_) => Vec::new(),
         }

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 
 use abi::Handle;
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::process::Pid;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{Winsize, isatty, tcgetwinsize, tcsetwinsize};
 
@@ -97,14 +98,19 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Where the keeper tells of signals typed at the terminal.
-    pub fn typed(&self) -> &OwnedFd {
+    /// Where the keeper tells of signals typed at the terminal, while it lives.
+    pub fn typed(&self) -> Option<&OwnedFd> {
         self.keeper.typed()
     }
 
     /// The signals typed since the last call.
-    pub fn take_typed(&self) -> Vec<u8> {
+    pub fn take_typed(&mut self) -> Vec<u8> {
         self.keeper.take_typed()
+    }
+
+    /// The keeper's number.
+    pub fn keeper(&self) -> Pid {
+        self.keeper.number()
     }
 
     /// Takes over the size of the caller's window, and tells it.

@@ -13,6 +13,8 @@ use crate::sandbox::family;
 #[derive(Debug)]
 pub struct Survey {
     members: Vec<Pid>,
+    /// How many of them have been asked for their children.
+    parents: usize,
     held: Vec<u64>,
     /// Whether what processes share is divided among them. Otherwise each is taken to share nothing.
     exact: bool,
@@ -24,12 +26,19 @@ impl Survey {
         let mut text = [0; 4096];
         let length = status.read_at(&mut text, 0).unwrap_or(0);
         let held = vec![private(&String::from_utf8_lossy(&text[..length]))];
-        Self { members: family::members(first), held, exact: false }
+        Self { members: vec![first], parents: 0, held, exact: false }
     }
 
     /// Asks until all have been asked or it is time for something else. Asks them again, exactly, if together they may hold
     /// more than `most`. True when done.
     pub fn go_on(&mut self, until: Instant, most: u64) -> bool {
+        while let Some(&parent) = self.members.get(self.parents) {
+            self.members.extend(family::children(parent).unwrap_or_default());
+            self.parents += 1;
+            if Instant::now() >= until {
+                return false;
+            }
+        }
         loop {
             let Some(&process) = self.members.get(self.held.len()) else {
                 // One that is alone shares nothing.
