@@ -189,6 +189,19 @@ pub async fn pass(thread: &Arc<Thread>, time_ns: u64) {
     passed.await;
 }
 
+/// Lets other threads run, if any want to.
+pub async fn give_way() {
+    let mut gives = true;
+    poll_fn(|cx| {
+        if core::mem::take(&mut gives) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    })
+    .await;
+}
+
 /// Awaits `future`, but not longer than until a signal comes for the thread (ERESTARTSYS).
 pub async fn interruptible<T>(thread: &Arc<Thread>, future: impl Future<Output = T>) -> Result<T> {
     let mut future = pin!(future);

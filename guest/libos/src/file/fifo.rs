@@ -26,6 +26,7 @@ pub async fn open(
     let pipe = {
         let mut slot = shared.lock();
         let pipe = slot.upgrade().unwrap_or_else(|| Pipe::new(false));
+        pipe.place.call_once(|| entry.clone());
         *slot = Arc::downgrade(&pipe);
         pipe
     };

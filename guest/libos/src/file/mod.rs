@@ -18,6 +18,7 @@ pub mod signals;
 pub mod stream;
 mod table;
 pub mod timer;
+mod turn;
 
 use alloc::sync::Arc;
 use core::any::Any;
@@ -36,6 +37,7 @@ pub use owner::Owner;
 pub use process::ProcessFile;
 pub use promise::{Promise, kept};
 pub use table::{Slot, Table};
+pub use turn::{Taken, Turn};
 
 /// Status flags as open(2) and fcntl(2) number them.
 pub mod flag {
@@ -211,6 +213,9 @@ pub struct Description {
     pub file: Arc<dyn File>,
     flags: AtomicU32,
     pub position: Mutex<u64>,
+    turn: Turn,
+    /// The turn of those who append to the file, once it has been appended to.
+    appending: crate::lock::Once<Arc<Turn>>,
     /// Where in the file system it was opened, if there.
     pub location: Option<Location>,
     /// For directories: the listing under way.
@@ -232,6 +237,8 @@ impl Description {
             file,
             flags: AtomicU32::new(flags),
             position: Mutex::new(0),
+            turn: Turn::default(),
+            appending: crate::lock::Once::new(),
             location,
             listing: Mutex::new(None),
             number: NUMBERS.fetch_add(1, Ordering::Relaxed),
@@ -246,6 +253,11 @@ impl Description {
         if let (Some(watches), Some(location)) = (self.watches.get(), &self.location) {
             watches.tell(location, what);
         }
+    }
+
+    /// The turn of those who append to the file, through this description or another.
+    pub fn appending(&self, thread: &Arc<Thread>) -> &Arc<Turn> {
+        self.appending.call_once(|| thread.kernel().file_systems.appending(self))
     }
 
     pub fn flags(&self) -> u32 {

@@ -11,13 +11,14 @@ use alloc::sync::Arc;
 use core::any::Any;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::lock::Mutex;
-use abi::file::Attributes;
+use crate::lock::{Mutex, Once};
+use abi::file::{Attributes, Change};
 use machine::{Transfer, UserRange};
 
 use super::ring::{Ring, Sink, Source};
 use super::{File, Promise, event, flag, kept};
 use crate::errno::{Errno, Result};
+use crate::file_system::Location;
 use crate::signal::{self, Information, Target};
 use crate::thread::Thread;
 use crate::wait::WaitQueue;
@@ -62,6 +63,8 @@ pub struct Pipe {
     writers: WaitQueue,
     inode: u64,
     packets: bool,
+    /// Where a named one is in the file system.
+    pub place: Once<Location>,
 }
 
 impl Pipe {
@@ -78,6 +81,7 @@ impl Pipe {
             writers: WaitQueue::new(),
             inode: next_inode(),
             packets,
+            place: Once::new(),
         })
     }
 
@@ -284,7 +288,16 @@ impl File for End {
     }
 
     fn attributes(&self, thread: &Arc<Thread>) -> Promise<Attributes> {
-        kept(Ok(anonymous(thread, 0o010600, self.pipe.inode)))
+        let of_pipe = || anonymous(thread, 0o010600, self.pipe.inode);
+        kept(Ok(self.pipe.place.get().map_or_else(of_pipe, |place| place.node.attributes())))
+    }
+
+    fn change(&self, thread: &Arc<Thread>, change: Change) -> Promise<()> {
+        let Some(place) = self.pipe.place.get().filter(|_| change.size.is_none()) else {
+            return kept(Err(Errno::EINVAL));
+        };
+        let (thread, place) = (thread.clone(), place.clone());
+        Promise::later(async move { crate::file_system::apply(&thread, &place, change).await })
     }
 
     fn control(&self, thread: &Arc<Thread>, command: u32, argument: u64) -> Promise<u64> {

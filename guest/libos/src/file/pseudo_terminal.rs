@@ -201,7 +201,6 @@ impl State {
         let signal = signals.into_iter().find(|(place, _)| self.has(ISIG) && self.is(byte, *place));
         if let Some((_, number)) = signal {
             self.echo(byte);
-            self.editing.clear();
             self.flush_input();
             return Some(number);
         }
@@ -239,8 +238,24 @@ impl State {
     }
 
     fn flush_input(&mut self) {
+        self.editing.clear();
         self.input.clear();
         self.held = 0;
+    }
+
+    /// Takes over settings. What was typed before lines are kept, or no longer, can be read as it is, as one.
+    fn set(&mut self, settings: Settings) {
+        let lines = self.has(ICANON);
+        self.settings = settings;
+        if self.has(ICANON) == lines {
+            return;
+        }
+        let mut typed: Vec<u8> = self.input.drain(..).flatten().collect();
+        typed.append(&mut self.editing);
+        self.held = 0;
+        if !typed.is_empty() {
+            self.offer(typed);
+        }
     }
 
     /// How many bytes a side may write now.
@@ -348,11 +363,13 @@ impl Side {
         match command {
             terminal::TCGETS => user::write(thread, argument, &terminal::encode(&state.settings))?,
             terminal::TCSETS | terminal::TCSETSW | terminal::TCSETSF => {
-                state.settings = terminal::decode(&user::read(thread, argument)?);
+                let settings = terminal::decode(&user::read(thread, argument)?);
                 if command == terminal::TCSETSF {
                     state.flush_input();
-                    state.editing.clear();
                 }
+                state.set(settings);
+                drop(state);
+                self.pair.queue.notify();
             }
             terminal::TIOCGWINSZ => user::write(thread, argument, &state.window)?,
             terminal::TIOCSWINSZ => {
@@ -364,7 +381,24 @@ impl Side {
             }
             TIOCGPTN if self.leads() => return put_word(thread, argument, self.pair.number),
             TIOCSPTLCK if self.leads() => state.locked = user::read_u32(thread, argument)? != 0,
-            terminal::TCFLSH | terminal::TCSBRK | terminal::TCXONC => {}
+            terminal::TCFLSH => {
+                let (input, output) = match argument {
+                    0 => (true, false),
+                    1 => (false, true),
+                    2 => (true, true),
+                    _ => return Err(Errno::EINVAL),
+                };
+                let (to_follower, to_leader) = if self.leads() { (output, input) } else { (input, output) };
+                if to_follower {
+                    state.flush_input();
+                }
+                if to_leader {
+                    state.output.clear();
+                }
+                drop(state);
+                self.pair.queue.notify();
+            }
+            terminal::TCSBRK | terminal::TCXONC => {}
             FIONREAD => {
                 let input: usize = state.input.iter().map(Vec::len).sum();
                 let length = if self.leads() { state.output.len() } else { input };

@@ -112,6 +112,14 @@ impl Table {
         })
     }
 
+    /// EMFILE if no number below `limit` is free.
+    pub fn has_room(&self, limit: u64) -> Result<()> {
+        self.with(|slots| {
+            let full = slots.len() as u64 >= limit && slots[..limit as usize].iter().all(Option::is_some);
+            if full { Err(Errno::EMFILE) } else { Ok(()) }
+        })
+    }
+
     /// Puts a descriptor at a number; what was there is returned, to be closed outside the lock.
     pub fn replace(&self, number: u64, slot: Slot, limit: u64) -> Result<Option<Slot>> {
         if number >= limit {

@@ -28,8 +28,11 @@ pub async fn attributes(thread: &Arc<Thread>, at: &Location) -> Result<Attribute
             Ok(attributes)
         }
         Ok(_) => Err(Errno::EIO),
+        // It may have been moved meanwhile.
         Err(Errno::ENOENT) if !at.is_removed() => {
-            at.detach();
+            if directory.place().is_some_and(|now| now == place) {
+                at.detach();
+            }
             Err(Errno::ENOENT)
         }
         // Who has a removed directory open still has what was known of it.

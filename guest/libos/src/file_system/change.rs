@@ -9,8 +9,9 @@ use abi::file::{Access, Attributes, Change, SetTime};
 use abi::request::{Reply, Request};
 
 use super::naming::raise;
-use super::node::{DIRECTORY, Place, TYPE};
+use super::node::{DIRECTORY, Place, SET_GROUP, TYPE};
 use super::open::{copy_up, owner};
+use super::walk::may_search;
 use super::{Directory, Entry, Found, Kind, Location, Meta, Node, happened, permits, step, want};
 use crate::errno::{Errno, Result};
 use crate::kernel::Kernel;
@@ -32,6 +33,16 @@ pub fn may_change(thread: &Arc<Thread>, parent: &Location) -> Result<()> {
     }
     permits(&thread.process.identity.lock(), &parent.node.attributes(), want::WRITE | want::EXECUTE)?;
     if directory.overlay || directory.writable { Ok(()) } else { Err(Errno::EROFS) }
+}
+
+/// Whether a new name may be made in a directory: that it is there already counts before that it may not be.
+async fn may_make(thread: &Arc<Thread>, parent: &Location, name: &[u8]) -> Result<()> {
+    let Err(errno) = may_change(thread, parent) else { return Ok(()) };
+    may_search(thread, parent)?;
+    match step(thread, parent, name).await {
+        Ok(_) => Err(Errno::EEXIST),
+        Err(_) => Err(errno),
+    }
 }
 
 /// The sticky bit: only owners may remove or rename (unlink(2)).
@@ -66,7 +77,7 @@ pub async fn make(
     mode: u32,
     kind: impl FnOnce(&Directory) -> Kind,
 ) -> Result<Location> {
-    may_change(thread, parent)?;
+    may_make(thread, parent, name).await?;
     match step(thread, parent, name).await {
         Ok(_) => return Err(Errno::EEXIST),
         Err(Errno::ENOENT) => {}
@@ -79,10 +90,13 @@ pub async fn make(
     }
     let kernel = thread.kernel();
     let (mut owner, parent_attributes) = (owner(thread), parent.node.attributes());
-    if parent_attributes.mode & 0o2000 != 0 {
+    let inherits = parent_attributes.mode & SET_GROUP != 0;
+    if inherits {
         owner.group = parent_attributes.group;
     }
-    let meta = Meta::new(kernel.file_systems.next_number(), mode, owner.user, owner.group, now_ns(thread));
+    let more = if inherits && mode & TYPE == DIRECTORY { SET_GROUP } else { 0 };
+    let number = kernel.file_systems.next_number();
+    let meta = Meta::new(number, mode | more, owner.user, owner.group, now_ns(thread));
     let meta = Meta { device: parent_attributes.device, ..meta };
     let node = Node::new(meta, kind(directory));
     if let Kind::Memory(file) = &node.kind {
@@ -135,7 +149,7 @@ pub async fn make_directory(thread: &Arc<Thread>, found: &Found, mode: u32) -> R
     }
     let mode = thread.file_system().masked(mode & 0o1777);
     if let Some(place) = new_volume_place(&found.parent, &found.name)? {
-        may_change(thread, &found.parent)?;
+        may_make(thread, &found.parent, &found.name).await?;
         let request = Request::MakeDirectory { at: place.at(), mode, owner: owner(thread) };
         thread.kernel().devices.request(thread.kernel(), request).await?;
         tell_made(thread, &found.parent, &found.name, true);
@@ -152,7 +166,7 @@ pub async fn make_link(thread: &Arc<Thread>, found: &Found, target: &[u8]) -> Re
         return Err(Errno::ENOENT);
     }
     if let Some(place) = new_volume_place(&found.parent, &found.name)? {
-        may_change(thread, &found.parent)?;
+        may_make(thread, &found.parent, &found.name).await?;
         let request = Request::MakeLink { at: place.at(), target, owner: owner(thread) };
         thread.kernel().devices.request(thread.kernel(), request).await?;
         tell_made(thread, &found.parent, &found.name, false);
@@ -191,7 +205,7 @@ pub async fn make_hard_link(thread: &Arc<Thread>, from: &Location, found: &Found
     if from.node.is_directory() {
         return Err(Errno::EPERM);
     }
-    may_change(thread, &found.parent)?;
+    may_make(thread, &found.parent, &found.name).await?;
     let to = new_volume_place(&found.parent, &found.name)?;
     if let (Some(to), Kind::Host(leaf)) = (&to, &from.node.kind) {
         if to.tree != leaf.place.tree {
@@ -368,13 +382,15 @@ async fn resize(kernel: &Arc<Kernel>, place: &Place, change: Change) -> Result<(
     changed.map(drop)
 }
 
-pub(super) async fn apply(thread: &Arc<Thread>, entry: &Location, change: Change) -> Result<()> {
+pub(crate) async fn apply(thread: &Arc<Thread>, entry: &Location, change: Change) -> Result<()> {
     let attributes = entry.node.attributes();
     {
         let identity = thread.process.identity.lock();
         let owns = identity.privileged() || identity.user == attributes.user;
-        let gives_away = change.user.is_some_and(|user| user != attributes.user)
-            || change.group.is_some_and(|group| group != attributes.group && !identity.in_group(group));
+        let gives_away = change.user.is_some_and(|user| !owns || user != attributes.user)
+            || change
+                .group
+                .is_some_and(|group| !owns || group != attributes.group && !identity.in_group(group));
         if gives_away && !identity.privileged() || (change.mode.is_some() && !owns) {
             return Err(Errno::EPERM);
         }

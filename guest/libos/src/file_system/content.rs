@@ -7,6 +7,7 @@
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::lock::Mutex;
 use abi::file::{Attributes, Change, Extent};
@@ -44,6 +45,8 @@ impl Content {
 pub struct MemoryFile {
     kernel: Weak<Kernel>,
     content: Mutex<Content>,
+    /// Counts what may have changed an object's size; with the content locked.
+    changes: AtomicU64,
     /// Bytes taken from the budget.
     reserved: Mutex<u64>,
     node: Mutex<Weak<Node>>,
@@ -55,6 +58,7 @@ impl MemoryFile {
         Arc::new(Self {
             kernel: Arc::downgrade(kernel),
             content: Mutex::new(Content::Heap(Vec::new())),
+            changes: AtomicU64::new(0),
             reserved: Mutex::new(0),
             node: Mutex::new(Weak::new()),
             seals: Seals::default(),
@@ -113,7 +117,7 @@ impl MemoryFile {
 
     /// Overwrites or appends from the library OS's own memory, as copy-up does.
     pub fn fill(&self, thread: &Arc<Thread>, bytes: &[u8], offset: u64) -> Result<()> {
-        let end = offset + bytes.len() as u64;
+        let end = offset.checked_add(bytes.len() as u64).filter(|end| *end < 1 << 62).ok_or(Errno::EFBIG)?;
         self.reserve(end.max(self.size()))?;
         match &mut *self.content.lock() {
             Content::Heap(content) => {
@@ -124,6 +128,7 @@ impl MemoryFile {
                 Ok(())
             }
             Content::Object { handle, size } => {
+                self.changes.fetch_add(1, Ordering::Relaxed);
                 match thread.kernel().machine.write(*handle, Some(offset), Source::Kernel(bytes))? {
                     Transfer::Done(length) if length == bytes.len() => {
                         *size = (*size).max(end);
@@ -140,24 +145,39 @@ impl MemoryFile {
         if let Content::Object { handle, .. } = &*self.content.lock() {
             return Ok(*handle);
         }
-        let length = self.size();
-        let reply = kernel.devices.request(kernel, Request::MakeMemory { length }).await?;
-        let Reply::Opened { handle, .. } = reply else { return Err(Errno::EIO) };
-        let mut content = self.content.lock();
-        match &*content {
-            Content::Object { handle: first, .. } => {
-                let first = *first;
-                drop(content);
+        loop {
+            let length = self.size();
+            let reply = kernel.devices.request(kernel, Request::MakeMemory { length }).await?;
+            let Reply::Opened { handle, .. } = reply else { return Err(Errno::EIO) };
+            let moved = self.move_to(kernel, handle, length);
+            if moved != Ok(Some(handle)) {
                 kernel.machine.close(handle);
-                Ok(first)
             }
-            Content::Heap(bytes) => {
-                kernel.machine.write(handle, Some(0), Source::Kernel(bytes))?;
-                let size = bytes.len() as u64;
-                *content = Content::Object { handle, size };
-                Ok(handle)
+            if let Some(object) = moved? {
+                return Ok(object);
             }
         }
+    }
+
+    /// Moves the content to an object of that length, and says which it is in by now; `None` if it has become shorter
+    /// meanwhile.
+    fn move_to(&self, kernel: &Arc<Kernel>, handle: Handle, length: u64) -> Result<Option<Handle>> {
+        let mut content = self.content.lock();
+        let bytes = match &*content {
+            Content::Object { handle, .. } => return Ok(Some(*handle)),
+            Content::Heap(bytes) => bytes,
+        };
+        let size = bytes.len() as u64;
+        if size < length {
+            return Ok(None);
+        }
+        if size > 0
+            && kernel.machine.write(handle, Some(0), Source::Kernel(bytes))? != Transfer::Done(bytes.len())
+        {
+            return Err(Errno::ENOSPC);
+        }
+        *content = Content::Object { handle, size };
+        Ok(Some(handle))
     }
 
     /// ftruncate(2).
@@ -175,11 +195,58 @@ impl MemoryFile {
             Content::Object { handle, .. } => *handle,
         };
         let change = Change { size: Some(size), ..Change::default() };
-        kernel.devices.request(kernel, Request::HandleChange { handle, change }).await?;
-        if let Content::Object { size: old, .. } = &mut *self.content.lock() {
-            *old = size;
+        self.change_object(kernel, handle, Request::HandleChange { handle, change }, size).await
+    }
+
+    /// Has an object changed so that its size comes to be this. Whether a write meanwhile came before or after,
+    /// only who keeps it knows.
+    async fn change_object(
+        &self,
+        kernel: &Arc<Kernel>,
+        handle: Handle,
+        request: Request<'_>,
+        mut size: u64,
+    ) -> Result<()> {
+        let mut before = self.changes.load(Ordering::Relaxed);
+        kernel.devices.request(kernel, request).await?;
+        loop {
+            if let Content::Object { size: old, .. } = &mut *self.content.lock()
+                && self
+                    .changes
+                    .compare_exchange(before, before + 1, Ordering::Relaxed, Ordering::Relaxed)
+                    .is_ok()
+            {
+                *old = size;
+                return Ok(());
+            }
+            before = self.changes.load(Ordering::Relaxed);
+            let reply = kernel.devices.request(kernel, Request::HandleAttributes { handle }).await?;
+            let Reply::Attributes(attributes) = reply else { return Err(Errno::EIO) };
+            size = attributes.size;
         }
-        Ok(())
+    }
+
+    /// Makes the content this long, if it is shorter.
+    async fn grow(&self, kernel: &Arc<Kernel>, end: u64) -> Result<()> {
+        let size = self.size();
+        if end <= size {
+            return Ok(());
+        }
+        self.seals.may_resize(size, end)?;
+        self.reserve(end)?;
+        if end > HEAP_MAX {
+            self.promote(kernel).await?;
+        }
+        let handle = match &mut *self.content.lock() {
+            Content::Heap(bytes) => {
+                let length = bytes.len().max(end as usize);
+                bytes.resize(length, 0);
+                return Ok(());
+            }
+            Content::Object { handle, .. } => *handle,
+        };
+        let request = Request::Allocate { handle, mode: 0, offset: end - 1, length: 1 };
+        self.change_object(kernel, handle, request, end).await
     }
 
     fn this_node(&self) -> Result<Arc<Node>> {
@@ -263,11 +330,13 @@ impl File for MemoryFile {
                     }
                 }
                 if position == start {
+                    bytes.truncate(size as usize);
                     return Err(Errno::EFAULT);
                 }
                 Ok(Transfer::Done(position - start))
             }
             Content::Object { handle, size } => {
+                self.changes.fetch_add(1, Ordering::Relaxed);
                 let transfer = machine.write(*handle, Some(offset), Source::User(from))?;
                 let done = if let Transfer::Done(length) = transfer { length as u64 } else { total };
                 *size = (*size).max(offset + done);
@@ -295,7 +364,8 @@ impl File for MemoryFile {
 
     fn write_kernel_at(&self, thread: &Arc<Thread>, from: &[u8], offset: u64) -> Result<Transfer> {
         self.seals.may_write()?;
-        self.seals.may_resize(self.size(), self.size().max(offset + from.len() as u64))?;
+        let end = offset.saturating_add(from.len() as u64);
+        self.seals.may_resize(self.size(), self.size().max(end))?;
         self.fill(thread, from, offset)?;
         self.touch(thread);
         Ok(Transfer::Done(from.len()))
@@ -359,8 +429,8 @@ impl File for MemoryFile {
                 kernel.devices.request(&kernel, request).await?;
             } else if mode & !1 != 0 {
                 return Err(Errno::EOPNOTSUPP);
-            } else if mode == 0 && end > file.size() {
-                file.resize(&kernel, end).await?;
+            } else if mode == 0 {
+                file.grow(&kernel, end).await?;
             }
             let now_ns = kernel.machine.now().realtime_ns as i64;
             let mut meta = node.meta.lock();

@@ -27,7 +27,8 @@ pub mod seal;
 mod walk;
 mod watch;
 
-use alloc::sync::Arc;
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -37,6 +38,7 @@ use abi::file::{Access, Attributes, Extent};
 use abi::request::{Reply, Request};
 
 use crate::errno::{Errno, Result};
+use crate::file::{Description, Turn};
 use crate::kernel::Kernel;
 
 pub use attributes::attributes;
@@ -119,7 +121,13 @@ impl Entry {
         self.set_removed();
         let parent = self.parent.lock().clone();
         if let Some(Kind::Directory(parent)) = parent.as_ref().map(|parent| &parent.node.kind) {
-            parent.children.lock().remove(&*self.name.lock());
+            let (name, mut children) = (self.name.lock().clone(), parent.children.lock());
+            let own = |child: &Option<Location>| {
+                child.as_ref().is_some_and(|child| core::ptr::eq(Arc::as_ptr(child), self))
+            };
+            if children.get(&name).is_some_and(own) {
+                children.remove(&name);
+            }
         }
     }
 
@@ -134,23 +142,41 @@ impl Entry {
 
     /// The absolute path, as getcwd(2) gives it; the bare name of what is in no tree (`pipe:[7]`).
     pub fn path(&self) -> Vec<u8> {
+        self.climb(|_| false).0
+    }
+
+    /// The path as whoever has this root sees it (chroot(2)).
+    pub fn path_below(self: &Arc<Self>, root: &Location) -> Vec<u8> {
+        if Arc::ptr_eq(self, root) {
+            return b"/".to_vec();
+        }
+        match self.climb(|above| Arc::ptr_eq(above, root)) {
+            (path, true) => path,
+            (path, false) => [b"(unreachable)", &*path].concat(),
+        }
+    }
+
+    /// The path from a place above, or from the top; whether that place was met.
+    fn climb(&self, stops: impl Fn(&Location) -> bool) -> (Vec<u8>, bool) {
         let mut names: Vec<Vec<u8>> = Vec::new();
         let mut name = self.name.lock().clone();
         let mut parent = self.parent.lock().clone();
-        while let Some(above) = parent {
+        let mut met = false;
+        while let Some(above) = parent.filter(|_| !met) {
             names.push(name);
+            met = stops(&above);
             name = above.name.lock().clone();
             parent = above.parent.lock().clone();
         }
         if names.is_empty() {
-            return if name.is_empty() { b"/".to_vec() } else { name };
+            return (if name.is_empty() { b"/".to_vec() } else { name }, met);
         }
         let mut path = Vec::new();
         for name in names.iter().rev() {
             path.push(b'/');
             path.extend_from_slice(name);
         }
-        path
+        (path, met)
     }
 }
 
@@ -162,6 +188,8 @@ pub struct FileSystems {
     scratch: AtomicU64,
     pub locks: lock::Locks,
     pub watches: Arc<Watches>,
+    /// The turns of those who append, by file.
+    appending: Mutex<BTreeMap<Identity, Weak<Turn>>>,
     /// Held while a name in the guest's own directories changes.
     names: Mutex<()>,
     record: Record,
@@ -207,6 +235,7 @@ impl FileSystems {
             scratch: AtomicU64::new(boot.scratch),
             locks: Default::default(),
             watches: Arc::default(),
+            appending: Default::default(),
             names: Default::default(),
             record: Record::new(boot.record),
         }
@@ -308,6 +337,16 @@ impl FileSystems {
         self.scratch
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes))
             .is_ok()
+    }
+
+    /// The turn of those who append to a file.
+    pub fn appending(&self, description: &Description) -> Arc<Turn> {
+        let mut appending = self.appending.lock();
+        appending.retain(|_, turn| turn.strong_count() > 0);
+        let slot = appending.entry(Identity::of(description)).or_default();
+        let turn = slot.upgrade().unwrap_or_default();
+        *slot = Arc::downgrade(&turn);
+        turn
     }
 
     pub fn release(&self, bytes: u64) {

@@ -16,6 +16,9 @@ use crate::process::Identity;
 
 pub const TYPE: u32 = 0o170000;
 pub const DIRECTORY: u32 = 0o040000;
+pub const SET_USER: u32 = 0o4000;
+pub const SET_GROUP: u32 = 0o2000;
+const GROUP_EXECUTES: u32 = 0o10;
 pub const REGULAR: u32 = 0o100000;
 pub const LINK: u32 = 0o120000;
 pub const FIFO: u32 = 0o010000;
@@ -116,6 +119,12 @@ impl Meta {
     pub fn apply(&mut self, change: &Change, now_ns: i64) {
         if let Some(mode) = change.mode {
             self.mode = self.mode & TYPE | mode & 0o7777;
+        }
+        if (change.user.is_some() || change.group.is_some()) && self.mode & TYPE != DIRECTORY {
+            self.mode &= !SET_USER;
+            if self.mode & GROUP_EXECUTES != 0 {
+                self.mode &= !SET_GROUP;
+            }
         }
         self.user = change.user.unwrap_or(self.user);
         self.group = change.group.unwrap_or(self.group);

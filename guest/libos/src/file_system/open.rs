@@ -101,7 +101,11 @@ async fn found_or_made(
             }
             Ok(entry) => {
                 bounds.may_cross(&found.parent, &entry)?;
-                return Ok((open_entry(thread, &entry, flags).await?, false));
+                match open_entry(thread, &entry, flags).await {
+                    // Somebody else has removed it meanwhile: then it is made.
+                    Err(Errno::ENOENT) => (start, path) = (found.parent, found.name),
+                    opened => return Ok((opened?, false)),
+                }
             }
             Err(Errno::ENOENT) => {
                 match create(thread, &found.parent, &found.name, flags, mode).await {
@@ -396,8 +400,8 @@ async fn open_leaf(
     }
     if writes && leaf.overlay {
         let up = copy_up(thread, entry, leaf, flags & flag::TRUNCATE == 0).await?;
-        let Kind::Memory(file) = &up.node.kind else { return Err(Errno::EIO) };
-        return Ok(Description::new(file.clone(), flags, Some(up.clone())));
+        // It may be another's copy, and written to since.
+        return alloc::boxed::Box::pin(open_entry(thread, &up, flags)).await;
     }
     if writes && !leaf.writable {
         return Err(Errno::EROFS);
@@ -447,6 +451,10 @@ pub async fn copy_up(
                         break Err(errno);
                     }
                     offset += length as u64;
+                    if thread.process.must_end(thread) {
+                        break Err(Errno::ERESTARTSYS);
+                    }
+                    crate::wait::give_way().await;
                 }
                 Ok(_) => break Err(Errno::EIO),
                 Err(code) => break Err(code.into()),

@@ -137,8 +137,11 @@ impl<'a> Rename<'a> {
         }
         match replaced {
             Some(entry) if self.exchanges => put_in_volume(&entry, self.from, old)?,
-            Some(entry) => drop_link(thread, &entry),
-            None => {}
+            // Another one has come to be kept since the host moved.
+            Some(entry) if self.target.as_ref().is_some_and(|target| Arc::ptr_eq(target, &entry)) => {
+                drop_link(thread, &entry);
+            }
+            Some(_) | None => {}
         }
         if source_above {
             self.source.node.meta.lock().changed_ns = now_ns(thread);

@@ -42,9 +42,9 @@ impl Seals {
         self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, open).map_err(|_| Errno::EPERM)
     }
 
-    /// Takes back what was added since there were those of `before`.
-    pub fn restore(&self, before: u32) {
-        self.0.store(before, Ordering::SeqCst);
+    /// Takes back what was added when there were those of `before`.
+    pub fn take_back(&self, added: u32, before: u32) {
+        self.0.fetch_and(!(added & !before), Ordering::SeqCst);
     }
 
     pub fn may_write(&self) -> Result<()> {

@@ -54,7 +54,7 @@ pub async fn walk_within(
     // What is left to walk: the path, and links' targets once they are met.
     let mut text = Cow::Borrowed(path);
     let mut position = 0;
-    let must_be_directory = path.last() == Some(&b'/');
+    let mut must_be_directory = names_directory(path);
     while let Some((begin, end)) = component(&text, position)? {
         position = end;
         let directory = at.node.search_mode().ok_or(Errno::ENOTDIR)?;
@@ -83,6 +83,7 @@ pub async fn walk_within(
                         at = location;
                     }
                     Target::Path(mut path) => {
+                        must_be_directory |= last && names_directory(&path);
                         if path.first() == Some(&b'/') {
                             at = bounds.root(thread, &at)?;
                         }
@@ -97,6 +98,11 @@ pub async fn walk_within(
         at = next;
     }
     if must_be_directory && !at.node.is_directory() { Err(Errno::ENOTDIR) } else { Ok(at) }
+}
+
+/// Whether a path's end says that it names a directory.
+fn names_directory(path: &[u8]) -> bool {
+    path == b"." || path.ends_with(b"/") || path.ends_with(b"/.")
 }
 
 /// The next component of a path from a position on, `.` left out: where it begins and ends.

@@ -20,7 +20,8 @@ use crate::wait::{self, Patience};
 const CHUNK: u64 = 128 * 1024;
 
 fn position(thread: &Arc<Thread>, description: &Description, address: u64) -> Result<u64> {
-    if address == 0 { Ok(*description.position.lock()) } else { user::read_u64(thread, address) }
+    let position = if address == 0 { *description.position.lock() } else { user::read_u64(thread, address)? };
+    if position > i64::MAX as u64 { Err(Errno::EINVAL) } else { Ok(position) }
 }
 
 fn settle(thread: &Arc<Thread>, description: &Description, address: u64, position: u64) -> Result<()> {
@@ -71,10 +72,18 @@ pub async fn copy(
     let mut from = position(thread, source, source_address)?;
     let seekable = target.file.seekable();
     let mut to = if seekable { position(thread, target, target_address)? } else { 0 };
+    let count = count.min(i64::MAX as u64 - from.max(to));
     let mut buffer = vec![0; count.min(CHUNK) as usize];
     let mut done = 0;
     let mut outcome = Ok(());
     'copying: while done < count {
+        // A CPU is not kept for as long as large files take, nor a signal waiting.
+        if done > 0 {
+            if thread.interrupted() {
+                break;
+            }
+            wait::give_way().await;
+        }
         let wanted = (count - done).min(CHUNK) as usize;
         let length = match source.file.read_kernel(thread, &mut buffer[..wanted], from) {
             Ok(0) => break,
@@ -88,8 +97,10 @@ pub async fn copy(
         while written < length {
             if seekable
                 && let Some(promise) = target.file.prepare_write(thread, to + (length - written) as u64)
+                && let Err(errno) = promise.await
             {
-                promise.await?;
+                outcome = Err(errno);
+                break 'copying;
             }
             let piece = &buffer[written..length];
             let transfer = if seekable {
@@ -104,7 +115,7 @@ pub async fn copy(
                     from += count as u64;
                     done += count as u64;
                 }
-                Ok(Transfer::NotReady) if target.nonblocking() || done > 0 => {
+                Ok(Transfer::NotReady) if target.nonblocking() => {
                     outcome = Err(Errno::EAGAIN);
                     break 'copying;
                 }

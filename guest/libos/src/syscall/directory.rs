@@ -20,7 +20,7 @@ pub fn getcwd(call: &mut Call<'_>) -> Outcome {
     if directory.is_removed() {
         return Err::<u64, _>(Errno::ENOENT).into();
     }
-    let mut path = directory.path();
+    let mut path = directory.path_below(&call.thread.file_system().root());
     path.push(0);
     if path.len() as u64 > call.arguments[1] {
         return Err::<u64, _>(Errno::ERANGE).into();

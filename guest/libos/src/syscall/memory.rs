@@ -412,7 +412,7 @@ pub fn add_seals(call: &Call<'_>, description: &crate::file::Description, added:
         let _births = call.kernel().births.lock();
         let processes: Vec<Arc<Process>> = call.kernel().processes.lock().values().cloned().collect();
         if processes.iter().any(|process| process.memory().lock().mappings.writes_to(&description.file)) {
-            file.seals.restore(before);
+            file.seals.take_back(added, before);
             return Err(Errno::EBUSY);
         }
     }

@@ -94,6 +94,8 @@ fn open_at(call: &mut Call<'_>, directory: i32, address: u64, how: How) -> Outco
     let start = attempt!(start(call, directory, relative));
     let bounds = Bounds::new(rules, &start);
     let thread = call.thread.clone();
+    // Nothing is made or cut that no descriptor could stand for.
+    attempt!(call.process().files.has_room(call.process().limit(7)));
     call.wait(async move {
         let process = &thread.process;
         let description = if makes_unnamed {

@@ -9,7 +9,7 @@ use machine::{Transfer, UserRange};
 use super::file::{attempt, end, too_large};
 use super::{Call, Outcome, range};
 use crate::errno::{Errno, Result};
-use crate::file::{Description, flag};
+use crate::file::{Description, Promise, Taken, Turn, flag};
 use crate::file_system::happened;
 use crate::process::FILE_SIZE_LIMIT;
 use crate::thread::Thread;
@@ -35,10 +35,16 @@ mod per_call {
 struct Transferring {
     description: Arc<Description>,
     way: Way,
-    /// Given by the caller (pread); otherwise the description's position counts.
+    /// Where in the file; not known yet while another call moves the position.
     offset: Option<u64>,
+    /// The description's position counts and is moved, not an offset that the caller gives (pread).
+    moves: bool,
+    /// The position is nobody else's meanwhile.
+    position: Option<Taken<Arc<Description>>>,
     /// Writes go to the end of the file, wherever that is by then.
     appends: bool,
+    /// The end is nobody else's meanwhile.
+    appending: Option<Taken<Arc<Turn>>>,
     /// What is written is on the disk before the call ends; so much of it.
     synchronises: Option<Extent>,
 }
@@ -61,21 +67,36 @@ impl Transferring {
         let data = opened & flag::DSYNC != 0 || flags & per_call::DATA_SYNC != 0;
         let extent = if whole { Extent::File } else { Extent::Data };
         let synchronises = (writes && (whole || data)).then_some(extent);
-        Ok(Self { description, way, offset, appends, synchronises })
+        let moves = offset.is_none() && seekable;
+        let position = if moves { Taken::at_once(&description) } else { None };
+        let mut new =
+            Self { description, way, offset, moves, position: None, appends, appending: None, synchronises };
+        if let Some(position) = position {
+            new.take(position);
+        }
+        Ok(new)
     }
 
-    fn offset(&self) -> Option<u64> {
-        if self.offset.is_some() || !self.description.file.seekable() {
-            return self.offset;
-        }
-        Some(*self.description.position.lock())
+    fn take(&mut self, position: Taken<Arc<Description>>) {
+        self.offset = Some(*self.description.position.lock());
+        self.position = Some(position);
+    }
+
+    /// Whether another call has to move the position first.
+    fn waits(&self) -> bool {
+        self.moves && self.position.is_none()
+    }
+
+    fn aside(&self, thread: &Arc<Thread>, ranges: &[UserRange]) -> Option<Promise<u64>> {
+        let (file, from) = (&self.description.file, self.offset.unwrap_or(0));
+        file.transfer_aside(thread, ranges, from, self.way == Way::Write)
     }
 
     fn try_once(&self, thread: &Arc<Thread>, ranges: &[UserRange]) -> Result<Transfer> {
         let file = &self.description.file;
         let transfer = match self.way {
-            Way::Read => file.read(thread, ranges, self.offset())?,
-            Way::Write => file.write(thread, ranges, self.offset())?,
+            Way::Read => file.read(thread, ranges, self.offset)?,
+            Way::Write => file.write(thread, ranges, self.offset)?,
         };
         if let Transfer::Done(length) = transfer {
             self.advance(length as u64);
@@ -97,21 +118,18 @@ impl Transferring {
     }
 
     fn advance(&self, length: u64) {
-        if self.offset.is_none() && length != 0 && self.description.file.seekable() {
-            *self.description.position.lock() += length;
+        if let Some(offset) = self.offset.filter(|_| self.moves && length != 0) {
+            *self.description.position.lock() = offset + length;
         }
     }
 
     /// Where an appending write goes, and what has to happen before.
     async fn prepare(&mut self, thread: &Arc<Thread>, total: u64) -> Result<()> {
         if self.appends {
-            let end = end(self.description.file.as_ref(), thread).await?;
-            match &mut self.offset {
-                Some(offset) => *offset = end,
-                None => *self.description.position.lock() = end,
-            }
+            self.appending = Some(Taken::wait(thread, self.description.appending(thread)).await?);
+            self.offset = Some(end(self.description.file.as_ref(), thread).await?);
         }
-        let end = self.offset().unwrap_or(0).saturating_add(total);
+        let end = self.offset.unwrap_or(0).saturating_add(total);
         match self.description.file.prepare_write(thread, end) {
             Some(promise) => promise.await,
             None => Ok(()),
@@ -120,7 +138,7 @@ impl Transferring {
 
     /// Cuts a write to what the limit on the size of files leaves of it (RLIMIT_FSIZE).
     fn cut(&self, thread: &Arc<Thread>, ranges: &mut Vec<UserRange>, total: u64) -> Result<()> {
-        let start = self.offset().unwrap_or(0);
+        let start = self.offset.unwrap_or(0);
         let limit = thread.process.limit(FILE_SIZE_LIMIT);
         if start.saturating_add(total) > limit && total > 0 {
             let allowed = limit.checked_sub(start).filter(|allowed| *allowed > 0);
@@ -164,6 +182,27 @@ impl Transferring {
         }
     }
 
+    /// All of it, step by step.
+    async fn whole(mut self, thread: Arc<Thread>, mut ranges: Vec<UserRange>, total: u64) -> Result<u64> {
+        if self.waits() {
+            self.take(Taken::wait(&thread, &self.description).await?);
+        }
+        if let Some(aside) = self.aside(&thread, &ranges) {
+            return aside.await.inspect(|length| self.advance(*length));
+        }
+        if self.way == Way::Read {
+            return self.complete(thread, ranges).await;
+        }
+        self.prepare(&thread, total).await?;
+        self.cut(&thread, &mut ranges, total)?;
+        let (description, synchronises) = (self.description.clone(), self.synchronises);
+        let written = self.complete(thread.clone(), ranges).await?;
+        if let Some(extent) = synchronises {
+            description.file.synchronise(&thread, extent).await?;
+        }
+        Ok(written)
+    }
+
     async fn ready(&self, thread: &Arc<Thread>) -> Result<()> {
         let file = &self.description.file;
         let Some(queue) = file.queue() else { return Err(Errno::EAGAIN) };
@@ -185,34 +224,20 @@ impl Transferring {
 
 /// Starts a transfer: at once if it can be, as a future if it has to wait.
 fn transfer(call: &mut Call<'_>, way: Way, ranges: &[UserRange], offset: Option<u64>, flags: u32) -> Outcome {
-    let mut transferring = attempt!(Transferring::new(call, way, offset, flags));
+    let transferring = attempt!(Transferring::new(call, way, offset, flags));
     let total: u64 = ranges.iter().map(|range| range.length).sum();
     let thread = call.thread;
-    let (file, from) = (&transferring.description.file, transferring.offset().unwrap_or(0));
-    if let Some(aside) = file.transfer_aside(thread, ranges, from, way == Way::Write) {
-        return call.wait(async move { aside.await.inspect(|length| transferring.advance(*length)) });
-    }
-    if way == Way::Write {
-        let end = transferring.offset().unwrap_or(0).saturating_add(total);
-        let limit = call.process().limit(FILE_SIZE_LIMIT);
-        let waits = transferring.appends
+    let prepares = || {
+        let end = transferring.offset.unwrap_or(0).saturating_add(total);
+        let (file, limit) = (&transferring.description.file, call.process().limit(FILE_SIZE_LIMIT));
+        transferring.appends
             || transferring.synchronises.is_some()
-            || end > limit && transferring.description.file.seekable()
-            || transferring.description.file.prepare_write(thread, end).is_some();
-        if waits {
-            let (thread, mut ranges) = (thread.clone(), ranges.to_vec());
-            return call.wait(async move {
-                transferring.prepare(&thread, total).await?;
-                transferring.cut(&thread, &mut ranges, total)?;
-                let (description, synchronises) =
-                    (transferring.description.clone(), transferring.synchronises);
-                let written = transferring.complete(thread.clone(), ranges).await?;
-                if let Some(extent) = synchronises {
-                    description.file.synchronise(&thread, extent).await?;
-                }
-                Ok(written)
-            });
-        }
+            || end > limit && file.seekable()
+            || file.prepare_write(thread, end).is_some()
+    };
+    if transferring.waits() || transferring.aside(thread, ranges).is_some() || way == Way::Write && prepares()
+    {
+        return call.wait(transferring.whole(thread.clone(), ranges.to_vec(), total));
     }
     let first = attempt!(transferring.try_once(thread, ranges));
     match first {
