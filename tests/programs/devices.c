@@ -29,6 +29,23 @@ static void flood(int leader, int follower) {
     write(leader, "\n", 1);
     sleep_ms(50);
     TRY(read(follower, read_back, sizeof read_back));
+    // What was typed before lines are kept, or no longer.
+    write(leader, "abc", 3);
+    sleep_ms(50);
+    settings.c_lflag &= ~ICANON;
+    tcsetattr(follower, TCSANOW, &settings);
+    TRY(read(follower, read_back, sizeof read_back));
+    write(leader, "x\ny\nz", 5);
+    sleep_ms(50);
+    settings.c_lflag |= ICANON;
+    tcsetattr(follower, TCSANOW, &settings);
+    TRY(read(follower, read_back, sizeof read_back));
+    write(leader, "gone", 4);
+    sleep_ms(50);
+    TRY(tcflush(follower, TCIFLUSH));
+    write(leader, "kept\n", 5);
+    sleep_ms(50);
+    TRY(read(follower, read_back, sizeof read_back));
 }
 
 int main(void) {

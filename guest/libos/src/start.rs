@@ -14,7 +14,7 @@ use crate::file::{Description, Slot, flag};
 use crate::file_system::FileSystemContext;
 use crate::file_system::{Follow, walk};
 use crate::kernel::Kernel;
-use crate::loader::LoadError;
+use crate::loader::{Executable, LoadError};
 use crate::process::Process;
 use crate::signal::ThreadSignals;
 use crate::syscall::{Finish, may_enter};
@@ -84,7 +84,8 @@ async fn start(thread: &Arc<Thread>) -> Result<Box<Context>, (NotStarted, String
         directory.and_then(|entry| may_enter(thread, &entry).map(|()| entry)).map_err(unsuitable)?;
     thread.file_system().set_directory(directory);
     let path = find_program(thread, &boot.program, &boot.environment).await?;
-    let loaded = crate::loader::load(thread, &path, boot.arguments.clone(), boot.environment.clone()).await;
+    let program = Executable::at(thread, &path);
+    let loaded = crate::loader::load(thread, program, boot.arguments.clone(), boot.environment.clone()).await;
     match loaded {
         Ok(image) => crate::loader::install(thread, image).await.map_err(|errno| {
             (NotStarted::CannotRun, format!("{}: cannot be loaded: {errno:?}", shown(&path)))

@@ -81,11 +81,21 @@ impl WaitQueue {
         }
         let mut wakers: Vec<Waker> = Vec::new();
         let mut listeners: Vec<Arc<dyn Listener>> = Vec::new();
-        for waiter in self.waiters.lock().by_number.values() {
-            match waiter {
-                Waiter::Waker(waker) => wakers.push(waker.clone()),
-                Waiter::Listener(listener) => listeners.extend(listener.upgrade()),
-            }
+        {
+            let mut waiters = self.waiters.lock();
+            waiters.by_number.retain(|_, waiter| match waiter {
+                Waiter::Waker(waker) => {
+                    wakers.push(waker.clone());
+                    true
+                }
+                Waiter::Listener(listener) => {
+                    let listener = listener.upgrade();
+                    let alive = listener.is_some();
+                    listeners.extend(listener);
+                    alive
+                }
+            });
+            self.count.store(waiters.by_number.len(), Ordering::SeqCst);
         }
         listeners.iter().for_each(|listener| listener.changed());
         wakers.iter().for_each(Waker::wake_by_ref);

@@ -25,6 +25,8 @@ pub const CASES: &[Case] = &[
     file_program("comparison/openat2"),
     file_program("comparison/busy"),
     file_program("comparison/rivals"),
+    file_program("comparison/appends"),
+    program("comparison/naming"),
     file_program("comparison/reading_handles"),
     file_program("comparison/vector_io"),
     file_program("comparison/links"),

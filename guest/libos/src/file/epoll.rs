@@ -32,6 +32,9 @@ pub mod mode {
     pub const ALL: u32 = EXCLUSIVE | WAKE_UP | ONE_SHOT | EDGE;
 }
 
+/// Events that are told of whoever asks for whatever (epoll_ctl(2)).
+const ALWAYS: u32 = event::ERROR | event::HANGUP;
+
 /// How deep epoll files may contain each other (epoll_ctl(2), ELOOP).
 const DEPTH_MAX: usize = 5;
 /// Over how many epoll files an event may come to those that contain its own (EINVAL).
@@ -99,16 +102,14 @@ impl Item {
         }
     }
 
-    /// The events that hold and are asked for. A file gone has none.
+    /// The events that hold and are asked for. A file gone has none, and one whose single shot is spent.
     fn events(&self) -> u32 {
         let interest = self.interest.load(Ordering::SeqCst);
         if interest & !mode::ALL == 0 || self.deleted.load(Ordering::SeqCst) {
             return 0;
         }
         match self.description.upgrade() {
-            Some(description) => {
-                description.file.events() & (interest | event::ERROR | event::HANGUP) & !mode::ALL
-            }
+            Some(description) => description.file.events() & interest & !mode::ALL,
             None => 0,
         }
     }
@@ -131,7 +132,9 @@ impl Item {
 
 impl Listener for Slot {
     fn changed(&self) {
-        if let Some(core) = self.0.core.upgrade() {
+        // A file may be gone whose queue is not.
+        let alive = self.0.description.strong_count() > 0;
+        if let Some(core) = self.0.core.upgrade().filter(|_| alive) {
             self.0.enqueue(&core);
             core.queue.notify();
         }
@@ -189,7 +192,7 @@ impl Epoll {
                 if events & mode::EXCLUSIVE != 0 {
                     return Err(Errno::EINVAL);
                 }
-                slot.0.interest.store(events, Ordering::SeqCst);
+                slot.0.interest.store(events | ALWAYS, Ordering::SeqCst);
                 slot.0.data.store(data, Ordering::SeqCst);
                 self.look(&slot.0);
                 Ok(())
@@ -219,7 +222,7 @@ impl Epoll {
             core: Arc::downgrade(&self.core),
             description: Arc::downgrade(description),
             place: AtomicU64::new(0),
-            interest: AtomicU32::new(events),
+            interest: AtomicU32::new(events | ALWAYS),
             data: AtomicU64::new(data),
             queued: AtomicBool::new(false),
             deleted: AtomicBool::new(false),
@@ -310,7 +313,8 @@ impl Epoll {
             sink(events, item.data.load(Ordering::SeqCst));
             found += 1;
         }
-        if again && self.core.waiters.load(Ordering::SeqCst) > 1 {
+        // Who looked meanwhile has missed what is queued again. The caller is one of the waiters.
+        if again && (self.core.waiters.load(Ordering::SeqCst) > 1 || !self.core.inside.lock().is_empty()) {
             self.core.queue.notify();
         }
         found

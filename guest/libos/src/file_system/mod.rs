@@ -55,7 +55,7 @@ pub use node::{
     BLOCK, CHARACTER, DIRECTORY, Directory, Kind, Meta, Node, OWN_DEVICE, Place, REGULAR, TERMINAL_INODE,
     TERMINAL_NUMBER, TYPE, permits,
 };
-pub use open::{open_entry, opened, temporary};
+pub use open::{open_entry, open_found, opened, temporary};
 use record::Record;
 pub use rename::{EXCHANGE, NO_REPLACE, rename};
 pub use seal::{is_sealed, seals};

@@ -39,6 +39,13 @@ pub async fn opened(
     Ok(description)
 }
 
+/// Opens what an entry names, as open(2) does that has found it.
+pub async fn open_found(thread: &Arc<Thread>, entry: &Location, flags: u32) -> Result<Arc<Description>> {
+    let description = open_entry(thread, entry, flags).await?;
+    announce(thread, &description, flags & flag::TRUNCATE != 0);
+    Ok(description)
+}
+
 /// Tells that a file was opened, and has its end told, too.
 fn announce(thread: &Arc<Thread>, description: &Description, truncated: bool) {
     if description.usable().is_err() {

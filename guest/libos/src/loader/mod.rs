@@ -20,7 +20,7 @@ use alloc::vec::Vec;
 
 use crate::errno::{Errno, Result};
 use crate::file::{Description, File};
-use crate::file_system::{Bounds, Follow, opened, permits, walk, want};
+use crate::file_system::{Follow, Location, open_found, permits, walk, want};
 use crate::memory::Backed;
 use crate::thread::Thread;
 use elf::{Defect, HEAD, Headers};
@@ -93,17 +93,37 @@ struct Opened {
     inode: u64,
 }
 
-/// Loads the program at `path`, relative to the process's directory.
+/// What is to be executed.
+pub struct Executable {
+    /// As it is told of: AT_EXECFN, and what a script's interpreter is given.
+    pub name: Vec<u8>,
+    /// Where the path leads from; itself, if that is empty.
+    pub start: Location,
+    pub path: Vec<u8>,
+    pub follow: Follow,
+}
+
+impl Executable {
+    /// By its path, relative to the process's directory.
+    pub fn at(thread: &Thread, path: &[u8]) -> Self {
+        let (start, path) = (thread.file_system().directory(), path.to_vec());
+        Self { name: path.clone(), start, path, follow: Follow::Yes }
+    }
+}
+
+/// Loads a program.
 pub async fn load(
     thread: &Arc<Thread>,
-    path: &[u8],
+    program: Executable,
     mut arguments: Vec<Vec<u8>>,
     environment: Vec<Vec<u8>>,
 ) -> core::result::Result<Image, LoadError> {
+    let path = &*program.name.clone();
     check_sizes(thread, path, &arguments, &environment)?;
-    let mut named = path.to_vec();
+    let mut wanted = program;
     for depth in 0.. {
-        let opened = open(thread, &named).await.map_err(|errno| match (errno, depth) {
+        let named = wanted.name.clone();
+        let opened = open(thread, &wanted).await.map_err(|errno| match (errno, depth) {
             (Errno::ENOENT, 0) => LoadError { errno, message: String::new() },
             (Errno::ENOENT, _) => missing_interpreter(path, &named),
             _ => LoadError::new(errno, &named, refusal(errno)),
@@ -120,7 +140,8 @@ pub async fn load(
         };
         let mut replaced = vec![line.interpreter.to_vec()];
         replaced.extend(line.argument.map(<[u8]>::to_vec));
-        replaced.push(core::mem::replace(&mut named, line.interpreter.to_vec()));
+        replaced.push(named);
+        wanted = Executable::at(thread, line.interpreter);
         replaced.extend(arguments.into_iter().skip(1));
         arguments = replaced;
     }
@@ -146,18 +167,20 @@ fn refusal(errno: Errno) -> &'static str {
 }
 
 /// Opens a file that may be executed and reads its head.
-async fn open(thread: &Arc<Thread>, path: &[u8]) -> Result<Opened> {
-    let directory = thread.file_system().directory();
-    let entry = walk(thread, &directory, path, Follow::Yes).await?;
+async fn open(thread: &Arc<Thread>, program: &Executable) -> Result<Opened> {
+    let entry = walk(thread, &program.start, &program.path, program.follow).await?;
     let attributes = entry.node.attributes();
     if entry.node.is_directory() {
         return Err(Errno::EISDIR);
     }
     permits(&thread.process.identity.lock(), &attributes, want::EXECUTE)?;
+    if attributes.mode & 0o170000 == 0o120000 {
+        return Err(Errno::ELOOP);
+    }
     if attributes.mode & 0o170000 != 0o100000 || attributes.mode & 0o111 == 0 {
         return Err(Errno::EACCES);
     }
-    let description = opened(thread, &Bounds::default(), &directory, path, 0, 0).await?;
+    let description = open_found(thread, &entry, 0).await?;
     let mut head = vec![0; HEAD];
     let length = read(thread, description.file.as_ref(), &mut head, 0)?;
     head.truncate(length);
@@ -190,7 +213,7 @@ async fn load_elf(
     if let Some((offset, length)) = headers.interpreter {
         let path = interpreter_path(thread, &opened, offset, length)
             .ok_or_else(|| LoadError::new(Errno::ENOEXEC, &named, defect(Defect::Corrupt)))?;
-        let opened = open(thread, &path).await.map_err(|errno| match errno {
+        let opened = open(thread, &Executable::at(thread, &path)).await.map_err(|errno| match errno {
             Errno::ENOENT | Errno::ENOTDIR => missing_interpreter(&named, &path),
             _ => LoadError::new(errno, &path, refusal(errno)),
         })?;

@@ -49,6 +49,10 @@ pub async fn copy_range(
             _ => return Err(Errno::EINVAL),
         }
     }
+    for address in [source_address, target_address] {
+        let given = if address == 0 { 0 } else { user::read_u64(thread, address)? };
+        given.checked_add(count).ok_or(Errno::EOVERFLOW)?;
+    }
     if Identity::of(source) == Identity::of(target) {
         let from = position(thread, source, source_address)?;
         let count = count.min(source.file.attributes(thread).await?.size.saturating_sub(from));

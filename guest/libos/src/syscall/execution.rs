@@ -1,5 +1,6 @@
 //! Running another program: execve(2), execveat(2).
 
+use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
@@ -7,8 +8,10 @@ use core::sync::atomic::Ordering;
 use abi::exit::Exit;
 
 use super::file::attempt;
+use super::path::{AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, follow_unless, only};
 use super::{Call, Finish, Outcome};
 use crate::errno::{Errno, Result};
+use crate::loader::Executable;
 use crate::thread::Thread;
 use crate::user;
 use crate::wait;
@@ -40,25 +43,25 @@ fn strings(thread: &Arc<Thread>, address: u64, total: &mut usize) -> Result<Vec<
 
 pub fn execve(call: &mut Call<'_>) -> Outcome {
     let path = attempt!(user::read_path(call.thread, call.arguments[0]));
-    execute(call, path, call.arguments[1], call.arguments[2])
+    execute(call, Executable::at(call.thread, &path), call.arguments[1], call.arguments[2])
 }
 
 pub fn execveat(call: &mut Call<'_>) -> Outcome {
-    let mut path = attempt!(user::read_path(call.thread, call.arguments[1]));
-    if path.first() != Some(&b'/') && call.int(0) != -100 {
-        if path.is_empty() && call.arguments[4] & 0x1000 == 0 {
-            return Err::<u64, _>(Errno::ENOENT).into();
-        }
-        let description = attempt!(call.process().files.any(call.arguments[0]));
-        let location = attempt!(description.location.clone().ok_or(Errno::EACCES));
-        let mut full = location.path();
-        if !path.is_empty() {
-            full.push(b'/');
-            full.append(&mut path);
-        }
-        path = full;
+    let (number, flags) = (call.int(0), call.word(4));
+    attempt!(only(flags, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH));
+    let path = attempt!(user::read_path(call.thread, call.arguments[1]));
+    if path.is_empty() && flags & AT_EMPTY_PATH == 0 {
+        return Err::<u64, _>(Errno::ENOENT).into();
     }
-    execute(call, path, call.arguments[2], call.arguments[3])
+    let mut program = Executable::at(call.thread, &path);
+    program.follow = follow_unless(flags, AT_SYMLINK_NOFOLLOW);
+    if path.first() != Some(&b'/') && number != AT_FDCWD {
+        let description = attempt!(call.process().files.any(number as u32 as u64));
+        program.start = attempt!(description.location.clone().ok_or(Errno::EACCES));
+        let below: &[u8] = if path.is_empty() { b"" } else { b"/" };
+        program.name = [format!("/dev/fd/{number}").as_bytes(), below, &path].concat();
+    }
+    execute(call, program, call.arguments[2], call.arguments[3])
 }
 
 /// Makes a thread that is the only one its process's first, whichever it was (execve(2)).
@@ -77,7 +80,7 @@ fn lead(thread: &Arc<Thread>) {
 
 /// The point of no return is where the other threads are told to end: before it, errors are returned;
 /// after it, a failure ends the process, as on Linux.
-fn execute(call: &mut Call<'_>, path: Vec<u8>, arguments: u64, environment: u64) -> Outcome {
+fn execute(call: &mut Call<'_>, program: Executable, arguments: u64, environment: u64) -> Outcome {
     let mut total = 0;
     let arguments = attempt!(strings(call.thread, arguments, &mut total));
     let environment = attempt!(strings(call.thread, environment, &mut total));
@@ -85,7 +88,7 @@ fn execute(call: &mut Call<'_>, path: Vec<u8>, arguments: u64, environment: u64)
     call.kernel().machine.clone().leave(call.cpu, call.context);
     let thread = call.thread.clone();
     Outcome::of(&call.thread.clone(), async move {
-        let image = match crate::loader::load(&thread, &path, arguments, environment).await {
+        let image = match crate::loader::load(&thread, program, arguments, environment).await {
             Ok(image) => image,
             Err(error) if error.errno == Errno::EISDIR => return Finish::Return(Err(Errno::EACCES)),
             Err(error) => return Finish::Return(Err(error.errno)),

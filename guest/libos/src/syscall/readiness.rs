@@ -135,11 +135,16 @@ pub(super) fn look_or_wait(
             left.put(thread);
         }
     };
-    let mut found = wait.look(thread);
-    if matches!(found, Ok(0)) {
-        call.kernel().refresh(call.cpu);
-        found = wait.look(thread);
-    }
+    let mut found = {
+        let _waiting = wait.waiting();
+        match wait.look(thread) {
+            Ok(0) => {
+                call.kernel().refresh(call.cpu);
+                wait.look(thread)
+            }
+            found => found,
+        }
+    };
     if timeout == Timeout::None || !matches!(found, Ok(0)) {
         if matches!(found, Ok(0)) {
             found = wait.timed_out(thread);
