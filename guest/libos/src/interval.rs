@@ -157,6 +157,10 @@ impl IntervalTimers {
         number
     }
 
+    pub fn count(&self) -> usize {
+        self.timers.lock().len()
+    }
+
     pub fn get(&self, number: u32) -> Option<Arc<IntervalTimer>> {
         self.timers.lock().get(&number).cloned()
     }

@@ -11,10 +11,10 @@ use crate::errno::{Errno, Result};
 use crate::kernel::{Kernel, Processes};
 use crate::process::Process;
 
-/// The processes of a group that have not ended.
+/// The processes of a group, those among them that have ended and were not waited for yet.
 pub fn members(kernel: &Kernel, group: u32) -> Vec<Arc<Process>> {
     let processes = kernel.processes.lock();
-    processes.values().filter(|process| group_of(process) == group && !process.is_over()).cloned().collect()
+    processes.values().filter(|process| group_of(process) == group).cloned().collect()
 }
 
 /// Counts a signal that these get together: one that is making a child begins again, so that the child is not left out.
@@ -75,7 +75,7 @@ pub fn set_group(caller: &Arc<Process>, number: u32, group: u32) -> Result<()> {
     let processes = caller.kernel.processes.lock();
     let number = if number == 0 { caller.number } else { number };
     let group = if group == 0 { number } else { group };
-    let process = processes.get(&number).filter(|process| !process.is_over()).ok_or(Errno::ESRCH)?;
+    let process = processes.get(&number).ok_or(Errno::ESRCH)?;
     let is_child = process.parent.load(Ordering::SeqCst) == caller.number;
     if !Arc::ptr_eq(process, caller) {
         if !is_child {

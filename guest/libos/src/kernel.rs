@@ -35,6 +35,7 @@ use crate::syscall::{self, Finish, Outcome};
 use crate::terminal::Control;
 use crate::thread::{Body, Thread};
 use crate::timer::Timers;
+use crate::wait::WaitQueue;
 
 /// Resident memory in bytes, and its highest mark.
 #[derive(Clone, Copy, Debug, Default)]
@@ -75,6 +76,8 @@ pub struct Kernel {
     /// Held while a process is made, and while a signal goes to several: who is made meanwhile is not left out.
     /// Comes before all other locks.
     pub births: Mutex<()>,
+    /// Told of every new signal of any process, for files that signals are read from.
+    pub signal_files: WaitQueue,
 }
 
 impl Kernel {
@@ -98,6 +101,7 @@ impl Kernel {
             console: Once::new(),
             processes: Mutex::default(),
             births: Mutex::default(),
+            signal_files: WaitQueue::new(),
             started_ns,
             machine,
             boot,

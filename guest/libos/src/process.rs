@@ -97,7 +97,8 @@ pub struct Process {
     pub started_ns: u64,
     /// nice(2): remembered, for nothing on an island gives way.
     pub nice: AtomicI32,
-    pub exit_signal: u8,
+    /// The signal that tells the parent of its end; 0 for none.
+    pub exit_signal: AtomicU8,
     /// Flags of personality(2).
     pub personality: AtomicU32,
     /// Whether it has executed a program since it was made (setpgid(2)).
@@ -173,7 +174,7 @@ impl Process {
             children_time_ns: AtomicU64::new(0),
             started_ns: kernel.started_ns,
             nice: AtomicI32::new(0),
-            exit_signal: SIGCHLD,
+            exit_signal: AtomicU8::new(SIGCHLD),
             personality: AtomicU32::new(0),
             executed: AtomicBool::new(false),
             reaps: AtomicBool::new(false),
@@ -203,7 +204,7 @@ impl Process {
             terminal: Mutex::new(self.terminal.lock().clone()),
             started_ns: self.kernel.machine.now().monotonic_ns,
             nice: AtomicI32::new(self.nice.load(Ordering::Relaxed)),
-            exit_signal: child.exit_signal,
+            exit_signal: AtomicU8::new(child.exit_signal),
             personality: copy(&self.personality),
             ..Self::blank(&self.kernel, number, child.memory)
         });

@@ -71,6 +71,8 @@ pub struct Thread {
     pub cpu_time_ns: AtomicU64,
     /// When the run under way began.
     running_since_ns: AtomicU64,
+    /// Its last run has been counted.
+    metered: AtomicBool,
     /// How many system calls it has begun.
     calls: AtomicU64,
 }
@@ -102,6 +104,7 @@ impl Thread {
             cpu: AtomicU16::new(0),
             cpu_time_ns: AtomicU64::new(0),
             running_since_ns: AtomicU64::new(0),
+            metered: AtomicBool::new(false),
             calls: AtomicU64::new(0),
         })
     }
@@ -272,8 +275,22 @@ impl Thread {
         self.running_since_ns.store(now_ns, Ordering::Relaxed);
     }
 
-    /// A run is over; it took this long.
+    /// A run is over; it took this long. That of a thread that has ended was counted then.
     pub(crate) fn meter(&self, time_ns: u64) {
+        if !self.metered.load(Ordering::Relaxed) {
+            self.count(time_ns);
+        }
+    }
+
+    /// The thread's last run is as good as over: what it took counts before anybody learns of the end.
+    pub(crate) fn meter_last(&self) {
+        let now_ns = self.kernel().machine.now().monotonic_ns;
+        let time_ns = self.current_run_ns(now_ns);
+        self.metered.store(true, Ordering::Relaxed);
+        self.count(time_ns);
+    }
+
+    fn count(&self, time_ns: u64) {
         self.cpu_time_ns.fetch_add(time_ns, Ordering::Relaxed);
         self.process.cpu_time_ns.fetch_add(time_ns, Ordering::Relaxed);
     }
@@ -281,6 +298,7 @@ impl Thread {
     /// How long the run under way lasts already; 0 if there is none.
     pub fn current_run_ns(&self, now_ns: u64) -> u64 {
         match self.state.load(Ordering::Relaxed) {
+            _ if self.metered.load(Ordering::Relaxed) => 0,
             state if state == State::Running as u8 || state == State::Notified as u8 => {
                 now_ns.saturating_sub(self.running_since_ns.load(Ordering::Relaxed))
             }

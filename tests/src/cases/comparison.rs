@@ -55,6 +55,7 @@ pub const CASES: &[Case] = &[
     ),
     program("comparison/patching"),
     program("comparison/edges"),
+    program("comparison/heirs"),
     program("comparison/drowsy"),
     program("comparison/signal_queue"),
     program("comparison/interruption"),

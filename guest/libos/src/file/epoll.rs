@@ -103,13 +103,17 @@ impl Item {
     }
 
     /// The events that hold and are asked for. A file gone has none, and one whose single shot is spent.
-    fn events(&self) -> u32 {
+    fn events(&self, thread: Option<&Arc<Thread>>) -> u32 {
         let interest = self.interest.load(Ordering::SeqCst);
         if interest & !mode::ALL == 0 || self.deleted.load(Ordering::SeqCst) {
             return 0;
         }
         match self.description.upgrade() {
-            Some(description) => description.file.events() & interest & !mode::ALL,
+            Some(description) => {
+                let file = &description.file;
+                let events = thread.map_or_else(|| file.events(), |thread| file.events_for(thread));
+                events & interest & !mode::ALL
+            }
             None => 0,
         }
     }
@@ -261,7 +265,7 @@ impl Epoll {
 
     /// Queues an item whose events hold already.
     fn look(&self, item: &Arc<Item>) {
-        if item.events() != 0 {
+        if item.events(None) != 0 {
             item.enqueue(&self.core);
             self.core.queue.notify();
         }
@@ -284,8 +288,8 @@ impl Epoll {
         Ok(deepest)
     }
 
-    /// Hands up to `max` ready items' events and data to `sink`; returns how many.
-    pub fn collect(&self, max: usize, mut sink: impl FnMut(u32, u64)) -> usize {
+    /// Hands up to `max` ready items' events and data to `sink`, as the thread sees them; returns how many.
+    pub fn collect(&self, thread: Option<&Arc<Thread>>, max: usize, mut sink: impl FnMut(u32, u64)) -> usize {
         let mut left = self.core.ready.lock().len();
         let mut found = 0;
         let mut again = false;
@@ -294,7 +298,7 @@ impl Epoll {
             let Some(item) = self.core.ready.lock().pop_front() else { break };
             // A change from here on queues the item again.
             item.queued.store(false, Ordering::SeqCst);
-            let events = item.events();
+            let events = item.events(thread);
             if events == 0 {
                 continue;
             }
@@ -348,7 +352,7 @@ impl File for Epoll {
     fn events(&self) -> u32 {
         // The list may hold items whose events are over; the first that has some decides.
         let items: Vec<Arc<Item>> = self.core.ready.lock().iter().cloned().collect();
-        if items.iter().any(|item| item.events() != 0) { event::IN | event::READ_NORMAL } else { 0 }
+        if items.iter().any(|item| item.events(None) != 0) { event::IN | event::READ_NORMAL } else { 0 }
     }
 
     fn queue(&self) -> Option<&WaitQueue> {
@@ -419,7 +423,7 @@ mod tests {
 
     fn collect(epoll: &Epoll) -> Vec<(u32, u64)> {
         let mut found = Vec::new();
-        epoll.collect(16, |events, data| found.push((events, data)));
+        epoll.collect(None, 16, |events, data| found.push((events, data)));
         found
     }
 

@@ -144,6 +144,11 @@ pub trait File: Send + Sync + 'static {
         event::IN | event::OUT | event::READ_NORMAL | event::WRITE_NORMAL
     }
 
+    /// The same for who looks, where that makes a difference.
+    fn events_for(&self, _thread: &Arc<Thread>) -> u32 {
+        self.events()
+    }
+
     /// Who is told when the events change; `None`: they never do.
     fn queue(&self) -> Option<&WaitQueue> {
         None

@@ -30,10 +30,14 @@ impl SignalFile {
         Arc::new(Self { process: process.clone(), wanted: AtomicU64::new(wanted & !UNBLOCKABLE) })
     }
 
+    fn readable(&self, pending: Set) -> u32 {
+        if pending & self.wanted.load(Ordering::SeqCst) != 0 { event::IN | event::READ_NORMAL } else { 0 }
+    }
+
     /// Sets which signals the file is for.
     pub fn set_wanted(&self, wanted: Set) {
         self.wanted.store(wanted & !UNBLOCKABLE, Ordering::SeqCst);
-        self.process.signals.arrival.notify();
+        self.process.kernel.signal_files.notify();
     }
 }
 
@@ -82,17 +86,23 @@ impl File for SignalFile {
         Err(Errno::EINVAL)
     }
 
+    /// Whoever looks sees its own signals, also through a file that it has inherited.
+    fn events_for(&self, thread: &Arc<Thread>) -> u32 {
+        let pending = thread.signals.pending() | thread.process.signals.pending_set();
+        self.readable(pending)
+    }
+
+    /// Where nobody looks, the maker's signals count, for whichever thread.
     fn events(&self) -> u32 {
-        // Linux looks at the polling thread's own signals; here any thread's count.
         let threads = self.process.threads.lock();
         let pending = threads
             .values()
             .fold(self.process.signals.pending_set(), |pending, thread| pending | thread.signals.pending());
-        if pending & self.wanted.load(Ordering::SeqCst) != 0 { event::IN | event::READ_NORMAL } else { 0 }
+        self.readable(pending)
     }
 
     fn queue(&self) -> Option<&WaitQueue> {
-        Some(&self.process.signals.arrival)
+        Some(&self.process.kernel.signal_files)
     }
 
     fn attributes(&self, thread: &Arc<Thread>) -> Promise<Attributes> {

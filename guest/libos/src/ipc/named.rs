@@ -1,7 +1,7 @@
 //! POSIX message queues (mq_overview(7)): found by names, read in the order of priorities.
 
 use alloc::collections::BTreeMap;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -30,7 +30,7 @@ const QUEUES_MAX: usize = 256;
 
 /// Who is told when a message comes to an empty queue (mq_notify(3)).
 pub struct Notice {
-    pub process: Arc<Process>,
+    pub process: Weak<Process>,
     /// 0: nobody is told, but the place is taken.
     pub number: u8,
     pub value: u64,
@@ -86,7 +86,9 @@ impl NamedQueue {
         let notice = if told { state.notice.take() } else { None };
         drop(state);
         self.queue.notify();
-        if let Some(Notice { process, number, value }) = notice.filter(|notice| notice.number != 0) {
+        let notice = notice.filter(|notice| notice.number != 0);
+        let notice = notice.and_then(|notice| Some((notice.process.upgrade()?, notice.number, notice.value)));
+        if let Some((process, number, value)) = notice {
             let information = Information::queued(number, sender.0, sender.1, value);
             signal::send(&process, Target::Process, information);
         }
@@ -105,7 +107,8 @@ impl NamedQueue {
     /// Asks for a notice, or gives up one's own.
     pub fn notify(&self, process: &Arc<Process>, notice: Option<Notice>) -> Result<()> {
         let mut state = self.state.lock();
-        let own = state.notice.as_ref().map(|kept| Arc::ptr_eq(&kept.process, process));
+        let own =
+            state.notice.as_ref().map(|kept| core::ptr::eq(kept.process.as_ptr(), Arc::as_ptr(process)));
         match (notice, own) {
             (Some(_), Some(_)) => return Err(Errno::EBUSY),
             (Some(notice), None) => state.notice = Some(notice),
@@ -159,8 +162,12 @@ impl NamedQueues {
         self.0.lock().get(name).cloned()
     }
 
+    /// Keeps a new queue; EEXIST if somebody else has been faster.
     pub fn add(&self, name: &[u8], queue: Arc<NamedQueue>) -> Result<()> {
         let mut queues = self.0.lock();
+        if queues.contains_key(name) {
+            return Err(Errno::EEXIST);
+        }
         if queues.len() >= QUEUES_MAX {
             return Err(Errno::ENOSPC);
         }

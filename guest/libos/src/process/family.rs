@@ -11,6 +11,7 @@ use super::life::particulars;
 use super::{News, Process};
 use crate::errno::{Errno, Result};
 use crate::kernel::Processes;
+use crate::signal::SIGCHLD;
 
 /// Which children are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +77,8 @@ pub(super) fn bequeath(process: &Arc<Process>) -> Vec<Arc<Process>> {
     let children: Vec<_> = children.iter().filter_map(|number| processes.get(number).cloned()).collect();
     for child in &children {
         child.parent.store(heir.number, Ordering::SeqCst);
+        // Whatever it was made with: the heir knows of no other way to ask.
+        child.exit_signal.store(SIGCHLD, Ordering::SeqCst);
         heir.children.lock().insert(child.number);
     }
     children
@@ -85,9 +88,7 @@ pub(super) fn bequeath(process: &Arc<Process>) -> Vec<Arc<Process>> {
 pub(super) fn is_missed(process: &Process) -> bool {
     let processes = process.kernel.processes.lock();
     let parent = processes.get(&process.parent.load(Ordering::SeqCst));
-    parent.is_some_and(|parent| {
-        !parent.signals.wants_no_zombies() || process.exit_signal != crate::signal::SIGCHLD
-    })
+    parent.is_some_and(|parent| !parent.signals.wants_no_zombies() || !tells_as_usual(process))
 }
 
 /// Takes a process that is over off the list.
@@ -104,6 +105,10 @@ fn remove(processes: &mut Processes, process: &Process) {
     process.kernel.numbers.give(process.number);
 }
 
+fn tells_as_usual(process: &Process) -> bool {
+    process.exit_signal.load(Ordering::SeqCst) == SIGCHLD
+}
+
 impl Select {
     fn admits(self, process: &Process) -> bool {
         match self {
@@ -116,7 +121,7 @@ impl Select {
 
 impl States {
     fn admits(self, process: &Process) -> bool {
-        self.clones.is_none_or(|clones| clones != (process.exit_signal == crate::signal::SIGCHLD))
+        self.clones.is_none_or(|clones| clones != tells_as_usual(process))
     }
 }
 

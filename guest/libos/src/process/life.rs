@@ -199,7 +199,7 @@ impl Process {
     pub(super) fn tell_parent(self: &Arc<Self>, (code, status): (i32, u32), goes_on: bool) {
         let parent = self.parent.load(Ordering::SeqCst);
         let Some(parent) = self.kernel.processes.lock().get(&parent).cloned() else { return };
-        let number = if goes_on { SIGCHLD } else { self.exit_signal };
+        let number = if goes_on { SIGCHLD } else { self.exit_signal.load(Ordering::SeqCst) };
         if number != 0 && !(goes_on && parent.signals.wants_no_stops()) {
             let user = self.identity.lock().real_user;
             let information = Information::child(number, code, self.number, user, status);

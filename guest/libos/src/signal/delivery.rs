@@ -104,6 +104,7 @@ pub(crate) fn deliver(
                 let own = if action.flags & SA_NODEFER == 0 { set_of(number) } else { 0 };
                 let during = (mask | action.mask | own) & !UNBLOCKABLE;
                 thread.signals.mask.store(during, Ordering::SeqCst);
+                super::hand_on(&thread.process, during & !mask);
                 if let Some(debugger) = debugger {
                     debugger.handling(thread);
                 }

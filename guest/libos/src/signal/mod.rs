@@ -24,7 +24,7 @@ pub(crate) use delivery::{Halt, deliver};
 pub(crate) use frame::LOWER_HALF;
 pub use frame::restore;
 pub use information::{Information, is_arithmetic};
-pub use sending::{force, forget, from_outside, raise_exception, send, try_send};
+pub use sending::{force, forget, from_outside, hand_on, raise_exception, send, try_send};
 
 pub const SIGHUP: u8 = 1;
 pub const SIGINT: u8 = 2;
@@ -53,6 +53,8 @@ pub const SIGSYS: u8 = 31;
 /// Signals from here on queue, each with its value.
 const FIRST_REALTIME: u8 = 32;
 
+/// RLIMIT_SIGPENDING.
+pub(crate) const PENDING_LIMIT: usize = 11;
 /// Signals that may wait in one queue, each with its value.
 pub(crate) const QUEUED_MOST: u64 = 4096;
 
@@ -222,7 +224,7 @@ impl ThreadSignals {
 pub struct ProcessSignals {
     actions: Mutex<[Action; 64]>,
     pub(crate) pending: Mutex<PendingSet>,
-    /// Told of every new signal, for signalfd and sigtimedwait.
+    /// Told of every new signal, for sigtimedwait.
     pub arrival: WaitQueue,
 }
 

@@ -7,8 +7,8 @@ use abi::exit::Exit;
 use machine::{Context, Exception};
 
 use super::{
-    Information, QUEUED_MOST, SIGCONT, SIGINT, SIGKILL, SIGQUIT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU,
-    SIGWINCH, STOPS, Target, set_of,
+    Information, PENDING_LIMIT, QUEUED_MOST, SIGCONT, SIGINT, SIGKILL, SIGQUIT, SIGSTOP, SIGTSTP, SIGTTIN,
+    SIGTTOU, SIGWINCH, STOPS, Set, Target, set_of,
 };
 use crate::errno::Result;
 use crate::kernel::Kernel;
@@ -63,6 +63,11 @@ pub fn try_send(process: &Arc<Process>, target: Target, information: Information
     if process.signals.ignores(number) && open.is_some_and(admits) {
         return Ok(());
     }
+    if open.is_some_and(admits) && ends(process, &threads, number) {
+        // No thread needs to look for it first: it may be one that looks at nothing but its end (vfork(2)).
+        process.end(Exit::Signal(number));
+        return Ok(());
+    }
     let pending = addressed.map_or(&process.signals.pending, |thread| &thread.signals.pending);
     pending.lock().add(information, queued_most(process))?;
     // Looked for again: who has opened his mask meanwhile has not seen the signal yet.
@@ -74,13 +79,28 @@ pub fn try_send(process: &Arc<Process>, target: Target, information: Information
         thread.call_attention();
     }
     process.signals.arrival.notify();
+    process.kernel.signal_files.notify();
     Ok(())
+}
+
+/// Whether a signal that is let through does nothing but end the process.
+fn ends(process: &Process, threads: &[Arc<Thread>], number: u8) -> bool {
+    let default = process.signals.action(number).handler == 0 && !process.signals.ignores(number);
+    let watched = process.kernel.debugger.is_some() || threads.iter().any(|thread| thread.is_traced());
+    let stops = STOPS & set_of(number) != 0 || process.is_stopped();
+    default && !watched && !stops && !crate::core_dump::is_wanted(process, number)
 }
 
 /// RLIMIT_SIGPENDING, as far as there is room.
 fn queued_most(process: &Process) -> usize {
-    const SIGNALS_PENDING: usize = 11;
-    process.limit(SIGNALS_PENDING).min(QUEUED_MOST) as usize
+    process.limit(PENDING_LIMIT).min(QUEUED_MOST) as usize
+}
+
+/// A thread takes signals of `closed` no more: it may have been called for one that waits.
+pub fn hand_on(process: &Process, closed: Set) {
+    if closed & process.signals.pending_set() != 0 {
+        process.alert();
+    }
 }
 
 /// A signal that the monitor passes on: what keys stand for is for the group in the foreground of the user's

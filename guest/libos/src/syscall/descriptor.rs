@@ -5,14 +5,19 @@ use alloc::sync::Arc;
 use super::{Call, Outcome};
 use crate::errno::{Errno, Result};
 use crate::file::{Description, Owner, Slot, flag};
+use crate::ipc::named::NamedQueue;
 use crate::process::Process;
 use crate::user;
 
 use super::file::attempt;
 
 /// Closes a descriptor that was taken out of the table.
-pub fn let_go(process: &Process, slot: Slot) {
+/// Closes a descriptor, with which a process's locks on the file end, and its wish to hear of a message queue.
+pub fn let_go(process: &Arc<Process>, slot: Slot) {
     process.kernel.file_systems.locks.closing(process.number, &slot.description);
+    if let Ok(queue) = NamedQueue::of(&slot.description) {
+        let _ = queue.notify(process, None);
+    }
 }
 
 pub fn close(call: &mut Call<'_>) -> Outcome {

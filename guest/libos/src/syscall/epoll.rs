@@ -87,7 +87,7 @@ impl Waiting for EpollWait {
     fn look(&self, thread: &Arc<Thread>) -> Result<u64> {
         let mut few = [0; EVENTS_FEW * EPOLL_ENTRY];
         let (mut end, mut more) = (0, Vec::new());
-        let count = self.epoll().collect(self.max, |events, data| {
+        let count = self.epoll().collect(Some(thread), self.max, |events, data| {
             let mut entry = [0; EPOLL_ENTRY];
             entry[..4].copy_from_slice(&events.to_le_bytes());
             entry[4..].copy_from_slice(&data.to_le_bytes());

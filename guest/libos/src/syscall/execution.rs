@@ -12,6 +12,7 @@ use super::path::{AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, follow_unless, o
 use super::{Call, Finish, Outcome};
 use crate::errno::{Errno, Result};
 use crate::loader::Executable;
+use crate::signal::SIGCHLD;
 use crate::thread::Thread;
 use crate::user;
 use crate::wait;
@@ -123,8 +124,9 @@ fn execute(call: &mut Call<'_>, program: Executable, arguments: u64, environment
         process.signals.reset_handlers();
         *thread.signals.stack.lock() = Default::default();
         process.timers.clear_posix();
+        super::futex::release_robust_list(&thread);
         thread.clear_on_exit.store(0, Ordering::Relaxed);
-        thread.robust_list.store(0, Ordering::Relaxed);
+        process.exit_signal.store(SIGCHLD, Ordering::SeqCst);
         match crate::loader::install(&thread, image).await {
             Ok(context) => {
                 process.executed.store(true, Ordering::SeqCst);

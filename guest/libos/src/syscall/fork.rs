@@ -268,7 +268,7 @@ fn start_process(call: &mut Call<'_>, new: &New) -> Result<Arc<Process>> {
     if new.flags & CLEAR_HANDLERS != 0 {
         process.signals.reset_handlers();
     }
-    if new.flags & VM == 0 {
+    if new.flags & (VM | VFORK) == 0 {
         process.part();
     }
     // From here on failing would need to undo a process that others can see; what can fail is told by its

@@ -79,15 +79,35 @@ pub fn setresgid(call: &mut Call<'_>) -> Outcome {
         Ok(())
     })
 }
+/// What setreuid(2) makes of a real, an effective and a saved number. The real one may not become the saved one;
+/// the saved one becomes the effective one where the program has left what it was started with.
+fn exchanged(
+    [real, effective]: [u32; 2],
+    [now, acts, saved]: [u32; 3],
+    privileged: bool,
+) -> Result<[u32; 3]> {
+    let real_after = chosen(real, now, [now, acts, acts], privileged)?;
+    let acts_after = chosen(effective, acts, [now, acts, saved], privileged)?;
+    let left = real != u32::MAX || effective != u32::MAX && acts_after != now;
+    Ok([real_after, acts_after, if left { acts_after } else { saved }])
+}
 pub fn setreuid(call: &mut Call<'_>) -> Outcome {
-    call.arguments[2] =
-        if call.word(0) != u32::MAX || call.word(1) != u32::MAX { call.arguments[1] } else { u64::MAX };
-    setresuid(call)
+    let wanted = [call.word(0), call.word(1)];
+    change(call, |identity| {
+        let before = [identity.real_user, identity.user, identity.saved_user];
+        [identity.real_user, identity.user, identity.saved_user] =
+            exchanged(wanted, before, identity.privileged())?;
+        Ok(())
+    })
 }
 pub fn setregid(call: &mut Call<'_>) -> Outcome {
-    call.arguments[2] =
-        if call.word(0) != u32::MAX || call.word(1) != u32::MAX { call.arguments[1] } else { u64::MAX };
-    setresgid(call)
+    let wanted = [call.word(0), call.word(1)];
+    change(call, |identity| {
+        let before = [identity.real_group, identity.group, identity.saved_group];
+        [identity.real_group, identity.group, identity.saved_group] =
+            exchanged(wanted, before, identity.privileged())?;
+        Ok(())
+    })
 }
 
 fn write_three(call: &Call<'_>, values: [u32; 3]) -> Result<()> {

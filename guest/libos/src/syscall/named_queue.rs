@@ -45,36 +45,49 @@ pub fn mq_open(call: &mut Call<'_>) -> Outcome {
         1 => 2,
         _ => 6,
     };
-    let queue = match queues.find(&name) {
-        Some(_) if flags & flag::CREATE != 0 && flags & flag::EXCLUSIVE != 0 => {
-            return Err::<u64, _>(Errno::EEXIST).into();
-        }
-        Some(queue) if !permits(&queue, &identity, wanted) => return Err::<u64, _>(Errno::EACCES).into(),
-        Some(queue) => queue,
-        None if flags & flag::CREATE == 0 => return Err::<u64, _>(Errno::ENOENT).into(),
-        None => {
-            let (most, size) = match attributes {
-                0 => (DEFAULT_COUNT, DEFAULT_SIZE),
-                address => {
-                    let [_, most, size, _] = attempt!(user::read_words::<4>(call.thread, address));
-                    (most, size)
-                }
-            };
-            let (count_max, size_max) =
-                if identity.privileged() { (COUNT_MAX, SIZE_MAX) } else { (DEFAULT_COUNT, DEFAULT_SIZE) };
-            if most == 0 || size == 0 || most > count_max || size > size_max {
-                return Err::<u64, _>(Errno::EINVAL).into();
+    let queue = loop {
+        match queues.find(&name) {
+            Some(_) if flags & flag::CREATE != 0 && flags & flag::EXCLUSIVE != 0 => {
+                return Err::<u64, _>(Errno::EEXIST).into();
             }
-            let mode = call.thread.file_system().masked(mode & 0o777);
-            let queue = NamedQueue::new(most, size, mode, (identity.user, identity.group));
-            attempt!(queues.add(&name, queue.clone()));
-            queue
+            Some(queue) if !permits(&queue, &identity, wanted) => {
+                return Err::<u64, _>(Errno::EACCES).into();
+            }
+            Some(queue) => break queue,
+            None if flags & flag::CREATE == 0 => return Err::<u64, _>(Errno::ENOENT).into(),
+            None => {}
+        }
+        let queue = attempt!(new_queue(call, &identity, mode, attributes));
+        match queues.add(&name, queue.clone()) {
+            // Somebody else has made it meanwhile.
+            Err(Errno::EEXIST) => {}
+            added => {
+                attempt!(added);
+                break queue;
+            }
         }
     };
     let kept = flags & (3 | flag::NONBLOCK);
     let description = Description::new(Arc::new(QueueFile(queue)), kept, None);
     let slot = Slot { description, close_on_exec: flags & flag::CLOSE_ON_EXEC != 0 };
     call.process().files.add(slot, 0, call.process().limit(7)).into()
+}
+
+fn new_queue(call: &Call<'_>, identity: &Identity, mode: u32, attributes: u64) -> Result<Arc<NamedQueue>> {
+    let (most, size) = match attributes {
+        0 => (DEFAULT_COUNT, DEFAULT_SIZE),
+        address => {
+            let [_, most, size, _] = user::read_words::<4>(call.thread, address)?;
+            (most, size)
+        }
+    };
+    let (count_max, size_max) =
+        if identity.privileged() { (COUNT_MAX, SIZE_MAX) } else { (DEFAULT_COUNT, DEFAULT_SIZE) };
+    if most == 0 || size == 0 || most > count_max || size > size_max {
+        return Err(Errno::EINVAL);
+    }
+    let mode = call.thread.file_system().masked(mode & 0o777);
+    Ok(NamedQueue::new(most, size, mode, (identity.user, identity.group)))
 }
 
 pub fn mq_unlink(call: &mut Call<'_>) -> Outcome {
@@ -195,7 +208,7 @@ pub fn mq_notify(call: &mut Call<'_>) -> Outcome {
                 BY_THREAD => return Err::<u64, _>(Errno::ENOSYS).into(),
                 _ => return Err::<u64, _>(Errno::EINVAL).into(),
             };
-            Some(Notice { process: call.process().clone(), number, value })
+            Some(Notice { process: Arc::downgrade(call.process()), number, value })
         }
     };
     queue.notify(call.process(), notice).into()

@@ -57,9 +57,11 @@ impl Poll {
 }
 
 impl Polled {
-    fn result(&self) -> u16 {
+    fn result(&self, thread: &Arc<Thread>) -> u16 {
         let events = match &self.description {
-            Some(description) => description.file.events() & (self.events | event::ERROR | event::HANGUP),
+            Some(description) => {
+                description.file.events_for(thread) & (self.events | event::ERROR | event::HANGUP)
+            }
             None if self.skipped => 0,
             None => event::INVALID,
         };
@@ -69,10 +71,10 @@ impl Polled {
 
 impl Waiting for Poll {
     fn look(&self, thread: &Arc<Thread>) -> Result<u64> {
-        if self.entries.iter().all(|entry| entry.result() == 0) {
+        if self.entries.iter().all(|entry| entry.result(thread) == 0) {
             return Ok(0);
         }
-        let results: Vec<u16> = self.entries.iter().map(Polled::result).collect();
+        let results: Vec<u16> = self.entries.iter().map(|entry| entry.result(thread)).collect();
         self.put(thread, &results)?;
         Ok(results.iter().filter(|result| **result != 0).count() as u64)
     }

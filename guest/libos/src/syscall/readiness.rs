@@ -109,6 +109,7 @@ pub(super) fn mask(call: &Call<'_>, address: u64, size: u64) -> Result<bool> {
     }
     let mask = user::read_u64(call.thread, address)?;
     call.thread.signals.mask_for_call(mask);
+    signal::hand_on(call.process(), mask);
     Ok(true)
 }
 

@@ -63,8 +63,8 @@ impl Select {
     }
 }
 
-fn selected(description: &Description, asked: u8) -> u8 {
-    let events = description.file.events();
+fn selected(thread: &Arc<Thread>, description: &Description, asked: u8) -> u8 {
+    let events = description.file.events_for(thread);
     let bits = ASKED.iter().enumerate().filter(|(_, wanted)| events & *wanted != 0);
     bits.fold(0, |bits, (index, _)| bits | 1 << index) & asked
 }
@@ -74,7 +74,7 @@ impl Waiting for Select {
         let ready: Vec<(usize, u8)> = self
             .entries
             .iter()
-            .map(|(number, description, asked)| (*number, selected(description, *asked)))
+            .map(|(number, description, asked)| (*number, selected(thread, description, *asked)))
             .filter(|(_, bits)| *bits != 0)
             .collect();
         if ready.is_empty() { Ok(0) } else { self.put(thread, &ready) }

@@ -120,7 +120,8 @@ async fn carry_out(
     outcome.map_err(|errno| if errno == Errno::ETIMEDOUT { Errno::EAGAIN } else { Errno::EINTR })??;
     let mut undo = thread.process.undo.lock();
     for operation in operations.iter().filter(|operation| operation.flags & UNDO != 0) {
-        *undo.entry((entry.number, operation.index)).or_default() -= i32::from(operation.change);
+        let change = undo.entry((entry.number, operation.index)).or_default();
+        *change = change.saturating_sub(i32::from(operation.change));
     }
     Ok(0)
 }
@@ -159,6 +160,7 @@ pub fn semctl(call: &mut Call<'_>) -> Outcome {
         0 => {
             attempt!(entry.owned(&identity));
             registry.remove(&entry);
+            forget_undo(call, |key| key.0 == number);
             entry.thing.queue.notify();
             Ok(0).into()
         }
@@ -203,6 +205,12 @@ pub fn semctl(call: &mut Call<'_>) -> Outcome {
     }
 }
 
+/// No process's end changes these semaphores any more.
+fn forget_undo(call: &Call<'_>, which: impl Fn(&(u32, u16)) -> bool) {
+    let processes: Vec<_> = call.kernel().processes.lock().values().cloned().collect();
+    processes.iter().for_each(|process| process.undo.lock().retain(|key, _| !which(key)));
+}
+
 fn set_values(call: &Call<'_>, entry: &Entry<Set>, all: bool, index: usize, argument: u64) -> Result<u64> {
     entry.permits(&call.process().identity.lock(), WRITE)?;
     let values: Vec<(usize, i32)> = if all {
@@ -225,9 +233,7 @@ fn set_values(call: &Call<'_>, entry: &Entry<Set>, all: bool, index: usize, argu
     }
     drop(state);
     entry.changed.store(now_s(call), Ordering::Relaxed);
-    let set = |key: &(u32, u16)| key.0 == entry.number && (all || usize::from(key.1) == index);
-    let processes: Vec<_> = call.kernel().processes.lock().values().cloned().collect();
-    processes.iter().for_each(|process| process.undo.lock().retain(|key, _| !set(key)));
+    forget_undo(call, |key| key.0 == entry.number && (all || usize::from(key.1) == index));
     entry.thing.queue.notify();
     Ok(0)
 }

@@ -54,10 +54,7 @@ pub fn rt_sigprocmask(call: &mut Call<'_>) -> Outcome {
         };
         mask.store(after & !UNBLOCKABLE, Ordering::SeqCst);
         signal::look_again(call.thread);
-        if after & !before & call.process().signals.pending_set() != 0 {
-            // This thread may have been called for one that it does not take any more.
-            call.process().alert();
-        }
+        signal::hand_on(call.process(), after & !before);
     }
     if old != 0 {
         attempt!(user::write_words(call.thread, old, &[before]));
@@ -79,6 +76,7 @@ pub fn rt_sigsuspend(call: &mut Call<'_>) -> Outcome {
     let set = attempt!(user::read_u64(call.thread, call.arguments[0]));
     let thread = call.thread.clone();
     thread.signals.mask_for_call(set);
+    signal::hand_on(&thread.process, set);
     signal::look_again(&thread);
     call.wait(async move {
         wait::until(&thread, &[], Patience::Forever, || None::<u64>).await.map_err(|_| Errno::ERESTARTNOHAND)
@@ -88,8 +86,13 @@ pub fn rt_sigsuspend(call: &mut Call<'_>) -> Outcome {
 pub fn rt_sigreturn(call: &mut Call<'_>) -> Outcome {
     let machine = call.kernel().machine.clone();
     machine.leave(call.cpu, call.context);
+    let mask = &call.thread.signals.mask;
+    let before = mask.load(Ordering::SeqCst);
     match signal::restore(call.thread, call.context, &machine) {
-        Ok(()) => Outcome::Now(Finish::Keep),
+        Ok(()) => {
+            signal::hand_on(call.process(), mask.load(Ordering::SeqCst) & !before);
+            Outcome::Now(Finish::Keep)
+        }
         Err(_) => {
             signal::force(call.thread, Information::kernel(signal::SIGSEGV));
             Outcome::Now(Finish::Keep)
@@ -280,7 +283,9 @@ pub fn pidfd_send_signal(call: &mut Call<'_>) -> Outcome {
     }
     let description = attempt!(call.process().files.get(descriptor));
     let process = attempt!(ProcessFile::or_directory(&description, call.kernel()));
-    if process.is_over() {
+    let known = call.kernel().processes.lock().get(&process.number).cloned();
+    if !known.is_some_and(|known| Arc::ptr_eq(&known, &process)) {
+        // It has been waited for.
         return Err::<u64, _>(Errno::ESRCH).into();
     }
     let (own, user) = (call.process().number, call.process().identity.lock().real_user);

@@ -49,6 +49,7 @@ pub fn end_thread(thread: &Arc<Thread>, cpu: Cpu, status: u8) {
     let process = &thread.process;
     release_robust_list(thread);
     wake_joiners(thread);
+    thread.meter_last();
     let mut threads = process.threads.lock();
     let is_last = threads.len() == 1 && threads.contains_key(&thread.number());
     if is_last && !process.ending() {

@@ -224,6 +224,10 @@ pub fn timer_create(call: &mut Call<'_>) -> Outcome {
         }
         Some(_) => return Err::<u64, _>(Errno::EINVAL).into(),
     };
+    // As many timers as signals of theirs may wait.
+    if process.timers.count() as u64 >= process.limit(crate::signal::PENDING_LIMIT) {
+        return Err::<u64, _>(Errno::EAGAIN).into();
+    }
     let timer = process.timers.add(|number| {
         let notice = match notice {
             Notice::Signal { number: signal, thread, .. } if wanted.is_none() => {
@@ -233,7 +237,11 @@ pub fn timer_create(call: &mut Call<'_>) -> Outcome {
         };
         IntervalTimer::new(&process, number, clock, notice)
     });
-    user::write(call.thread, to, &(timer - FIRST_POSIX).to_le_bytes()).into()
+    let written = user::write(call.thread, to, &(timer - FIRST_POSIX).to_le_bytes());
+    if written.is_err() {
+        process.timers.remove(timer);
+    }
+    written.into()
 }
 
 fn posix_timer(call: &Call<'_>) -> Result<Arc<IntervalTimer>> {

@@ -214,7 +214,7 @@ impl Transferring {
         let patience = timeout_ns.map_or(Patience::Forever, |timeout_ns| {
             Patience::Until(thread.kernel().machine.now().monotonic_ns.saturating_add(timeout_ns))
         });
-        let ready = || (file.events() & wanted != 0).then_some(());
+        let ready = || (file.events_for(thread) & wanted != 0).then_some(());
         match wait::until(thread, &[queue], patience, ready).await {
             Err(Errno::ETIMEDOUT) => Err(Errno::EAGAIN),
             other => other,
