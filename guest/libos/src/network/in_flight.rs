@@ -1,7 +1,7 @@
 //! Open local sockets that travel in messages (SCM_RIGHTS), and those of them that nobody can receive any more:
 //! a socket may wait in its own queue, or two in each other's, when the last descriptor is closed (unix(7)).
 //!
-//! What is sent is noted. Once as many have been noted again as were under way the last time, those that are held by
+//! What is sent is noted. Once twice as many have been noted again as were alive the last time, those that are held by
 //! nothing but messages in each other's queues are looked for, and the messages dropped. A socket that is held
 //! otherwise, be it for the duration of a call, keeps all that can be received through it.
 
@@ -18,14 +18,14 @@ use crate::lock::Mutex;
 /// So few are not looked through.
 const LEAST: usize = 32;
 
-/// Sockets that are or were under way.
+/// Sockets that are or were under way, or are about to be.
 #[derive(Default)]
 pub struct InFlight(Mutex<Sent>);
 
 #[derive(Default)]
 struct Sent {
     sockets: Vec<Weak<Description>>,
-    /// Those that were under way when last looked through.
+    /// Those that were left when last looked through.
     remained: usize,
 }
 
@@ -38,13 +38,18 @@ impl InFlight {
             return;
         }
         let search = Search::through(&sent.sockets);
-        sent.sockets = search.chosen(|waiting, reached| waiting > 0 && reached);
+        sent.sockets = search.chosen(true);
         sent.remained = sent.sockets.len();
-        let doubtful = search.chosen(|_, reached| !reached);
+        let doubtful = search.chosen(false);
         drop(sent);
         drop(search);
+        if doubtful.is_empty() {
+            return;
+        }
         // One may have been received while the search went by. What nobody can reach stays so.
-        Search::through(&doubtful).drop_unreachable();
+        let search = Search::through(&doubtful);
+        self.0.lock().sockets.extend(search.chosen(true));
+        search.drop_unreachable();
     }
 }
 
@@ -56,8 +61,6 @@ fn local(open: &Description) -> Option<&Socket> {
 /// One look through all of them.
 struct Search {
     open: Vec<Arc<Description>>,
-    /// How often each waits in a queue of another's or its own.
-    waiting: Vec<usize>,
     reached: Vec<bool>,
 }
 
@@ -92,12 +95,13 @@ impl Search {
                 next.extend(&holds[place]);
             }
         }
-        Self { open, waiting, reached }
+        Self { open, reached }
     }
 
-    fn chosen(&self, choice: impl Fn(usize, bool) -> bool) -> Vec<Weak<Description>> {
-        let chosen = |place: &usize| choice(self.waiting[*place], self.reached[*place]);
-        (0..self.open.len()).filter(chosen).map(|place| Arc::downgrade(&self.open[place])).collect()
+    /// Those that can be reached, or those that cannot.
+    fn chosen(&self, reached: bool) -> Vec<Weak<Description>> {
+        let chosen = self.open.iter().zip(&self.reached).filter(|(_, each)| **each == reached);
+        chosen.map(|(open, _)| Arc::downgrade(open)).collect()
     }
 
     fn drop_unreachable(self) {
