@@ -18,10 +18,13 @@ fn threads(cpus: u16) -> u64 {
 /// caller share the caller's. So a quarter is left for others. No island may take all numbers of the machine: half of
 /// them are enough.
 fn threads_most(cpus: u16) -> u64 {
-    let wanted = SPACES * threads(cpus) / 3 * 4;
     let numbers = std::fs::read_to_string("/proc/sys/kernel/pid_max").ok();
     let numbers = numbers.and_then(|numbers| numbers.trim().parse::<u64>().ok());
-    numbers.map_or(wanted, |numbers| wanted.min(numbers / 2))
+    numbers.map_or(wanted(cpus), |numbers| wanted(cpus).min(numbers / 2))
+}
+
+fn wanted(cpus: u16) -> u64 {
+    SPACES * threads(cpus) / 3 * 4
 }
 
 /// How many address spaces an island with so many CPUs may have.
@@ -66,8 +69,8 @@ mod tests {
     #[test]
     fn an_island_has_the_spaces_it_should() {
         for cpus in [1, 2, 64] {
+            assert!(SPACES * threads(cpus) <= wanted(cpus) / 4 * 3 + threads(cpus));
             let most = threads_most(cpus);
-            assert!(SPACES * threads(cpus) <= most / 4 * 3 + threads(cpus));
             let spaces = u64::from(spaces(cpus));
             assert!(spaces <= SPACES && spaces * threads(cpus) <= allowed(Resource::Nproc, most));
         }
