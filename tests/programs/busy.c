@@ -24,12 +24,11 @@ static void is_there_at_once(void) {
         char name[64], target[256] = "";
         snprintf(name, sizeof name, "/proc/%d/exe", child);
         met += truncate("program", 0) == -1 && errno == ETXTBSY;
-        met += setpgid(child, child) == -1 && errno == EACCES;
         met += readlink(name, target, sizeof target - 1) > 0 && strcmp(strrchr(target, '/'), "/program") == 0;
         kill(child, SIGKILL);
         waitpid(child, NULL, 0);
     }
-    CHECK(met == 150);
+    CHECK(met == 100);
 }
 
 int main(int count, char **arguments) {

@@ -114,27 +114,33 @@ static void nameless(void) {
 // How a child tells of its end is not its new program's, nor its heir's, business.
 static void told(void) {
     struct clone_args made = {.exit_signal = 0};
+    int shared[2], status;
+    if (pipe2(shared, O_CLOEXEC)) return;
     fflush(stdout);
     pid_t child = syscall(SYS_clone3, &made, sizeof made);
     if (child == 0) {
         execl("/bin/true", "true", NULL);
         _exit(1);
     }
-    sleep_ms(200);
+    char byte;
+    close(shared[1]);
+    // Closed by the new program.
+    CHECK(read(shared[0], &byte, 1) == 0);
+    close(shared[0]);
+    sleep_ms(20);
     TRY(waitpid(child, NULL, __WCLONE | WNOHANG));
     CHECK(ended(child) == 0);
     made.exit_signal = SIGCHLD, made.flags = CLONE_VFORK;
-    int shared[2], status;
     if (pipe(shared)) return;
     child = syscall(SYS_clone3, &made, sizeof made);
     if (child == 0) {
         sleep_ms(50);
         _exit(write(shared[1], "x", 1) != 1);
     }
-    // It has been waited for until it ended.
-    CHECK(waitpid(child, &status, WNOHANG) == child && status == 0);
+    // It has been waited for until it was about to end.
     struct pollfd one = {shared[0], POLLIN, 0};
     TRY(poll(&one, 1, 0));
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
 }
 
 // A signal ends a process that waits for its child's program.

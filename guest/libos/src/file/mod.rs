@@ -139,6 +139,14 @@ pub trait File: Send + Sync + 'static {
         None
     }
 
+    /// Where the content ends now.
+    fn find_end(&self, thread: &Arc<Thread>) -> Promise<u64> {
+        match self.end() {
+            Some(end) => kept(Ok(end)),
+            None => self.attributes(thread).then(|attributes| Ok(attributes.size)),
+        }
+    }
+
     /// Events that hold now, as poll(2) numbers them.
     fn events(&self) -> u32 {
         event::IN | event::OUT | event::READ_NORMAL | event::WRITE_NORMAL

@@ -195,27 +195,15 @@ impl MemoryFile {
             Content::Object { handle, .. } => *handle,
         };
         let change = Change { size: Some(size), ..Change::default() };
-        self.change_object(kernel, handle, Request::HandleChange { handle, change }, size).await
-    }
-
-    /// Has an object changed so that its size comes to be this. Whether a write meanwhile came before or after,
-    /// only who keeps it knows.
-    async fn change_object(
-        &self,
-        kernel: &Arc<Kernel>,
-        handle: Handle,
-        request: Request<'_>,
-        mut size: u64,
-    ) -> Result<()> {
+        let mut size = size;
         let mut before = self.changes.load(Ordering::Relaxed);
-        kernel.devices.request(kernel, request).await?;
+        kernel.devices.request(kernel, Request::HandleChange { handle, change }).await?;
+        // Whether a write meanwhile came before or after, only who keeps the object knows.
         loop {
             if let Content::Object { size: old, .. } = &mut *self.content.lock()
-                && self
-                    .changes
-                    .compare_exchange(before, before + 1, Ordering::Relaxed, Ordering::Relaxed)
-                    .is_ok()
+                && self.changes.load(Ordering::Relaxed) == before
             {
+                self.changes.store(before + 1, Ordering::Relaxed);
                 *old = size;
                 return Ok(());
             }
@@ -237,16 +225,18 @@ impl MemoryFile {
         if end > HEAP_MAX {
             self.promote(kernel).await?;
         }
-        let handle = match &mut *self.content.lock() {
-            Content::Heap(bytes) => {
-                let length = bytes.len().max(end as usize);
-                bytes.resize(length, 0);
-                return Ok(());
+        match &mut *self.content.lock() {
+            Content::Heap(bytes) => bytes.resize(bytes.len().max(end as usize), 0),
+            Content::Object { handle, size } if *size < end => {
+                self.changes.fetch_add(1, Ordering::Relaxed);
+                if kernel.machine.write(*handle, Some(end - 1), Source::Kernel(&[0]))? != Transfer::Done(1) {
+                    return Err(Errno::ENOSPC);
+                }
+                *size = end;
             }
-            Content::Object { handle, .. } => *handle,
-        };
-        let request = Request::Allocate { handle, mode: 0, offset: end - 1, length: 1 };
-        self.change_object(kernel, handle, request, end).await
+            Content::Object { .. } => {}
+        }
+        Ok(())
     }
 
     fn this_node(&self) -> Result<Arc<Node>> {

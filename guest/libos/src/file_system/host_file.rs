@@ -128,6 +128,14 @@ impl Drop for HostFile {
 }
 
 impl HostFile {
+    fn attributes_now(&self, thread: &Arc<Thread>) -> Promise<Attributes> {
+        let request = Request::HandleAttributes { handle: self.handle };
+        Devices::promise(thread.kernel(), request).then(|reply| match reply {
+            Reply::Attributes(attributes) => Ok(attributes),
+            _ => Err(Errno::EIO),
+        })
+    }
+
     /// Asks the monitor about the file.
     fn ask(
         &self,
@@ -173,14 +181,14 @@ impl File for HostFile {
         true
     }
     fn attributes(&self, thread: &Arc<Thread>) -> Promise<Attributes> {
-        if let Some(attributes) = self.seen.as_ref().and_then(|seen| seen.if_fresh(thread)) {
-            return kept(Ok(attributes));
+        match self.seen.as_ref().and_then(|seen| seen.if_fresh(thread)) {
+            Some(attributes) => kept(Ok(attributes)),
+            None => self.attributes_now(thread),
         }
-        let request = Request::HandleAttributes { handle: self.handle };
-        Devices::promise(thread.kernel(), request).then(|reply| match reply {
-            Reply::Attributes(attributes) => Ok(attributes),
-            _ => Err(Errno::EIO),
-        })
+    }
+    /// What was seen when it was opened is not enough: another process may have written since.
+    fn find_end(&self, thread: &Arc<Thread>) -> Promise<u64> {
+        self.attributes_now(thread).then(|attributes| Ok(attributes.size))
     }
     /// An overlay's file comes up, and the change with it; who has it open keeps what lies below.
     fn change(&self, thread: &Arc<Thread>, change: Change) -> Promise<()> {

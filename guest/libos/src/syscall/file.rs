@@ -7,7 +7,7 @@ use abi::file::Extent;
 use super::{Call, Outcome};
 use crate::errno::{Errno, Result};
 use crate::file::pipe::{End, FIONREAD};
-use crate::file::{Description, File, Owner, flag};
+use crate::file::{Description, Owner, flag};
 use crate::file_system::{REGULAR, TYPE, happened};
 use crate::process::FILE_SIZE_LIMIT;
 use crate::signal::{self, Information, Target};
@@ -24,14 +24,6 @@ macro_rules! attempt {
     };
 }
 pub(crate) use attempt;
-
-/// Where a file's content ends.
-pub(super) async fn end(file: &dyn File, thread: &Arc<Thread>) -> Result<u64> {
-    match file.end() {
-        Some(end) => Ok(end),
-        None => Ok(file.attributes(thread).await?.size),
-    }
-}
 
 /// What a file that would outgrow its limit comes to: SIGXFSZ, and this error.
 pub(super) fn too_large(thread: &Arc<Thread>) -> Errno {
@@ -69,7 +61,7 @@ pub fn lseek(call: &mut Call<'_>) -> Outcome {
         2 => {
             let thread = call.thread.clone();
             call.wait(async move {
-                let end = end(description.file.as_ref(), &thread).await?;
+                let end = description.file.find_end(&thread).await?;
                 set(&description, end)
             })
         }

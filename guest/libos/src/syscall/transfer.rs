@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use abi::file::Extent;
 use machine::{Transfer, UserRange};
 
-use super::file::{attempt, end, too_large};
+use super::file::{attempt, too_large};
 use super::{Call, Outcome, range};
 use crate::errno::{Errno, Result};
 use crate::file::{Description, Promise, Taken, Turn, flag};
@@ -127,7 +127,7 @@ impl Transferring {
     async fn prepare(&mut self, thread: &Arc<Thread>, total: u64) -> Result<()> {
         if self.appends {
             self.appending = Some(Taken::wait(thread, self.description.appending(thread)).await?);
-            self.offset = Some(end(self.description.file.as_ref(), thread).await?);
+            self.offset = Some(self.description.file.find_end(thread).await?);
         }
         let end = self.offset.unwrap_or(0).saturating_add(total);
         match self.description.file.prepare_write(thread, end) {
