@@ -41,6 +41,7 @@ pub fn requests() -> Vec<Vec<u8>> {
         Exit::Status(3),
         Exit::Signal(9),
         Exit::Broken { message: "a reason".into() },
+        Exit::Lost,
         Exit::NotStarted { reason: NotStarted::CannotRun, message: "a reason".into() },
     ];
     let requests = requests.into_iter().zip(1 << 30..);
