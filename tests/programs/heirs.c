@@ -211,19 +211,19 @@ static void hang_up(void) {
 
 // The wish to hear of a queue ends with the descriptor.
 static void queues(void) {
-    mq_unlink("/eyot-heirs");
-    mqd_t queue = mq_open("/eyot-heirs", O_RDWR | O_CREAT, 0600, NULL);
-    if (queue == (mqd_t)-1) return;
+    char name[32];
+    snprintf(name, sizeof name, "/eyot-heirs-%d", getpid());
+    mqd_t queue = mq_open(name, O_RDWR | O_CREAT, 0600, NULL);
     pid_t child = fork_out();
     if (child == 0) {
-        mqd_t own = mq_open("/eyot-heirs", O_RDWR);
+        mqd_t own = mq_open(name, O_RDWR);
         struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1};
         _exit(mq_notify(own, &event) != 0);
     }
     CHECK(ended(child) == 0);
     struct sigevent event = {.sigev_notify = SIGEV_NONE};
     TRY(mq_notify(queue, &event));
-    mq_unlink("/eyot-heirs");
+    mq_unlink(name);
 }
 
 static void identities(void) {
