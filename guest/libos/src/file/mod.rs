@@ -61,6 +61,8 @@ pub mod flag {
     pub const SYNC: u32 = 0o4010000;
     pub const PATH: u32 = 0o10000000;
     pub const TEMPORARY: u32 = 0o20200000;
+    /// What is over when the file is open; F_GETFL does not tell of it.
+    pub const ONCE: u32 = CREATE | EXCLUSIVE | NO_TERMINAL | TRUNCATE;
     /// What F_SETFL may change.
     pub const CHANGEABLE: u32 = APPEND | NONBLOCK | DIRECT | NO_ACCESS_TIME | ASYNC;
 }
@@ -248,7 +250,7 @@ impl Description {
         static NUMBERS: core::sync::atomic::AtomicU64 = core::sync::atomic::AtomicU64::new(1);
         Arc::new(Self {
             file,
-            flags: AtomicU32::new(flags),
+            flags: AtomicU32::new(flags & !flag::ONCE),
             position: Mutex::new(0),
             turn: Turn::default(),
             appending: crate::lock::Once::new(),

@@ -248,7 +248,7 @@ async fn create(
     let mode = thread.file_system().masked(mode & 0o7777);
     let file = MemoryFile::new(thread.kernel());
     let node = make(thread, parent, name, REGULAR | mode, |_| Kind::Memory(file.clone())).await?;
-    Ok((Description::new(file, flags & !flag::CREATE, Some(node)), true))
+    Ok((Description::new(file, flags, Some(node)), true))
 }
 
 /// O_TMPFILE: a regular file without a name, in an overlay or tmpfs directory.
