@@ -27,8 +27,7 @@ pub(super) fn host_description(
     // Truncating comes after opening.
     let seen = (flags & flag::TRUNCATE == 0).then(|| Seen::now(thread, attributes));
     let file = Arc::new(HostFile { machine, handle, entry: entry.clone(), again: Once::new(), seen });
-    let kept = flags & !(flag::CREATE | flag::EXCLUSIVE | flag::TRUNCATE | flag::NO_TERMINAL);
-    Description::new(file, kept, Some(entry))
+    Description::new(file, flags, Some(entry))
 }
 
 /// What opening a file told of it. fstat(2) as the very next system call, which is how files are mostly
