@@ -8,9 +8,9 @@ use alloc::sync::Arc;
 use abi::file::{Access, Attributes, Change, SetTime};
 use abi::request::{Reply, Request};
 
-use super::naming::raise;
 use super::node::{DIRECTORY, Place, SET_GROUP, TYPE};
-use super::open::{copy_up, owner};
+use super::open::owner;
+use super::raising::own;
 use super::walk::may_search;
 use super::{Directory, Entry, Found, Kind, Location, Meta, Node, happened, permits, step, want};
 use crate::errno::{Errno, Result};
@@ -174,30 +174,6 @@ pub async fn make_link(thread: &Arc<Thread>, found: &Found, target: &[u8]) -> Re
     }
     let mode = super::node::LINK | 0o777;
     make(thread, &found.parent, &found.name, mode, |_| Kind::Link(target.to_vec())).await.map(|_| ())
-}
-
-/// Brings a leaf of the lower side up, so that it can be changed; other entries are returned as they are.
-pub async fn own(thread: &Arc<Thread>, entry: &Location) -> Result<Location> {
-    match &entry.node.kind {
-        Kind::Host(leaf) if leaf.overlay && leaf.attributes.mode & TYPE == super::node::REGULAR => {
-            copy_up(thread, entry, leaf, true).await
-        }
-        Kind::Host(leaf) if leaf.overlay && leaf.attributes.mode & TYPE == super::node::LINK => {
-            let super::walk::Target::Path(target) = super::walk::target(thread, entry).await? else {
-                return Err(Errno::EIO);
-            };
-            let parent = entry.parent.lock().clone().ok_or(Errno::EROFS)?;
-            let name = entry.name.lock().clone();
-            let up = Entry::new(
-                &name,
-                Some(parent.clone()),
-                Node::new(Meta::of(&leaf.attributes), Kind::Link(target)),
-            );
-            raise(&parent, &name, up)
-        }
-        Kind::Host(leaf) if !leaf.writable => Err(Errno::EROFS),
-        _ => Ok(entry.clone()),
-    }
 }
 
 /// link(2).

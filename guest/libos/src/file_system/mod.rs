@@ -21,6 +21,7 @@ mod naming;
 mod node;
 mod open;
 mod process;
+mod raising;
 mod record;
 mod rename;
 pub mod seal;
@@ -56,6 +57,7 @@ pub use node::{
     TERMINAL_NUMBER, TYPE, permits,
 };
 pub use open::{open_entry, open_found, opened, temporary};
+pub use raising::own;
 use record::Record;
 pub use rename::{EXCHANGE, NO_REPLACE, rename};
 pub use seal::{is_sealed, seals};

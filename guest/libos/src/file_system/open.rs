@@ -1,17 +1,16 @@
 //! Opening: from a place in the tree to an open file.
 
 use alloc::sync::Arc;
-use alloc::vec;
 
 use abi::file::{Access, Attributes, Change, Owner};
 use abi::request::{Reply, Request};
-use machine::{Handle, Sink, Transfer};
+use machine::Handle;
 
 use super::change::{make, now_ns};
 use super::directory_file::DirectoryFile;
 use super::host_file::host_description;
-use super::naming::raise;
 use super::node::{HostLeaf, LINK, REGULAR, TYPE};
+use super::raising::copy_up;
 use super::walk::walk_parent_within;
 use super::{
     Bounds, Entry, Follow, Found, Kind, Location, MemoryFile, Meta, Node, happened, permits, step,
@@ -21,9 +20,6 @@ use crate::errno::{Errno, Result};
 use crate::file::{Description, File, flag};
 use crate::process::Process;
 use crate::thread::Thread;
-
-/// Bytes copied at a time when a file comes up into the overlay.
-const COPY: usize = 64 * 1024;
 
 /// open(2), links and creation included.
 pub async fn opened(
@@ -423,52 +419,4 @@ async fn open_leaf(
         truncate(thread, handle).await?;
     }
     Ok(description)
-}
-
-/// Brings a file of an overlay's lower side up into the guest's memory.
-pub async fn copy_up(
-    thread: &Arc<Thread>,
-    entry: &Location,
-    leaf: &HostLeaf,
-    content: bool,
-) -> Result<Location> {
-    let parent = entry.parent.lock().clone().ok_or(Errno::EROFS)?;
-    let name = entry.name.lock().clone();
-    let kernel = thread.kernel();
-    let file = MemoryFile::new(kernel);
-    let mut meta = Meta::of(&leaf.attributes);
-    meta.links = 1;
-    meta.changed_ns = now_ns(thread);
-    let node = Node::new(meta, Kind::Memory(file.clone()));
-    file.belong_to(&node);
-    if content {
-        let size = leaf.attributes.size;
-        file.resize(kernel, size).await?;
-        let request = Request::Open { at: leaf.place.at(), access: Access::Read };
-        let Reply::Opened { handle, .. } = kernel.devices.request(kernel, request).await? else {
-            return Err(Errno::EIO);
-        };
-        let mut buffer = vec![0; COPY];
-        let mut offset = 0;
-        let copied = loop {
-            match kernel.machine.read(handle, Some(offset), Sink::Kernel(&mut buffer)) {
-                Ok(Transfer::Done(0)) => break Ok(()),
-                Ok(Transfer::Done(length)) => {
-                    if let Err(errno) = file.fill(thread, &buffer[..length], offset) {
-                        break Err(errno);
-                    }
-                    offset += length as u64;
-                    if thread.process.must_end(thread) {
-                        break Err(Errno::ERESTARTSYS);
-                    }
-                    crate::wait::give_way().await;
-                }
-                Ok(_) => break Err(Errno::EIO),
-                Err(code) => break Err(code.into()),
-            }
-        };
-        kernel.machine.close(handle);
-        copied?;
-    }
-    raise(&parent, &name, Entry::new(&name, Some(parent.clone()), node))
 }

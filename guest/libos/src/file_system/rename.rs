@@ -7,8 +7,9 @@ use alloc::sync::Arc;
 
 use abi::request::Request;
 
-use super::change::{is_mount, may_change, may_remove, now_ns, own, touch, volume_place};
+use super::change::{is_mount, may_change, may_remove, now_ns, touch, volume_place};
 use super::naming::{is_above, put};
+use super::raising::own;
 use super::{Found, Kind, Location, step};
 use crate::errno::{Errno, Result};
 use crate::thread::Thread;
