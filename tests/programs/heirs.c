@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -31,7 +32,7 @@ static void unasked(void) {
     pid_t child = fork_out();
     if (child == 0) {
         setpgid(0, 0);
-        _exit(3);
+        _exit(0);
     }
     siginfo_t info;
     CHECK(waitid(P_PID, child, &info, WEXITED | WNOWAIT) == 0);
@@ -39,10 +40,10 @@ static void unasked(void) {
     CHECK(file > 0);
     TRY(syscall(SYS_pidfd_send_signal, file, SIGKILL, NULL, 0));
     TRY(kill(child, SIGTERM));
-    TRY(kill(-child, SIGTERM));
+    TRY(kill(-child, SIGKILL));
     TRY(setpgid(child, child));
     CHECK(getpgid(child) == child);
-    CHECK(ended(child) == 3 << 8);
+    CHECK(ended(child) == 0);
     TRY(syscall(SYS_pidfd_send_signal, file, SIGKILL, NULL, 0));
     TRY(kill(-child, SIGTERM));
     close(file);
@@ -146,7 +147,8 @@ static void impatient(void) {
     pid_t child = fork_out();
     if (child == 0) {
         if (vfork() == 0) {
-            sleep_ms(600);
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
+            sleep_ms(20000);
             _exit(0);
         }
         _exit(0);

@@ -7,6 +7,8 @@ enum { OPEN = 1, LIST = 3, MAKE_LINK = 6, HANDLE_ATTRIBUTES = 16, FORGET = 21, M
 
 static unsigned char packet[70000];
 static size_t packet_length;
+// Below 128 it is one byte.
+static unsigned ticket;
 
 static void byte(unsigned value) { packet[packet_length++] = value; }
 static void number(unsigned long value) {
@@ -18,8 +20,9 @@ static void text(const char *value) {
     memcpy(packet + packet_length, value, strlen(value));
     packet_length += strlen(value);
 }
-static void begin(unsigned ticket, unsigned request) {
+static void begin(unsigned request) {
     packet_length = 0;
+    ticket = request == FORGET ? 0 : ticket % 100 + 1;
     byte(0), number(ticket), byte(request);
 }
 
@@ -36,8 +39,8 @@ static long answer(int *file) {
         if (length == -EAGAIN) continue;
         if (length < 3) return length;
         if (file) *file = message.msg_controllen >= CMSG_LEN(4) ? *(int *)CMSG_DATA(&control.header) : -1;
-        // Our tickets are small; the library OS's answers are none of our business.
-        if (reply[0] == 0) return reply[2] == 0 ? 0 : reply[3] | (long)(reply[3] > 127 ? reply[4] : 0) << 7;
+        // Answers to the library OS, and late ones to what was asked again, are none of our business.
+        if (reply[0] == 0 && reply[1] == ticket) return reply[2] == 0 ? 0 : reply[3] | (long)(reply[3] > 127 ? reply[4] : 0) << 7;
     }
     return -1;
 }
@@ -58,19 +61,19 @@ static void paths(void) {
     };
     for (unsigned tree = 0; tree < 5; tree++)
         for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-            begin(100, OPEN), number(tree), text(names[i]), byte(0);
+            begin(OPEN), number(tree), text(names[i]), byte(0);
             if (ask(NULL) == 0) printf("opened: %s in %u\n", names[i], tree);
         }
     // The root of the machine is seen as others see it, whoever asks.
     static const char *const masked[] = {"etc/shadow", "root/.profile", "proc/version", "home/x", "tmp/x", "dev/null"};
     for (size_t i = 0; i < sizeof masked / sizeof *masked; i++) {
-        begin(100, OPEN), number(0), text(masked[i]), byte(0);
+        begin(OPEN), number(0), text(masked[i]), byte(0);
         if (ask(NULL) == 0) printf("opened: %s\n", masked[i]);
     }
-    begin(100, MAKE_LINK), number(0), text("etc/link"), text("target"), number(0), number(0);
+    begin(MAKE_LINK), number(0), text("etc/link"), text("target"), number(0), number(0);
     if (ask(NULL) == 0) puts("made a link");
     for (unsigned object = 0; object < 300; object++) {
-        begin(100, HANDLE_ATTRIBUTES), number((unsigned long)object << 32 | 3);
+        begin(HANDLE_ATTRIBUTES), number((unsigned long)object << 32 | 3);
         ask(NULL);
     }
     puts("asked");
@@ -81,13 +84,13 @@ static void forgotten(void) {
     int file = -1;
     static char block[1 << 20];
     struct { const void *base; size_t length; } part = {block, sizeof block};
-    begin(100, MAKE_MEMORY), number(4096);
+    begin(MAKE_MEMORY), number(4096);
     if (ask(&file) || file < 0) puts("no memory object");
     for (unsigned object = 1; object < 20; object++) {
-        begin(0, FORGET), number(object);
+        begin(FORGET), number(object);
         tell(packet, packet_length);
     }
-    begin(100, LIST), number(1), text(""), number(0);
+    begin(LIST), number(1), text(""), number(0);
     ask(NULL);
     for (long at = 0; at < 8; at++)
         if (INSIDE(SYS_pwritev2, file, &part, 1, at << 20, 0, 0) > 0) puts("it grew");
@@ -97,7 +100,7 @@ static void forgotten(void) {
 static void flood(bool listens) {
     long end = now_ns() + 1500000000, sent = 0;
     while (now_ns() < end) {
-        begin(100, LIST), number(0), text("usr/bin"), number(0);
+        begin(LIST), number(0), text("usr/bin"), number(0);
         if (tell(packet, packet_length) > 0) sent++;
         else if (listens) answer(NULL);
     }

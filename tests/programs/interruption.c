@@ -38,13 +38,13 @@ static void *disturb(void *arg) {
     } while (0)
 
 // What a stop interrupts ends when it would have: not at once, and not as much later as it stood still.
-static void wait_two_seconds(int how) {
-    struct timespec length = {2, 0}, before, after;
+static void wait_four_seconds(int how) {
+    struct timespec length = {4, 0}, before, after;
     clock_gettime(CLOCK_MONOTONIC, &before);
-    int outcome = how == 0 ? nanosleep(&length, NULL) : poll(NULL, 0, 2000);
+    int outcome = how == 0 ? nanosleep(&length, NULL) : poll(NULL, 0, 4000);
     clock_gettime(CLOCK_MONOTONIC, &after);
     double took = after.tv_sec - before.tv_sec + (after.tv_nsec - before.tv_nsec) / 1e9;
-    _exit(outcome != 0 || took < 2 || took >= 3);
+    _exit(outcome != 0 || took < 4 || took >= 6.5);
 }
 
 static void stopped(void) {
@@ -53,13 +53,13 @@ static void stopped(void) {
     int status;
     for (int how = 0; how < 2; how++) {
         children[how] = fork();
-        if (children[how] == 0) wait_two_seconds(how);
+        if (children[how] == 0) wait_four_seconds(how);
     }
     sleep_ms(100);
     for (int how = 0; how < 2; how++) kill(children[how], SIGSTOP);
     for (int how = 0; how < 2; how++)
         CHECK(waitpid(children[how], &status, WUNTRACED) == children[how] && WIFSTOPPED(status));
-    sleep_ms(1500);
+    sleep_ms(3000);
     for (int how = 0; how < 2; how++) kill(children[how], SIGCONT);
     for (int how = 0; how < 2; how++) CHECK(waitpid(children[how], &status, 0) == children[how] && status == 0);
 }

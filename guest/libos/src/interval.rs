@@ -157,8 +157,9 @@ impl IntervalTimers {
         number
     }
 
+    /// How many of timer_create's there are.
     pub fn count(&self) -> usize {
-        self.timers.lock().len()
+        self.timers.lock().range(FIRST_POSIX..).count()
     }
 
     pub fn get(&self, number: u32) -> Option<Arc<IntervalTimer>> {

@@ -17,7 +17,8 @@ pub fn members(kernel: &Kernel, group: u32) -> Vec<Arc<Process>> {
     processes.values().filter(|process| group_of(process) == group).cloned().collect()
 }
 
-/// Counts a signal that these get together: one that is making a child begins again, so that the child is not left out.
+/// Counts what concerns all of these, as a signal for a group: one that is making a child begins again, so that the child is
+/// not left out.
 /// With `Kernel::births` locked.
 pub fn address(processes: &[Arc<Process>]) {
     for process in processes {

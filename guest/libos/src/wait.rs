@@ -20,6 +20,10 @@ use crate::thread::Thread;
 /// Somebody who wants to know of changes but is no thread.
 pub trait Listener: Send + Sync {
     fn changed(&self);
+    /// Nothing has changed, but for a moment it may have looked otherwise.
+    fn reminded(&self) {
+        self.changed();
+    }
 }
 
 enum Waiter {
@@ -75,6 +79,15 @@ impl WaitQueue {
 
     /// Tells everybody that something changed.
     pub fn notify(&self) {
+        self.tell(|listener| listener.changed());
+    }
+
+    /// Tells everybody that it is as it was, although it may have looked otherwise for a moment.
+    pub fn remind(&self) {
+        self.tell(|listener| listener.reminded());
+    }
+
+    fn tell(&self, how: impl Fn(&dyn Listener)) {
         core::sync::atomic::fence(Ordering::SeqCst);
         if self.count.load(Ordering::SeqCst) == 0 {
             return;
@@ -97,7 +110,7 @@ impl WaitQueue {
             });
             self.count.store(waiters.by_number.len(), Ordering::SeqCst);
         }
-        listeners.iter().for_each(|listener| listener.changed());
+        listeners.iter().for_each(|listener| how(&**listener));
         wakers.iter().for_each(Waker::wake_by_ref);
     }
 }

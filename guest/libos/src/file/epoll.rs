@@ -143,6 +143,13 @@ impl Listener for Slot {
             core.queue.notify();
         }
     }
+
+    /// To be ready still is no change.
+    fn reminded(&self) {
+        if self.0.interest.load(Ordering::SeqCst) & mode::EDGE == 0 {
+            self.changed();
+        }
+    }
 }
 
 /// What the item table holds. The file's queue refers to this weakly and not to the item, which the
@@ -182,6 +189,7 @@ impl Epoll {
     /// epoll_ctl(2) on the descriptor `number`, which stands for `description`.
     pub fn control(
         &self,
+        thread: Option<&Arc<Thread>>,
         operation: Operation,
         number: u64,
         description: &Arc<Description>,
@@ -190,7 +198,7 @@ impl Epoll {
     ) -> Result<()> {
         let key = (number, description.number);
         match operation {
-            Operation::Add => self.add(key, description, events, data),
+            Operation::Add => self.add(thread, key, description, events, data),
             Operation::Modify => {
                 let slot = self.items.lock().get(&key).cloned().ok_or(Errno::ENOENT)?;
                 if events & mode::EXCLUSIVE != 0 {
@@ -198,7 +206,7 @@ impl Epoll {
                 }
                 slot.0.interest.store(events | ALWAYS, Ordering::SeqCst);
                 slot.0.data.store(data, Ordering::SeqCst);
-                self.look(&slot.0);
+                self.look(thread, &slot.0);
                 Ok(())
             }
             Operation::Delete => {
@@ -209,7 +217,14 @@ impl Epoll {
         }
     }
 
-    fn add(&self, key: (u64, u64), description: &Arc<Description>, events: u32, data: u64) -> Result<()> {
+    fn add(
+        &self,
+        thread: Option<&Arc<Thread>>,
+        key: (u64, u64),
+        description: &Arc<Description>,
+        events: u32,
+        data: u64,
+    ) -> Result<()> {
         if description.file.queue().is_none() {
             return Err(Errno::EPERM);
         }
@@ -259,13 +274,13 @@ impl Epoll {
             let listener: Weak<dyn Listener> = Arc::downgrade(&slot) as Weak<dyn Listener>;
             item.place.store(queue.listen(listener), Ordering::SeqCst);
         }
-        self.look(&item);
+        self.look(thread, &item);
         Ok(())
     }
 
     /// Queues an item whose events hold already.
-    fn look(&self, item: &Arc<Item>) {
-        if item.events(None) != 0 {
+    fn look(&self, thread: Option<&Arc<Thread>>, item: &Arc<Item>) {
+        if item.events(thread) != 0 {
             item.enqueue(&self.core);
             self.core.queue.notify();
         }
@@ -319,9 +334,15 @@ impl Epoll {
         }
         // Who looked meanwhile has missed what is queued again. The caller is one of the waiters.
         if again && (self.core.waiters.load(Ordering::SeqCst) > 1 || !self.core.inside.lock().is_empty()) {
-            self.core.queue.notify();
+            self.core.queue.remind();
         }
         found
+    }
+
+    /// The list may hold items whose events are over; the first that has some decides.
+    fn readable(&self, thread: Option<&Arc<Thread>>) -> u32 {
+        let items: Vec<Arc<Item>> = self.core.ready.lock().iter().cloned().collect();
+        if items.iter().any(|item| item.events(thread) != 0) { event::IN | event::READ_NORMAL } else { 0 }
     }
 
     /// Counts a thread that waits for this epoll until the guard is dropped.
@@ -350,9 +371,11 @@ impl File for Epoll {
     }
 
     fn events(&self) -> u32 {
-        // The list may hold items whose events are over; the first that has some decides.
-        let items: Vec<Arc<Item>> = self.core.ready.lock().iter().cloned().collect();
-        if items.iter().any(|item| item.events(None) != 0) { event::IN | event::READ_NORMAL } else { 0 }
+        self.readable(None)
+    }
+
+    fn events_for(&self, thread: &Arc<Thread>) -> u32 {
+        self.readable(Some(thread))
     }
 
     fn queue(&self) -> Option<&WaitQueue> {
@@ -432,8 +455,8 @@ mod tests {
         let epoll = create();
         let (level, first) = switch();
         let (edge, second) = switch();
-        epoll.control(Operation::Add, 3, &first, event::IN, 30).unwrap();
-        epoll.control(Operation::Add, 4, &second, event::IN | mode::EDGE, 40).unwrap();
+        epoll.control(None, Operation::Add, 3, &first, event::IN, 30).unwrap();
+        epoll.control(None, Operation::Add, 4, &second, event::IN | mode::EDGE, 40).unwrap();
         assert_eq!(collect(&epoll), []);
         level.set(event::IN | event::OUT);
         edge.set(event::IN);
@@ -451,11 +474,11 @@ mod tests {
         let epoll = create();
         let (file, description) = switch();
         file.set(event::IN);
-        epoll.control(Operation::Add, 3, &description, event::IN | mode::ONE_SHOT, 1).unwrap();
+        epoll.control(None, Operation::Add, 3, &description, event::IN | mode::ONE_SHOT, 1).unwrap();
         assert_eq!(collect(&epoll), [(event::IN, 1)]);
         file.set(event::IN | event::HANGUP);
         assert_eq!(collect(&epoll), []);
-        epoll.control(Operation::Modify, 3, &description, event::IN | mode::ONE_SHOT, 2).unwrap();
+        epoll.control(None, Operation::Modify, 3, &description, event::IN | mode::ONE_SHOT, 2).unwrap();
         assert_eq!(collect(&epoll), [(event::IN | event::HANGUP, 2)]);
     }
 
@@ -463,17 +486,17 @@ mod tests {
     fn items_end_with_their_description() {
         let epoll = create();
         let (file, description) = switch();
-        epoll.control(Operation::Add, 3, &description, event::IN, 1).unwrap();
-        let again = epoll.control(Operation::Add, 3, &description, event::IN, 1);
+        epoll.control(None, Operation::Add, 3, &description, event::IN, 1).unwrap();
+        let again = epoll.control(None, Operation::Add, 3, &description, event::IN, 1);
         assert_eq!(again, Err(Errno::EEXIST));
         file.set(event::IN);
         drop(description);
         assert_eq!(collect(&epoll), []);
         let (_, next) = switch();
-        epoll.control(Operation::Add, 3, &next, event::IN, 1).unwrap();
+        epoll.control(None, Operation::Add, 3, &next, event::IN, 1).unwrap();
         assert_eq!(epoll.items.lock().len(), 1);
-        epoll.control(Operation::Delete, 3, &next, 0, 0).unwrap();
-        assert_eq!(epoll.control(Operation::Delete, 3, &next, 0, 0), Err(Errno::ENOENT));
+        epoll.control(None, Operation::Delete, 3, &next, 0, 0).unwrap();
+        assert_eq!(epoll.control(None, Operation::Delete, 3, &next, 0, 0), Err(Errno::ENOENT));
     }
 
     #[test]
@@ -482,9 +505,9 @@ mod tests {
         let (file, description) = switch();
         let inner_description = Description::new(inner.clone(), 0, None);
         let outer_description = Description::new(outer.clone(), 0, None);
-        inner.control(Operation::Add, 3, &description, event::IN, 1).unwrap();
-        outer.control(Operation::Add, 4, &inner_description, event::IN, 2).unwrap();
-        let circle = inner.control(Operation::Add, 5, &outer_description, event::IN, 3);
+        inner.control(None, Operation::Add, 3, &description, event::IN, 1).unwrap();
+        outer.control(None, Operation::Add, 4, &inner_description, event::IN, 2).unwrap();
+        let circle = inner.control(None, Operation::Add, 5, &outer_description, event::IN, 3);
         assert_eq!(circle, Err(Errno::ELOOP));
         file.set(event::IN);
         assert_eq!(collect(&outer), [(event::IN, 2)]);

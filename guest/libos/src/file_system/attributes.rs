@@ -18,25 +18,26 @@ pub async fn attributes(thread: &Arc<Thread>, at: &Location) -> Result<Attribute
         Kind::Memory(file) => return File::attributes(file.as_ref(), thread).await,
         _ => return Ok(at.node.attributes()),
     };
-    let Some(place) = directory.place().filter(|_| !directory.overlay) else {
-        return Ok(at.node.attributes());
-    };
     let kernel = thread.kernel();
-    match kernel.devices.request(kernel, Request::Attributes { at: place.at() }).await {
-        Ok(Reply::Attributes(attributes)) => {
-            *at.node.meta.lock() = Meta::of(&attributes);
-            Ok(attributes)
-        }
-        Ok(_) => Err(Errno::EIO),
-        // It may have been moved meanwhile.
-        Err(Errno::ENOENT) if !at.is_removed() => {
-            if directory.place().is_some_and(|now| now == place) {
-                at.detach();
+    loop {
+        let Some(place) = directory.place().filter(|_| !directory.overlay) else {
+            return Ok(at.node.attributes());
+        };
+        match kernel.devices.request(kernel, Request::Attributes { at: place.at() }).await {
+            Ok(Reply::Attributes(attributes)) => {
+                *at.node.meta.lock() = Meta::of(&attributes);
+                return Ok(attributes);
             }
-            Err(Errno::ENOENT)
+            Ok(_) => return Err(Errno::EIO),
+            // It has been moved meanwhile.
+            Err(Errno::ENOENT) if directory.place().is_some_and(|now| now != place) => {}
+            Err(Errno::ENOENT) if !at.is_removed() => {
+                at.detach();
+                return Err(Errno::ENOENT);
+            }
+            // Who has a removed directory open still has what was known of it.
+            Err(Errno::ENOENT) => return Ok(Attributes { links: 0, ..at.node.attributes() }),
+            Err(errno) => return Err(errno),
         }
-        // Who has a removed directory open still has what was known of it.
-        Err(Errno::ENOENT) => Ok(Attributes { links: 0, ..at.node.attributes() }),
-        Err(errno) => Err(errno),
     }
 }

@@ -365,6 +365,10 @@ impl File for MemoryFile {
         true
     }
 
+    fn find_end(&self, _thread: &Arc<Thread>) -> Promise<u64> {
+        kept(Ok(self.size()))
+    }
+
     fn attributes(&self, thread: &Arc<Thread>) -> Promise<Attributes> {
         let node = match self.this_node() {
             Ok(node) => node,

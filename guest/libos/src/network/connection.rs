@@ -98,11 +98,11 @@ impl Flow {
     fn ancillary(&mut self, count: usize, peek: bool) -> Ancillary {
         match self.marks.front() {
             Some(mark) if mark.start < self.taken + count as u64 => {
-                let ancillary = mark.ancillary.clone();
-                if !peek {
-                    self.marks.pop_front();
+                if peek {
+                    return mark.ancillary.clone();
                 }
-                ancillary
+                // Moved: files that were dropped here would be closed with the flow locked.
+                self.marks.pop_front().map(|mark| mark.ancillary).unwrap_or_default()
             }
             _ => Ancillary::default(),
         }

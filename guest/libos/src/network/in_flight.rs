@@ -1,7 +1,7 @@
 //! Open local sockets that travel in messages (SCM_RIGHTS), and those of them that nobody can receive any more:
 //! a socket may wait in its own queue, or two in each other's, when the last descriptor is closed (unix(7)).
 //!
-//! What is sent is noted. Once twice as many have been noted again as were alive the last time, those that are held by
+//! What is sent is noted. Whenever the list has 32 and twice as many as were left the last time, those that are held by
 //! nothing but messages in each other's queues are looked for, and the messages dropped. A socket that is held
 //! otherwise, be it for the duration of a call, keeps all that can be received through it.
 

@@ -75,6 +75,16 @@ impl InetStream {
         })
     }
 
+    /// Nobody accepts any more: those who wait hear of it.
+    fn end_listening(&self, listener: &Listener) {
+        for arrival in listener.end() {
+            match arrival {
+                Arrival::Inside(end, _) => end.close(),
+                Arrival::Outside(handle, _) => self.kernel.machine.close(handle),
+            }
+        }
+    }
+
     fn link(&self) -> Result<&Link> {
         self.link.get().ok_or(Errno::ENOTCONN)
     }
@@ -325,6 +335,13 @@ impl Endpoint for InetStream {
     }
 
     fn shutdown(&self, how: Shutdown) -> Result<()> {
+        if let Some(listener) = self.listener.get() {
+            if how != Shutdown::Write {
+                self.end_listening(listener);
+                self.queue.notify();
+            }
+            return Ok(());
+        }
         match self.link()? {
             Link::Inside(connection) => connection.shutdown(how),
             Link::Outside { host, .. } => host.shutdown(how)?,
@@ -354,7 +371,9 @@ impl Endpoint for InetStream {
             };
         }
         if let Some(listener) = self.listener.get() {
-            return if listener.has_arrival() { event::IN | event::READ_NORMAL } else { 0 };
+            let over = if listener.is_over() { event::HANGUP | event::READ_HANGUP } else { 0 };
+            let waits = over != 0 || listener.has_arrival();
+            return if waits { event::IN | event::READ_NORMAL | over } else { 0 };
         }
         let state = self.state.lock();
         match (state.connecting, state.outcome) {
@@ -428,12 +447,7 @@ impl Endpoint for InetStream {
             self.kernel.network.streams.release(local.port(), &self.weak());
         }
         if let Some(listener) = self.listener.get() {
-            for arrival in listener.end() {
-                match arrival {
-                    Arrival::Inside(end, _) => end.close(),
-                    Arrival::Outside(handle, _) => self.kernel.machine.close(handle),
-                }
-            }
+            self.end_listening(listener);
         }
         if let Some(Link::Inside(connection)) = self.link.get() {
             connection.close(self.options.aborts());

@@ -148,11 +148,16 @@ impl Listener {
         self.arrivals.lock().as_mut().map(|arrivals| arrivals.push_back(arrival)).is_some()
     }
 
+    /// EINVAL when nobody listens any more (shutdown(2)).
     pub fn take(&self) -> Result<Option<Arrival>> {
-        if let Some(arrival) = self.arrivals.lock().as_mut().and_then(VecDeque::pop_front) {
+        if let Some(arrival) = self.arrivals.lock().as_mut().ok_or(Errno::EINVAL)?.pop_front() {
             return Ok(Some(arrival));
         }
         Ok(self.accept_outside()?.map(|(handle, from)| Arrival::Outside(handle, from)))
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.arrivals.lock().is_none()
     }
 
     /// Whether a connection waits. Readiness outside is made certain by taking one.

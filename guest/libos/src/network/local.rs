@@ -141,6 +141,14 @@ impl LocalStream {
         other.queue.notify();
     }
 
+    /// Nobody accepts any more: those who wait hear of it. False if nobody did.
+    fn end_listening(&self) -> bool {
+        let Some(mut backlog) = self.backlog.lock().take() else { return false };
+        backlog.waiting.drain(..).for_each(|end| end.close());
+        backlog.connectors.iter().filter_map(Weak::upgrade).for_each(|connector| connector.notify());
+        true
+    }
+
     fn link(&self) -> Result<&Link> {
         self.link.get().ok_or(Errno::ENOTCONN)
     }
@@ -294,6 +302,10 @@ impl Endpoint for LocalStream {
     }
 
     fn shutdown(&self, how: Shutdown) -> Result<()> {
+        if how != Shutdown::Write && self.end_listening() {
+            self.queue.notify();
+            return Ok(());
+        }
         match &self.link()?.carrier {
             Carrier::Bytes(connection) => connection.shutdown(how),
             Carrier::Packets { incoming, outgoing } => {
@@ -390,10 +402,7 @@ impl Endpoint for LocalStream {
             }
             None => {}
         }
-        if let Some(mut backlog) = self.backlog.lock().take() {
-            backlog.waiting.drain(..).for_each(|end| end.close());
-            backlog.connectors.iter().filter_map(Weak::upgrade).for_each(|connector| connector.notify());
-        }
+        self.end_listening();
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -32,6 +32,7 @@ pub mod name {
     pub const KEEP_ALIVE: u32 = 9;
     pub const URGENT_INLINE: u32 = 10;
     pub const LINGER: u32 = 13;
+    pub const ZERO_COPY: u32 = 60;
     pub const REUSE_PORT: u32 = 15;
     pub const PASS_CREDENTIALS: u32 = 16;
     pub const PEER_CREDENTIALS: u32 = 17;
@@ -76,12 +77,14 @@ pub struct Options {
     values: Mutex<BTreeMap<(u32, u32), Vec<u8>>>,
 }
 
-/// Whether Linux has an option of this number; those without a meaning here are remembered only.
+/// Whether Linux has an option of this number; those without a meaning here are remembered only. Datagrams that are to
+/// be cut (UDP_SEGMENT) are as before Linux 4.18.
 fn is_known(domain: u32, level: u32, option: u32) -> bool {
     match level {
-        SOL_SOCKET => option <= 77,
+        // Not the peer's groups (SO_PEERGROUPS).
+        SOL_SOCKET => option <= 76 && option != 59,
         SOL_TCP => domain != AF_UNIX && option <= 37,
-        SOL_UDP => domain != AF_UNIX && matches!(option, 1 | 10 | 100..=104),
+        SOL_UDP => domain != AF_UNIX && matches!(option, 1 | 10 | 100..=102 | 104),
         SOL_IP => domain != AF_UNIX && (option <= 52 || matches!(option, 64..=84)),
         SOL_IPV6 => domain == AF_INET6 && option <= 82,
         _ => false,
@@ -155,6 +158,8 @@ impl Options {
                 return Err(Errno::ENOPROTOOPT);
             }
             (SOL_IPV6, IPV6_V6ONLY) if domain == AF_INET6 => return flag(&self.only_version_6),
+            // Nobody would tell when the memory is free again.
+            (SOL_SOCKET, name::ZERO_COPY) => return Err(Errno::EOPNOTSUPP),
             _ if is_known(domain, level, option) => {}
             (SOL_TCP | SOL_UDP | SOL_IP | SOL_IPV6, _) if domain == AF_UNIX => return Err(Errno::EOPNOTSUPP),
             _ => return Err(Errno::ENOPROTOOPT),

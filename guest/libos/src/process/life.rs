@@ -29,7 +29,7 @@ pub enum News {
 #[derive(Default)]
 pub struct Life {
     ending: AtomicBool,
-    /// How it ends, as wait4(2) says it; the first word counts.
+    /// How it ends, as wait4(2) says it, with [`SAID`]; the first word counts.
     status: AtomicU32,
     /// Nothing is left but that.
     over: AtomicBool,
@@ -38,9 +38,9 @@ pub struct Life {
     /// How often SIGCONT came. Changes, as `stopped` does, with `news` locked.
     continued: AtomicU64,
     news: Mutex<Option<News>>,
-    /// It has a memory of its own, or none any more.
+    /// Its parent need not wait for it any more (vfork(2)).
     apart: AtomicBool,
-    /// Told when it ends, and when it leaves its parent's memory.
+    /// Told when it ends, and when its parent need not wait any more.
     pub(super) changes: WaitQueue,
     /// The thread that writes its core dump, while the others stand still; 0 for none.
     dumper: AtomicU32,
@@ -55,6 +55,8 @@ const CONTINUED: i32 = 6;
 
 /// The bit of a status that tells of a core dump.
 const CORE: u32 = 0x80;
+/// It has been said how the process ends.
+const SAID: u32 = 1 << 31;
 
 /// What wait4(2) says of an end.
 pub(super) fn status(exit: &Exit) -> u32 {
@@ -97,9 +99,14 @@ impl Life {
         self.ending.load(Ordering::SeqCst)
     }
 
+    /// Says how it ends, unless that has been said.
+    fn say(&self, status: u32) {
+        let _ = self.status.compare_exchange(0, status | SAID, Ordering::SeqCst, Ordering::SeqCst);
+    }
+
     /// Begins the end; whether nobody else has.
     pub fn end(&self, status: u32) -> bool {
-        let _ = self.status.compare_exchange(0, status, Ordering::SeqCst, Ordering::SeqCst);
+        self.say(status);
         !self.ending.swap(true, Ordering::SeqCst)
     }
 }
@@ -111,20 +118,20 @@ impl Process {
     }
 
     pub fn end_status(&self) -> u32 {
-        self.life.status.load(Ordering::SeqCst)
+        self.life.status.load(Ordering::SeqCst) & !SAID
     }
 
-    /// Told of its end, and of its leaving its parent's memory.
+    /// Told of its end, and when its parent need not wait for it any more.
     pub fn changes(&self) -> &WaitQueue {
         &self.life.changes
     }
 
-    /// Whether it has left its parent's memory.
+    /// Whether its parent need not wait for it any more.
     pub fn is_apart(&self) -> bool {
         self.life.apart.load(Ordering::SeqCst)
     }
 
-    /// It has memory of its own now, or needs none.
+    /// Its parent need not wait for it any more: it runs a program of its own, ends, or was not to be waited for.
     pub(crate) fn part(&self) {
         self.life.apart.store(true, Ordering::SeqCst);
         self.life.changes.notify();
@@ -146,12 +153,7 @@ impl Process {
 
     /// Ends it by a signal that has left a core dump.
     pub(crate) fn end_dumped(&self, number: u8) {
-        let _ = self.life.status.compare_exchange(
-            0,
-            u32::from(number) | CORE,
-            Ordering::SeqCst,
-            Ordering::SeqCst,
-        );
+        self.life.say(u32::from(number) | CORE);
         self.end(Exit::Signal(number));
     }
 

@@ -115,7 +115,7 @@ pub(crate) fn deliver(
     if thread.steps() {
         body.context.registers.rflags |= TRAP_FLAG;
     }
-    if thread.signals.unmask_after_call() && thread.signals.deliverable(&thread.process.signals) {
+    if unmask_after_call(thread) && thread.signals.deliverable(&thread.process.signals) {
         // The call's mask held it back.
         return deliver(thread, body, machine, cpu);
     }
@@ -123,6 +123,12 @@ pub(crate) fn deliver(
         debugger.enters(thread, &mut body.context);
     }
     ControlFlow::Continue(())
+}
+
+/// A call is over that had a mask of its own; whether it had.
+pub fn unmask_after_call(thread: &Arc<Thread>) -> bool {
+    let closed = thread.signals.unmask();
+    closed.inspect(|closed| super::hand_on(&thread.process, *closed)).is_some()
 }
 
 /// Decides what becomes of an interrupted call: restarted, or ended with EINTR.

@@ -20,7 +20,7 @@ use crate::thread::Thread;
 use crate::wait::WaitQueue;
 
 pub use delivery::look_again;
-pub(crate) use delivery::{Halt, deliver};
+pub(crate) use delivery::{Halt, deliver, unmask_after_call};
 pub(crate) use frame::LOWER_HALF;
 pub use frame::restore;
 pub use information::{Information, is_arithmetic};
@@ -213,10 +213,11 @@ impl ThreadSignals {
         self.saved_mask.lock().get_or_insert(before);
     }
 
-    /// Puts the mask back that was in force before [`ThreadSignals::mask_for_call`]; whether there was one.
-    pub fn unmask_after_call(&self) -> bool {
-        let saved = self.saved_mask.lock().take();
-        saved.inspect(|mask| self.mask.store(*mask, Ordering::SeqCst)).is_some()
+    /// Puts the mask back that was in force before [`ThreadSignals::mask_for_call`], if there was one; says what
+    /// was let through meanwhile and is not any more.
+    fn unmask(&self) -> Option<Set> {
+        let saved = self.saved_mask.lock().take()?;
+        Some(saved & !self.mask.swap(saved, Ordering::SeqCst))
     }
 }
 

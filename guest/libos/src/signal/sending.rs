@@ -88,7 +88,7 @@ fn ends(process: &Process, threads: &[Arc<Thread>], number: u8) -> bool {
     let default = process.signals.action(number).handler == 0 && !process.signals.ignores(number);
     let watched = process.kernel.debugger.is_some() || threads.iter().any(|thread| thread.is_traced());
     let stops = STOPS & set_of(number) != 0 || process.is_stopped();
-    default && !watched && !stops && !crate::core_dump::is_wanted(process, number)
+    default && !process.ending() && !watched && !stops && !crate::core_dump::is_wanted(process, number)
 }
 
 /// RLIMIT_SIGPENDING, as far as there is room.

@@ -11,8 +11,8 @@ use crate::user;
 
 use super::file::attempt;
 
-/// Closes a descriptor that was taken out of the table.
-/// Closes a descriptor, with which a process's locks on the file end, and its wish to hear of a message queue.
+/// Closes a descriptor that was taken out of the table: a process's locks on the file end with it, and its wish to hear
+/// of a message queue.
 pub fn let_go(process: &Arc<Process>, slot: Slot) {
     process.kernel.file_systems.locks.closing(process.number, &slot.description);
     if let Ok(queue) = NamedQueue::of(&slot.description) {

@@ -7,6 +7,7 @@ use super::file::attempt;
 use super::path::{AT_FDCWD, act, named};
 use super::{Call, Outcome};
 use crate::errno::{Errno, Result};
+use crate::file::Taken;
 use crate::file_system::{self, DirectoryFile, Follow, Location, happened, permits, want};
 use crate::thread::Thread;
 use crate::user;
@@ -79,6 +80,7 @@ pub fn getdents64(call: &mut Call<'_>) -> Outcome {
         attempt!(description.file_as::<DirectoryFile>().map(|file| file.0.clone()).ok_or(Errno::ENOTDIR));
     let thread = call.thread.clone();
     call.wait(async move {
+        let _turn = Taken::wait(&thread, &description).await?;
         if description.listing.lock().is_none() {
             let listing = file_system::list(&thread, &directory).await?;
             *description.listing.lock() = Some(listing);

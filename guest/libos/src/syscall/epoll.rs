@@ -10,6 +10,7 @@ use super::{Call, Outcome};
 use crate::errno::{Errno, Result};
 use crate::file::epoll::{self, Epoll, Operation};
 use crate::file::{Description, flag};
+use crate::signal;
 use crate::thread::Thread;
 use crate::user;
 use crate::wait::WaitQueue;
@@ -68,7 +69,7 @@ pub fn epoll_ctl(call: &mut Call<'_>) -> Outcome {
     let (events, data) = entry.split_at(4);
     let events = events.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes));
     let data = data.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-    epoll_of(&description).control(operation, number, &target, events, data).into()
+    epoll_of(&description).control(Some(call.thread), operation, number, &target, events, data).into()
 }
 
 struct EpollWait {
@@ -124,7 +125,7 @@ fn epoll_wait_for(call: &Call<'_>, timeout: Timeout, masked: bool) -> Outcome {
         Ok(description) if max > 0 => description,
         other => {
             if masked {
-                call.thread.signals.unmask_after_call();
+                signal::unmask_after_call(call.thread);
                 crate::signal::look_again(call.thread);
             }
             return Err::<u64, _>(other.err().unwrap_or(Errno::EINVAL)).into();

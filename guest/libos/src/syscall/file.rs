@@ -7,7 +7,7 @@ use abi::file::Extent;
 use super::{Call, Outcome};
 use crate::errno::{Errno, Result};
 use crate::file::pipe::{End, FIONREAD};
-use crate::file::{Description, Owner, flag};
+use crate::file::{Description, Owner, Taken, flag};
 use crate::file_system::{REGULAR, TYPE, happened};
 use crate::process::FILE_SIZE_LIMIT;
 use crate::signal::{self, Information, Target};
@@ -42,42 +42,42 @@ pub fn lseek(call: &mut Call<'_>) -> Outcome {
         return Ok(0).into();
     }
     let offset = offset as i64;
-    let set = move |description: &Description, base: u64| -> Result<u64> {
-        let last = description.file.end().map_or(i64::MAX, |end| end as i64);
-        let new = (base as i64).checked_add(offset).filter(|new| (0..=last).contains(new));
-        let new = new.ok_or(Errno::EINVAL)?;
-        *description.position.lock() = new as u64;
-        if new == 0 {
-            *description.listing.lock() = None;
-        }
-        Ok(new as u64)
-    };
-    match whence {
-        0 => set(&description, 0).into(),
-        1 => {
+    match (Taken::at_once(&description), whence) {
+        (Some(_turn), 0) => return set_position(&description, 0, offset).into(),
+        (Some(_turn), 1) => {
             let base = *description.position.lock();
-            set(&description, base).into()
+            return set_position(&description, base, offset).into();
         }
-        2 => {
-            let thread = call.thread.clone();
-            call.wait(async move {
-                let end = description.file.find_end(&thread).await?;
-                set(&description, end)
-            })
-        }
-        3 | 4 => {
-            if offset < 0 {
-                return Err::<u64, _>(Errno::ENXIO).into();
-            }
-            let found = description.file.seek_data(call.thread, offset as u64, whence == 4);
-            call.wait(async move {
-                let found = found.await?;
-                *description.position.lock() = found;
-                Ok(found)
-            })
-        }
-        _ => Err::<u64, _>(Errno::EINVAL).into(),
+        _ => {}
     }
+    let thread = call.thread.clone();
+    call.wait(async move {
+        let _turn = Taken::wait(&thread, &description).await?;
+        let base = match whence {
+            0 => 0,
+            1 => *description.position.lock(),
+            2 => description.file.find_end(&thread).await?,
+            3 | 4 if offset < 0 => return Err(Errno::ENXIO),
+            3 | 4 => {
+                let found = description.file.seek_data(&thread, offset as u64, whence == 4).await?;
+                *description.position.lock() = found;
+                return Ok(found);
+            }
+            _ => return Err(Errno::EINVAL),
+        };
+        set_position(&description, base, offset)
+    })
+}
+
+fn set_position(description: &Description, base: u64, offset: i64) -> Result<u64> {
+    let last = description.file.end().map_or(i64::MAX, |end| end as i64);
+    let new = (base as i64).checked_add(offset).filter(|new| (0..=last).contains(new));
+    let new = new.ok_or(Errno::EINVAL)?;
+    *description.position.lock() = new as u64;
+    if new == 0 {
+        *description.listing.lock() = None;
+    }
+    Ok(new as u64)
 }
 
 pub fn ioctl(call: &mut Call<'_>) -> Outcome {

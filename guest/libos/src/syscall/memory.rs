@@ -406,17 +406,26 @@ pub fn memfd_create(call: &mut Call<'_>) -> Outcome {
 pub fn add_seals(call: &Call<'_>, description: &crate::file::Description, added: u32) -> Result<u64> {
     let file = description.file_as::<file_system::MemoryFile>().ok_or(Errno::EINVAL)?;
     description.writable().map_err(|_| Errno::EPERM)?;
-    // Sealed first, then looked at: no mapping is made in between, nor a child that inherits one.
+    let new = |seals: u32| added & seal::WRITE != 0 && seals & (seal::SEAL | seal::WRITE) == 0;
+    if new(file.seals.get()) && is_written(call, description) {
+        return Err(Errno::EBUSY);
+    }
     let before = file.seal(added)?;
-    if added & seal::WRITE != 0 && before & seal::WRITE == 0 {
-        let _births = call.kernel().births.lock();
-        let processes: Vec<Arc<Process>> = call.kernel().processes.lock().values().cloned().collect();
-        if processes.iter().any(|process| process.memory().lock().mappings.writes_to(&description.file)) {
-            file.seals.take_back(added, before);
-            return Err(Errno::EBUSY);
-        }
+    // Looked at once more: no mapping is made from here on, nor a child that inherits one.
+    if new(before) && is_written(call, description) {
+        file.seals.take_back(added, before);
+        return Err(Errno::EBUSY);
     }
     Ok(0)
+}
+
+/// Whether a mapping of anybody's can write to a file.
+fn is_written(call: &Call<'_>, description: &crate::file::Description) -> bool {
+    let _births = call.kernel().births.lock();
+    let processes: Vec<Arc<Process>> = call.kernel().processes.lock().values().cloned().collect();
+    // A child that is being made has a copy already: its making begins anew.
+    crate::job::address(&processes);
+    processes.iter().any(|process| process.memory().lock().mappings.writes_to(&description.file))
 }
 
 /// F_GET_SEALS.

@@ -129,7 +129,7 @@ pub(super) fn look_or_wait(
     let resumed = if resumes { thread.signals.resumed() } else { None };
     let finish = move |thread: &Arc<Thread>| {
         if masked {
-            thread.signals.unmask_after_call();
+            signal::unmask_after_call(thread);
             signal::look_again(thread);
         }
         if let Some(left) = left {

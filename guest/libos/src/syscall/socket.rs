@@ -143,6 +143,8 @@ struct Accept {
 
 impl Operation for Accept {
     fn attempt(&mut self, thread: &Arc<Thread>) -> Result<Option<u64>> {
+        // The connection stays for later where there is no descriptor for it.
+        thread.process.files.has_room(thread.process.limit(7))?;
         let Some((socket, name)) = of(&self.description).endpoint.accept(thread)? else { return Ok(None) };
         let description = opened(socket, self.flags);
         put_name(thread, &name, self.place, self.length_place)?;

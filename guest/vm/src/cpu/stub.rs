@@ -230,10 +230,11 @@ vm_stub_missed:
     iretq
 .p2align 4
 vm_stub_flush:
+    // Counted first: whoever has seen the count before it changed tables waits for a reload that comes after.
+    lock inc dword ptr gs:[{FLUSHES}]
     push rax
     mov rax, cr3
     mov cr3, rax
-    lock inc dword ptr gs:[{FLUSHES}]
     movabs rax, {CONTROLLER} + 0xb0
     mov dword ptr [rax], 0
     pop rax

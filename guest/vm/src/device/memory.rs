@@ -139,7 +139,7 @@ impl Memory {
             Way::Write => end,
         };
         if end > before {
-            self.object.resize(end);
+            self.object.extend(end);
         }
         let mut at = offset;
         while at < end {

@@ -404,9 +404,10 @@ fn of_file(request: &Request<'_>, ticket: Ticket) -> bool {
         errand::request(&request, Arrives::Nothing, Then::Settle(ticket, Box::new(settled)))
     };
     let mut events = Vec::new();
+    let synchronise = matches!(request, Request::Synchronise { .. });
     match object {
-        Some(object) if first_stored && write_back::is_due(&object) => {
-            let synchronise = matches!(request, Request::Synchronise { .. });
+        // What could not be stored before is told then, even if nothing is due now.
+        Some(object) if first_stored && (synchronise || write_back::is_due(&object)) => {
             let stored = move |result: Result<(), Code>, events: &mut Vec<Event>| {
                 let result = if synchronise { result } else { Ok(()) };
                 if let Err(code) = result.and_then(|()| ask()) {

@@ -12,6 +12,7 @@ use abi::address::IMAGE_BASE;
 use machine::PAGE;
 
 pub use super::entry::{Bits, Entry, Slot};
+use super::flush;
 use super::frame::{self, Page};
 use super::layout::LARGE;
 
@@ -123,6 +124,10 @@ impl Tables {
 
     /// Gives tables back that lie wholly in a range, all of whose entries are gone.
     pub fn prune(&mut self, start: u64, end: u64) {
+        // A processor may have looked at an entry since it was told that the pages are gone: it has to forget the tables
+        // before they become something else.
+        let mut removed: [Option<Page>; 64] = [const { None }; 64];
+        let mut count = 0;
         // A table of the lowest level stands for 2 MiB; those above are few and stay.
         let mut at = start.next_multiple_of(LARGE);
         while at + LARGE <= end {
@@ -134,10 +139,20 @@ impl Tables {
             if entry.is_present() && !entry.is_large() {
                 slot.set(Entry::NONE);
                 // SAFETY: the table's only reference was that entry.
-                drop(unsafe { Page::from_address(entry.address()) });
+                removed[count] = Some(unsafe { Page::from_address(entry.address()) });
+                count += 1;
+                if count == removed.len() {
+                    flush::all(self.root);
+                    removed.fill_with(|| None);
+                    count = 0;
+                }
             }
             at += LARGE;
         }
+        if count > 0 {
+            flush::all(self.root);
+        }
+        drop(removed);
     }
 }
 

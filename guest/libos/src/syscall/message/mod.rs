@@ -28,6 +28,9 @@ const CONTROL_MAX: u64 = 64 << 10;
 const SCM_RIGHTS: u32 = 1;
 const SCM_CREDENTIALS: u32 = 2;
 const SOL_SOCKET: u32 = 1;
+const SOL_UDP: u32 = 17;
+/// Length of the datagrams that data is to be cut to.
+const UDP_SEGMENT: u32 = 103;
 /// Messages in one sendmmsg or recvmmsg (UIO_MAXIOV).
 const VECTOR_MAX: u32 = 1024;
 

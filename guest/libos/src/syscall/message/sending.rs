@@ -2,7 +2,9 @@
 
 use alloc::sync::Arc;
 
-use super::{CONTROL_MAX, Header, Ranges, SCM_CREDENTIALS, SCM_RIGHTS, SOL_SOCKET, Several, half};
+use super::{
+    CONTROL_MAX, Header, Ranges, SCM_CREDENTIALS, SCM_RIGHTS, SOL_SOCKET, SOL_UDP, Several, UDP_SEGMENT, half,
+};
 use crate::errno::{Errno, Result};
 use crate::file::Description;
 use crate::file::ring::Source;
@@ -112,7 +114,7 @@ fn read_control(thread: &Arc<Thread>, header: &Header) -> Result<Ancillary> {
                 }
                 ancillary.credentials = Some(wanted);
             }
-            (SOL_SOCKET, _) => return Err(Errno::EINVAL),
+            (SOL_SOCKET, _) | (SOL_UDP, UDP_SEGMENT) => return Err(Errno::EINVAL),
             // Of the protocol's own there is none that changes anything here (IP_TOS and the like).
             _ => {}
         }

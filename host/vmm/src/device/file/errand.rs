@@ -176,6 +176,10 @@ impl File {
     }
 }
 
+/// The bits of a mode that say what a file is, and a directory's.
+const MODE: u32 = 0o170000;
+const DIRECTORY: u32 = 0o040000;
+
 /// Numbers the descriptor that came along, and puts the number into the reply's handle.
 fn arrived(
     mut reply: Reply,
@@ -184,7 +188,8 @@ fn arrived(
     number: &mut Option<u32>,
     outside: &mut Outside,
 ) -> Result<Reply, Code> {
-    let is_directory = matches!(reply, Reply::Opened { .. });
+    let is_directory =
+        matches!(&reply, Reply::Opened { attributes, .. } if attributes.mode & MODE == DIRECTORY);
     if let Reply::Opened { handle, .. } | Reply::Socket { handle, .. } = &mut reply {
         let half = match file {
             Some(file) => match outside.table.keep(file, kind) {
@@ -196,7 +201,11 @@ fn arrived(
             },
             // A directory's stays with the monitor.
             None if is_directory => u32::MAX,
-            None => return Err(code(Errno::IO)),
+            // There was no room for it here.
+            None => {
+                forget(handle.object(), outside);
+                return Err(code(Errno::MFILE));
+            }
         };
         *number = Some(half).filter(|half| *half != u32::MAX);
         *handle = Handle::new(half, handle.object());
