@@ -29,6 +29,9 @@ const MONITOR: u64 = 1 << 32;
 const BELL: u64 = 2 << 32;
 const FRONT: u64 = 3 << 32;
 
+/// What is heard of connections.
+const WATCHED: EventFlags =
+    EventFlags::IN.union(EventFlags::OUT).union(EventFlags::RDHUP).union(EventFlags::ET);
 /// A message of which a part is there must not wake anybody until there is more.
 const FRONT_EVENTS: EventFlags =
     EventFlags::IN.union(EventFlags::OUT).union(EventFlags::RDHUP).union(EventFlags::ET);
@@ -117,8 +120,13 @@ impl Outside {
 
     /// Is told of every change of a connection's readiness.
     pub fn watch(&self, file: impl AsFd, number: u32) -> Result<(), Errno> {
-        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-        epoll::add(&self.epoll, file, Whom::Connection(number).data(), flags)
+        epoll::add(&self.epoll, file, Whom::Connection(number).data(), WATCHED)
+    }
+
+    /// Hears anew of what is ready already.
+    pub fn watch_anew(&self, file: impl AsFd, number: u32) {
+        // What was never watched is always ready.
+        let _ = epoll::modify(&self.epoll, file, Whom::Connection(number).data(), WATCHED);
     }
 
     /// Others may hold the same open file, so that closing ours would not end it.

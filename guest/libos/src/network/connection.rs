@@ -51,6 +51,8 @@ struct Flow {
     ended: bool,
     /// The reader wants no more.
     refused: bool,
+    /// The reader waits for no more, which a writer over a network does not hear of.
+    deaf: bool,
     /// The reader is gone, and the writer has not sent anything since: on a network it takes an answer to know.
     unaware: bool,
     /// The writer is gone and has lost something: the reader is to hear of it, once.
@@ -66,10 +68,16 @@ impl Flow {
             marks: VecDeque::new(),
             ended: false,
             refused: false,
+            deaf: false,
             unaware: false,
             reset: false,
             urgent: None,
         }))
+    }
+
+    /// Whether the reader need not wait.
+    fn is_ended(&self) -> bool {
+        self.ended || self.refused || self.deaf
     }
 
     /// Whether the writer knows that there is nothing more to be written.
@@ -207,8 +215,7 @@ impl Connection {
             if core::mem::take(&mut flow.reset) {
                 return Err(Errno::ECONNRESET);
             }
-            let over = flow.ended || flow.refused;
-            return Ok(if over { Some(Received::default()) } else { None });
+            return Ok(if flow.is_ended() { Some(Received::default()) } else { None });
         }
         let reach = flow.reach();
         if peek {
@@ -230,9 +237,14 @@ impl Connection {
         Ok(Some(received))
     }
 
+    /// Over a network the other end may still send if nothing more is read; of the end of both directions it hears
+    /// when it has sent something.
     pub fn shutdown(&self, how: Shutdown) {
         if how != Shutdown::Write {
-            self.incoming.lock().refused = true;
+            let mut incoming = self.incoming.lock();
+            incoming.deaf = true;
+            incoming.refused |= !self.network || how == Shutdown::Both;
+            incoming.unaware |= self.network && how == Shutdown::Both && !incoming.ended;
         }
         if how != Shutdown::Read {
             self.outgoing.lock().ended = true;
@@ -283,7 +295,7 @@ impl Connection {
         let mut events = 0;
         let incoming_over = {
             let flow = self.incoming.lock();
-            let over = flow.ended || flow.refused;
+            let over = flow.is_ended();
             if over || !flow.ring.is_empty() || inline && flow.urgent_is_next() {
                 events |= event::IN | event::READ_NORMAL;
             }

@@ -420,21 +420,20 @@ impl Endpoint for Datagram {
             let state = self.state.lock();
             (state.error.is_some(), state.direct.clone())
         };
-        let mut events = event::OUT | event::WRITE_NORMAL;
+        let mut events = 0;
         if error {
             events |= event::ERROR | event::IN | event::READ_NORMAL;
         }
         if self.mailbox.has_mail() {
             events |= event::IN | event::READ_NORMAL;
         }
+        let direct = direct.map(|direct| direct.events());
+        let relay = self.relay.get().map(|relay| relay.events());
+        // What is sent goes one way; inside the island there is always room.
+        let writable = event::OUT | event::WRITE_NORMAL;
+        events |= direct.or(relay).map_or(writable, |events| events & writable);
         let readable = event::IN | event::READ_NORMAL | event::ERROR;
-        if let Some(direct) = direct {
-            events |= direct.events() & readable;
-        }
-        if let Some(relay) = self.relay.get() {
-            events |= relay.events() & readable;
-        }
-        events
+        events | (direct.unwrap_or(0) | relay.unwrap_or(0)) & readable
     }
 
     fn queue(&self) -> &WaitQueue {
@@ -459,7 +458,11 @@ impl Endpoint for Datagram {
     }
 
     fn take_error(&self) -> Option<Errno> {
-        self.state.lock().error.take()
+        let (own, direct) = {
+            let mut state = self.state.lock();
+            (state.error.take(), state.direct.clone())
+        };
+        own.or_else(|| direct?.error())
     }
 
     fn forward(&self, option: SocketOption) -> Result<()> {

@@ -22,6 +22,7 @@ use crate::file::event;
 use crate::file::pipe::broken;
 use crate::file::ring::{Sink, Source};
 use crate::kernel::Kernel;
+use crate::lock::Mutex;
 use crate::thread::Thread;
 
 /// A granted socket, closed when dropped.
@@ -33,6 +34,8 @@ pub struct HostSocket {
     /// TCP_CORK is set, and whether something is held back.
     corked: AtomicBool,
     held: AtomicBool,
+    /// An error that a look has met, and nobody has been told of.
+    met: Mutex<Option<Errno>>,
 }
 
 impl HostSocket {
@@ -46,7 +49,8 @@ impl HostSocket {
             }
         };
         let (corked, held) = (AtomicBool::new(false), AtomicBool::new(false));
-        let socket = Self { kernel: kernel.clone(), watched, stream, corked, held };
+        let met = Mutex::new(None);
+        let socket = Self { kernel: kernel.clone(), watched, stream, corked, held, met };
         for option in options.for_host() {
             // An option the host does not take is no reason to lose the connection.
             let _ = socket.set_option(option);
@@ -82,13 +86,15 @@ impl HostSocket {
     }
 
     fn send_part(&self, from: &Source<'_>, more: bool) -> Result<Option<usize>> {
+        self.told()?;
         let (readiness, token) = self.watched.readiness();
         if !readiness.intersects(Readiness::WRITE | Readiness::HANGUP | Readiness::ERROR) {
             return Ok(None);
         }
         let held_back = matches!(from, Source::User { .. }) && self.corked.load(Ordering::SeqCst);
         let more = more || held_back;
-        match self.kernel.machine.send(self.watched.handle, from.for_machine(), more)? {
+        let sent = self.kernel.machine.send(self.watched.handle, from.for_machine(), more);
+        match sent.map_err(|code| self.failed(token, code))? {
             Transfer::Done(count) => {
                 if self.held.load(Ordering::Relaxed) != held_back {
                     self.held.store(held_back, Ordering::SeqCst);
@@ -108,6 +114,7 @@ impl HostSocket {
 
     /// Receives; `None` if it would block.
     pub fn receive(&self, mut to: Sink<'_>, flags: u32) -> Result<Option<Received>> {
+        self.told()?;
         let (readiness, token) = self.watched.readiness();
         if !readiness.intersects(Readiness::all() - Readiness::WRITE) {
             return Ok(None);
@@ -116,11 +123,11 @@ impl HostSocket {
         let machine = &self.kernel.machine;
         let peek = flags & flag::PEEK != 0;
         let transfer = if self.stream && !peek {
-            machine.read(self.watched.handle, None, to.for_machine())?
+            machine.read(self.watched.handle, None, to.for_machine())
         } else {
-            machine.receive(self.watched.handle, to.for_machine(), peek)?.0
+            machine.receive(self.watched.handle, to.for_machine(), peek).map(|(transfer, _)| transfer)
         };
-        match transfer {
+        match transfer.map_err(|code| self.failed(token, code))? {
             Transfer::Done(count) => {
                 if !self.stream || peek || count == length || count == 0 {
                     self.watched.doubt();
@@ -131,23 +138,50 @@ impl HostSocket {
                 Ok(Some(Received { length: count.min(length), full: count, ..Received::default() }))
             }
             Transfer::NotReady => {
-                self.watched.exhausted(token, Readiness::READ);
+                let over = if self.stream { Readiness::empty() } else { Readiness::ERROR };
+                self.watched.exhausted(token, Readiness::READ | over);
                 Ok(None)
             }
             Transfer::Later(_) => Err(Errno::EIO),
         }
     }
 
+    /// The error that a look has met, once.
+    fn told(&self) -> Result<()> {
+        self.met.lock().take().map_or(Ok(()), Err)
+    }
+
+    /// An error of the host's, which it tells once: a stream is over then, but not a socket of datagrams.
+    fn failed(&self, token: u64, code: machine::Code) -> Errno {
+        if !self.stream {
+            self.watched.exhausted(token, Readiness::ERROR);
+        }
+        code.into()
+    }
+
+    /// What a look without a receiver finds. An error is kept for whoever comes next.
+    fn peek(&self, bytes: &mut [u8]) -> Option<Transfer> {
+        let token = self.watched.readiness().1;
+        match self.kernel.machine.receive(self.watched.handle, machine::Sink::Kernel(bytes), true) {
+            Ok((transfer, _)) => Some(transfer),
+            Err(code) => {
+                let errno = self.failed(token, code);
+                self.met.lock().get_or_insert(errno);
+                None
+            }
+        }
+    }
+
     /// Whether there is something to read, looking for it if that is in doubt.
     fn has_data(&self, readiness: Readiness, token: u64) -> bool {
-        if readiness.intersects(Readiness::READ_END | Readiness::HANGUP | Readiness::ERROR) {
+        let over = readiness.intersects(Readiness::READ_END | Readiness::HANGUP | Readiness::ERROR);
+        if over || self.met.lock().is_some() {
             return true;
         }
         if !readiness.contains(Readiness::READ) || !Watched::is_doubtful(token) {
             return readiness.contains(Readiness::READ);
         }
-        let peeked = self.kernel.machine.receive(self.watched.handle, machine::Sink::Kernel(&mut [0]), true);
-        if let Ok((Transfer::NotReady, _)) = peeked {
+        if let Some(Transfer::NotReady) = self.peek(&mut [0]) {
             self.watched.exhausted(token, Readiness::READ);
             return false;
         }
@@ -157,9 +191,8 @@ impl HostSocket {
     /// Bytes that can be read, as far as a peek tells.
     pub fn unread(&self) -> usize {
         let mut bytes = alloc::vec![0; 16 << 10];
-        let sink = machine::Sink::Kernel(&mut bytes);
-        match self.kernel.machine.receive(self.watched.handle, sink, true) {
-            Ok((Transfer::Done(count), _)) => count,
+        match self.peek(&mut bytes) {
+            Some(Transfer::Done(count)) => count,
             _ => 0,
         }
     }
@@ -179,19 +212,18 @@ impl HostSocket {
         if readiness.contains(Readiness::HANGUP) {
             events |= event::HANGUP;
         }
-        if readiness.contains(Readiness::ERROR) {
+        if readiness.contains(Readiness::ERROR) || self.met.lock().is_some() {
             events |= event::ERROR;
         }
         events
     }
 
-    /// The error that the host reports, as far as a read tells.
+    /// The error that the host reports, as far as a read tells; once.
     pub fn error(&self) -> Option<Errno> {
-        if !self.watched.readiness().0.contains(Readiness::ERROR) {
-            return None;
+        if self.watched.readiness().0.contains(Readiness::ERROR) {
+            self.peek(&mut [0]);
         }
-        let sink = machine::Sink::Kernel(&mut [0]);
-        self.kernel.machine.receive(self.watched.handle, sink, true).err().map(Errno::from)
+        self.told().err()
     }
 }
 

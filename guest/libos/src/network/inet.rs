@@ -75,6 +75,13 @@ impl InetStream {
         })
     }
 
+    /// Why it could not connect, told once.
+    fn failure(&self) -> Result<()> {
+        let mut state = self.state.lock();
+        let failed = matches!(state.outcome, Some(Err(_)));
+        if failed { state.outcome.take().unwrap_or(Ok(())) } else { Ok(()) }
+    }
+
     /// Nobody accepts any more: those who wait hear of it.
     fn end_listening(&self, listener: &Listener) {
         for arrival in listener.end() {
@@ -282,7 +289,7 @@ impl Endpoint for InetStream {
         let to = address::internet(self.domain, bytes)?;
         let mut state = self.state.lock();
         if state.connecting {
-            return Err(Errno::EALREADY);
+            return Ok(Progress::UnderWay);
         }
         match state.outcome.take() {
             Some(Ok(())) => return Ok(Progress::Done),
@@ -319,6 +326,7 @@ impl Endpoint for InetStream {
             }
             None if self.state.lock().connecting => Ok(None),
             None => {
+                self.failure()?;
                 let silent = outgoing.flags & super::message::flag::NO_SIGNAL != 0;
                 Err(if silent { Errno::EPIPE } else { broken(thread) })
             }
@@ -330,7 +338,7 @@ impl Endpoint for InetStream {
             Some(Link::Outside { host, .. }) => host.receive(to, flags),
             Some(Link::Inside(connection)) => connection.receive(to, flags, self.inline()),
             None if self.state.lock().connecting => Ok(None),
-            None => Err(Errno::ENOTCONN),
+            None => self.failure().and(Err(Errno::ENOTCONN)),
         }
     }
 

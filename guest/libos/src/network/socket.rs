@@ -42,6 +42,8 @@ pub enum Progress {
     Done,
     /// Under way: [`Endpoint::connected`] has the outcome when the queue was told.
     Started,
+    /// The same, since an earlier call.
+    UnderWay,
     /// To be tried again when this says so; look whenever the queue was told.
     Busy(Box<dyn FnMut() -> bool + Send>),
     /// To be waited for even if the socket is non-blocking: it is soon over.

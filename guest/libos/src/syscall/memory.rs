@@ -260,11 +260,26 @@ pub fn madvise(call: &mut Call<'_>) -> Outcome {
     if let Some(inheritance) = inheritance {
         return inherit(&mut memory, range, inheritance).into();
     }
+    if advice == Some(Advice::Remove) {
+        attempt!(may_remove(&memory, range));
+    }
     match advice {
         Some(advice) => memory.advise(&*process.kernel.machine, process.space(), range, advice).into(),
         None if memory.mappings.is_covered(range) => Ok(0).into(),
         None => Err::<u64, _>(Errno::ENOMEM).into(),
     }
+}
+
+/// Only who may write to a file takes pages from it (madvise(2), MADV_REMOVE).
+fn may_remove(memory: &AddressSpace, range: UserRange) -> Result<()> {
+    for mapping in memory.mappings.within(range) {
+        match &mapping.content {
+            Content::File { .. } if mapping.shared && mapping.protection.contains(Protection::WRITE) => {}
+            Content::File { .. } => return Err(Errno::EACCES),
+            _ => return Err(Errno::EINVAL),
+        }
+    }
+    Ok(())
 }
 
 /// Says what a new process gets of a range: only private memory without a file can be wiped.

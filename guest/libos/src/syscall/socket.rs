@@ -211,12 +211,13 @@ async fn finish_connect(
             Progress::Done => return Ok(()),
             Progress::Promised(promise) => promise.await?,
             Progress::Started if !manner.blocking => return Err(Errno::EINPROGRESS),
-            Progress::Started => {
+            Progress::UnderWay if !manner.blocking => return Err(Errno::EALREADY),
+            Progress::Started | Progress::UnderWay => {
                 return match wait::until(thread, &queues, patience, || endpoint.connected()).await {
                     Ok(result) => result,
                     Err(Errno::ETIMEDOUT) => Err(Errno::EINPROGRESS),
-                    // The connect goes on; begun anew it would be found under way.
-                    Err(Errno::ERESTARTSYS) => Err(Errno::EINTR),
+                    // The connect goes on, and is waited for anew; but not for longer than it should.
+                    Err(Errno::ERESTARTSYS) if patience != Patience::Forever => Err(Errno::EINTR),
                     Err(errno) => Err(errno),
                 };
             }

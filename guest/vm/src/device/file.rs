@@ -391,6 +391,7 @@ impl File {
     pub fn written(&self, offset: u64, pages: &[Page], length: usize) {
         let Some(object) = self.known() else { return };
         object.extend(offset + length as u64);
+        object.spoil(offset / PAGE..(offset + length as u64).div_ceil(PAGE));
         each(&object, offset, pages, length, |index, inside, own, count| {
             // SAFETY: both pages are held, and the count stays within each.
             unsafe { inside.copy_from_nonoverlapping(own, count) };

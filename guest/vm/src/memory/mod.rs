@@ -27,7 +27,7 @@ use abi::Code;
 use abi::address::{GATE_TABLE, GATE_TABLE_END, USER_END};
 use machine::{Advice, PAGE, Protection, Space, UserRange};
 
-use crate::code::{EFAULT, ENOMEM};
+use crate::code::{EFAULT, ENOMEM, EOPNOTSUPP};
 
 use area::Shown;
 use fault::{Access, Failure};
@@ -133,9 +133,12 @@ pub fn advise(space: Space, range: UserRange, advice: Advice) -> Result<(), Code
             Ok(())
         }
         Advice::Remove => {
-            for (object, start, end) in with(|mappings| mappings.areas.objects(range)) {
-                punch(&object, start, end);
+            let objects = with(|mappings| mappings.areas.objects(range));
+            // What is kept elsewhere would still be there.
+            if objects.iter().any(|(object, ..)| object.is_kept()) {
+                return Err(EOPNOTSUPP);
             }
+            objects.iter().for_each(|(object, start, end)| punch(object, *start, *end));
             Ok(())
         }
     }

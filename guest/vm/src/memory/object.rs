@@ -81,7 +81,9 @@ struct State {
     touched: bool,
     failure: Option<Code>,
     /// Pages that are under way from where the content comes from.
-    coming: Vec<Range<u64>>,
+    coming: Vec<Expected>,
+    /// Tells those apart.
+    expected: u64,
     /// How often pages were fetched because of a fault.
     fetches: u32,
     /// Behind the last pages that were fetched for a read, and how often reads have gone on from there.
@@ -89,6 +91,13 @@ struct State {
     follows: u32,
     /// When it was last used, by [`FETCHED`].
     used: u64,
+}
+
+/// Pages that are under way, and those of them that have been changed since they were asked for.
+struct Expected {
+    number: u64,
+    pages: Range<u64>,
+    spoilt: BTreeSet<u64>,
 }
 
 /// Counts what is fetched, for all objects: the time by which they are old.
@@ -104,6 +113,7 @@ impl State {
             touched: false,
             failure: None,
             coming: Vec::new(),
+            expected: 0,
             fetches: 0,
             read_to: u64::MAX,
             follows: 0,
@@ -116,6 +126,14 @@ impl State {
         self.touched = true;
         let first = self.dirty.is_empty();
         self.dirty.insert(index) && first
+    }
+
+    /// What is under way of these pages is not their content any more.
+    fn spoil(&mut self, pages: Range<u64>) {
+        for expected in &mut self.coming {
+            let (from, to) = (pages.start.max(expected.pages.start), pages.end.min(expected.pages.end));
+            expected.spoilt.extend(from..to.max(from));
+        }
     }
 
     /// Which pages to fetch around one that is not there: some that lie together, none of which is.
@@ -143,6 +161,11 @@ impl Object {
 
     pub fn length(&self) -> u64 {
         self.state.lock().length
+    }
+
+    /// Whether its content is kept elsewhere, and in memory only for a while.
+    pub fn is_kept(&self) -> bool {
+        self.content.is_some()
     }
 
     /// Bytes that are in memory.
@@ -268,21 +291,23 @@ impl Object {
         if self.content.is_none() && self.present(index).is_none() && shortage::is_there() {
             return Err(Absent::NoMemory);
         }
-        if let Some(page) = self.at_once(index)? {
-            return Ok(page);
-        }
-        let Some(content) = &self.content else { return Err(Absent::Beyond) };
-        // It may wait for a device, so not under the lock. What lies around is wanted soon, mostly.
-        let wanted = self.state.lock().wanted(index);
-        let fetched = self.fetch(content.as_ref(), wanted.clone());
-        match fetched {
-            // The page itself may be sound.
-            Err(Absent::Failed(_)) if wanted.end - wanted.start > 1 => {
-                self.fetch(content.as_ref(), index..index + 1)?;
+        // What has come is no good if it was changed on its way.
+        loop {
+            if let Some(page) = self.at_once(index)? {
+                return Ok(page);
             }
-            fetched => fetched?,
+            let Some(content) = &self.content else { return Err(Absent::Beyond) };
+            // It may wait for a device, so not under the lock. What lies around is wanted soon, mostly.
+            let wanted = self.state.lock().wanted(index);
+            let fetched = self.fetch(content.as_ref(), wanted.clone());
+            match fetched {
+                // The page itself may be sound.
+                Err(Absent::Failed(_)) if wanted.end - wanted.start > 1 => {
+                    self.fetch(content.as_ref(), index..index + 1)?;
+                }
+                fetched => fetched?,
+            }
         }
-        self.present(index).ok_or(Absent::Beyond)
     }
 
     fn fetch(self: &Arc<Self>, content: &dyn Content, pages: Range<u64>) -> Result<(), Absent> {
@@ -306,8 +331,16 @@ impl Object {
 
     /// Notes that pages are about to be fetched.
     pub fn expect(self: &Arc<Self>, pages: Range<u64>) -> Coming {
-        self.state.lock().coming.push(pages.clone());
-        Coming { object: self.clone(), pages }
+        let mut state = self.state.lock();
+        state.expected += 1;
+        let number = state.expected;
+        state.coming.push(Expected { number, pages: pages.clone(), spoilt: BTreeSet::new() });
+        Coming { object: self.clone(), number, pages }
+    }
+
+    /// Where the content comes from, these pages have been changed past those in memory.
+    pub fn spoil(&self, pages: Range<u64>) {
+        self.state.lock().spoil(pages);
     }
 
     /// A page, if it is there.
@@ -331,7 +364,7 @@ impl Object {
         {
             let State { pages, dirty, coming, .. } = &mut *state;
             pages.retain(|index, page| {
-                let comes = coming.iter().any(|pages| pages.contains(index));
+                let comes = coming.iter().any(|expected| expected.pages.contains(index));
                 let goes = shed < most && !comes && !dirty.contains(index) && page.is_alone();
                 shed += usize::from(goes);
                 !goes
@@ -344,6 +377,8 @@ impl Object {
     pub fn resize(&self, length: u64) {
         let mut state = self.state.lock();
         if length < state.length {
+            let end = state.length.div_ceil(PAGE);
+            state.spoil(length / PAGE..end);
             let dropped = state.pages.split_off(&length.div_ceil(PAGE));
             state.dirty.split_off(&length.div_ceil(PAGE));
             if let Some(page) = state.pages.get(&(length / PAGE))
@@ -366,6 +401,7 @@ impl Object {
     pub fn punch(&self, start: u64, end: u64) -> Vec<(u64, Page)> {
         let mut state = self.state.lock();
         let end = end.min(state.length.next_multiple_of(PAGE));
+        state.spoil(start / PAGE..end.div_ceil(PAGE));
         let touched: Vec<u64> =
             state.pages.range(start / PAGE..end.div_ceil(PAGE)).map(|(&at, _)| at).collect();
         let mut removed = Vec::new();
@@ -407,16 +443,21 @@ impl Object {
 /// meanwhile, and stored, must not be followed by what was read before.
 pub struct Coming {
     object: Arc<Object>,
+    number: u64,
     pages: Range<u64>,
 }
 
 impl Coming {
-    /// They have come; those that are there already stay.
+    /// They have come; those that are there already stay, and those that were changed meanwhile do not count.
     pub fn insert(self, pages: Vec<Page>) {
         let mut state = self.object.state.lock();
         state.used = FETCHED.fetch_add(1, Relaxed);
+        let State { pages: kept, coming, .. } = &mut *state;
+        let Some(own) = coming.iter().find(|expected| expected.number == self.number) else { return };
         for (index, page) in self.pages.clone().zip(pages) {
-            state.pages.entry(index).or_insert(page);
+            if !own.spoilt.contains(&index) {
+                kept.entry(index).or_insert(page);
+            }
         }
     }
 }
@@ -424,7 +465,7 @@ impl Coming {
 impl Drop for Coming {
     fn drop(&mut self) {
         let mut state = self.object.state.lock();
-        if let Some(at) = state.coming.iter().position(|pages| *pages == self.pages) {
+        if let Some(at) = state.coming.iter().position(|expected| expected.number == self.number) {
             state.coming.swap_remove(at);
         }
     }

@@ -139,7 +139,13 @@ impl<O: Operation> Operation for Several<O> {
                     self.done += 1;
                 }
                 Ok(None) if self.done > 0 && self.only_first_waits => break,
-                Ok(None) => return Ok(None),
+                Ok(None) => {
+                    // What has gone of a message counts if there will be no more.
+                    if let Some(length) = self.current.as_ref().and_then(O::partial) {
+                        user::write(thread, at.wrapping_add(HEADER as u64), &(length as u32).to_le_bytes())?;
+                    }
+                    return Ok(None);
+                }
                 Err(_) if self.done > 0 => break,
                 Err(errno) => return Err(errno),
             }
@@ -148,7 +154,8 @@ impl<O: Operation> Operation for Several<O> {
     }
 
     fn partial(&self) -> Option<u64> {
-        Some(u64::from(self.done)).filter(|done| *done > 0)
+        let begun = self.current.as_ref().and_then(O::partial).is_some();
+        Some(u64::from(self.done) + u64::from(begun)).filter(|done| *done > 0)
     }
 }
 

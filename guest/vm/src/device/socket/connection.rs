@@ -275,20 +275,21 @@ impl Connection {
         total: usize,
         more: bool,
     ) -> Result<usize, Code> {
-        let mut send = channel().send.lock();
+        let channel = channel();
         let mut sent = 0;
         while sent < total {
             let length = (total - sent).min(MOST);
             let flags = if more || sent + length < total { vsock::MORE } else { 0 };
             let mut packet = packet(self.number, operation::DATA, flags, state.tell(), length);
+            // It may have to wait for a page, and what it waits for may send: so nothing is locked there yet.
             if from.take(sent, length, &mut packet).is_err() {
                 break;
             }
             state.sent = state.sent.wrapping_add(length as u32);
-            send.send(packet);
+            channel.send.lock().send(packet);
             sent += length;
         }
-        send.queue.tell();
+        channel.send.lock().queue.tell();
         if sent == 0 && total > 0 { Err(EFAULT) } else { Ok(sent) }
     }
 

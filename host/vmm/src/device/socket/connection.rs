@@ -64,6 +64,8 @@ pub struct Connection {
     /// Bytes of a packet that did not fit the guest's room as a whole.
     pub left_over: VecDeque<u8>,
     pub readable: bool,
+    /// A terminal had nothing at all: whether it has by now is to be asked for.
+    pub nothing: bool,
     /// The descriptor has said that its end is near, so that a short read is not the last.
     pub ending: bool,
     /// No more comes from the descriptor, or the guest does not want any.
@@ -99,6 +101,7 @@ impl Connection {
             sent: 0,
             left_over: VecDeque::new(),
             readable: true,
+            nothing: false,
             ending: false,
             read_over: false,
             received: 0,

@@ -185,6 +185,9 @@ impl Socket {
             return Ok(true);
         }
         let served = receive::step(connection, ring, &mut self.scratch)?;
+        if core::mem::take(&mut connection.nothing) {
+            outside.watch_anew(&connection.file, number);
+        }
         if served == Served::NoBuffer || !receive::pay(connection, ring)? {
             return Ok(false);
         }

@@ -120,6 +120,10 @@ pub fn step(connection: &mut Connection, ring: &mut Ring, scratch: &mut [u8]) ->
             if length < room && !connection.ending && connection.kind == Kind::Socket {
                 connection.readable = false;
             }
+            // Where reads are not to wait (termios(3), VMIN and VTIME of 0) it would have nothing for ever.
+            if length == 0 && !connection.ending {
+                (connection.readable, connection.nothing) = (false, true);
+            }
             let header = header(connection, operation::DATA);
             deliver(ring, &chain, header, length)?;
             Ok(Served::More)
