@@ -1,4 +1,4 @@
-//! Files that the library OS makes up: /proc and /sys, computed when they are opened.
+//! Files that the library OS makes up: /proc and /sys, computed when they are read from their beginning.
 //!
 //! A [`Generator`] names one such directory, file or link; it is small, copied freely, and checked anew
 //! at every use, since the process it speaks of may have ended. [`system`] holds what concerns the
@@ -8,26 +8,26 @@
 mod device;
 mod disk;
 mod network;
+mod opened;
 mod report;
 mod system;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::any::Any;
 
-use abi::file::{Attributes, Change, Entry as Listed};
-use machine::{Transfer, UserRange};
+use abi::file::{Attributes, Entry as Listed};
 
 use super::node::{GENERATED_DEVICE, LINK, TYPE};
 use super::process::{self, Part};
 use super::walk::Target;
 use super::{Kind, Meta, Node};
 use crate::errno::{Errno, Result};
-use crate::file::{File, Promise, kept};
+use crate::file::File;
 use crate::thread::Thread;
 
 pub use device::{Device, add_terminal, fill_devices};
 pub use disk::{DiskFile, add_disks};
+use opened::GeneratedFile;
 pub(super) use report::{mount_facts, mounts};
 
 /// One generated directory, file or link.
@@ -155,7 +155,7 @@ impl Generator {
         if let Self::Process(place @ process::Place { part: Part::Contents, .. }) = self {
             return place.contents(thread, attributes);
         }
-        Ok(Arc::new(GeneratedFile { content: self.content(thread).await?, attributes }))
+        Ok(GeneratedFile::new(*self, self.content(thread).await?, attributes))
     }
 }
 
@@ -171,59 +171,4 @@ fn hash(parts: &[&[u8]]) -> u64 {
 /// What a file says of itself, if it can at once; files that have to ask the monitor cannot.
 pub(super) fn attributes_now(thread: &Arc<Thread>, file: &dyn File) -> Option<Attributes> {
     file.attributes(thread).at_once()?.ok()
-}
-
-/// An open generated file: what it held when it was opened.
-pub struct GeneratedFile {
-    content: Vec<u8>,
-    attributes: Attributes,
-}
-
-impl File for GeneratedFile {
-    fn read(&self, thread: &Arc<Thread>, to: &[UserRange], offset: Option<u64>) -> Result<Transfer> {
-        let offset = usize::try_from(offset.unwrap_or(0)).unwrap_or(usize::MAX);
-        let mut left = self.content.get(offset..).unwrap_or(&[]);
-        let available = left.len();
-        for range in to {
-            let wanted = usize::try_from(range.length).unwrap_or(usize::MAX);
-            let (now, later) = left.split_at(left.len().min(wanted));
-            thread.kernel().machine.copy_out(thread.process.space(), now, range.address)?;
-            left = later;
-        }
-        Ok(Transfer::Done(available - left.len()))
-    }
-
-    /// Writes are taken where the mode says so, and change nothing.
-    fn write(&self, _thread: &Arc<Thread>, from: &[UserRange], _offset: Option<u64>) -> Result<Transfer> {
-        if self.attributes.mode & 0o200 == 0 {
-            return Err(Errno::EROFS);
-        }
-        let total: u64 = from.iter().map(|range| range.length).sum();
-        Ok(Transfer::Done(total as usize))
-    }
-
-    fn read_kernel(&self, _thread: &Arc<Thread>, to: &mut [u8], offset: u64) -> Result<usize> {
-        let left = self.content.get(usize::try_from(offset).unwrap_or(usize::MAX)..).unwrap_or(&[]);
-        let length = left.len().min(to.len());
-        to[..length].copy_from_slice(&left[..length]);
-        Ok(length)
-    }
-
-    fn seekable(&self) -> bool {
-        true
-    }
-
-    fn attributes(&self, _thread: &Arc<Thread>) -> Promise<Attributes> {
-        kept(Ok(self.attributes))
-    }
-
-    fn change(&self, _thread: &Arc<Thread>, change: Change) -> Promise<()> {
-        // O_TRUNC is how shells open what they write to.
-        let harmless = Change { size: None, ..change } == Change::default();
-        kept(if harmless { Ok(()) } else { Err(Errno::EPERM) })
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
 }

@@ -82,11 +82,18 @@ impl InetStream {
         if failed { state.outcome.take().unwrap_or(Ok(())) } else { Ok(()) }
     }
 
+    /// A connection that nobody has accepted is reset.
+    fn refuse(&self) {
+        if let Some(Link::Inside(connection)) = self.link.get() {
+            connection.close(true);
+        }
+    }
+
     /// Nobody accepts any more: those who wait hear of it.
     fn end_listening(&self, listener: &Listener) {
         for arrival in listener.end() {
             match arrival {
-                Arrival::Inside(end, _) => end.close(),
+                Arrival::Inside(end, _) => end.refuse(),
                 Arrival::Outside(handle, _) => self.kernel.machine.close(handle),
             }
         }

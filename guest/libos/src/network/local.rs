@@ -141,10 +141,18 @@ impl LocalStream {
         other.queue.notify();
     }
 
+    /// A connection that nobody has accepted is reset.
+    fn refuse(&self) {
+        match self.link.get().map(|link| &link.carrier) {
+            Some(Carrier::Bytes(connection)) => connection.close(true),
+            _ => self.close(),
+        }
+    }
+
     /// Nobody accepts any more: those who wait hear of it. False if nobody did.
     fn end_listening(&self) -> bool {
         let Some(mut backlog) = self.backlog.lock().take() else { return false };
-        backlog.waiting.drain(..).for_each(|end| end.close());
+        backlog.waiting.drain(..).for_each(|end| end.refuse());
         backlog.connectors.iter().filter_map(Weak::upgrade).for_each(|connector| connector.notify());
         true
     }

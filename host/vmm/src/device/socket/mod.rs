@@ -228,12 +228,19 @@ impl Socket {
     }
 }
 
+/// How long a peer may take nothing of what is left of a closed connection (tcp(7), TCP_USER_TIMEOUT).
+const FAREWELL_MS: u32 = 120_000;
+
 /// The guest has shut directions of a connection; with both at once it has closed it.
 fn shut(connection: &mut Connection, flags: u32) {
     let (receive, send) = (flags & vsock::NO_RECEIVE != 0, flags & vsock::NO_SEND != 0);
     if receive && send {
         connection.closing = true;
         connection.owed = Default::default();
+        if connection.kind == Kind::Socket && !connection.waiting.is_empty() {
+            // A peer that takes nothing does not hold the descriptor for ever. Other streams than TCP's cannot.
+            let _ = rustix::net::sockopt::set_tcp_user_timeout(&connection.file, FAREWELL_MS);
+        }
     } else if receive && !connection.read_over {
         connection.read_over = true;
         if connection.kind.is_socket() {
