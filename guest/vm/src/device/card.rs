@@ -11,6 +11,7 @@
 //! each connection at one pair, too, and has what belongs to it arrive there (virtio 1.2, 5.1.6.5.5).
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt::Write as _;
@@ -81,7 +82,7 @@ impl Pair {
 }
 
 pub struct Card {
-    transport: Box<dyn Transport>,
+    transport: Arc<dyn Transport>,
     pairs: Vec<Pair>,
     buffers: Vec<Vec<u8>>,
     /// Frames on their way out, by slot, whichever pair they leave by.
@@ -125,8 +126,16 @@ impl Card {
         let room = pairs.iter().map(|pair| pair.receive.room()).min().unwrap_or(0);
         let each = (count / pairs.len()).min(room);
         let buffers = (0..each * pairs.len()).map(|_| vec![0; length]).collect();
-        let mut card =
-            Self { transport, pairs, buffers, out: Vec::new(), free: Vec::new(), format, hardware, offloads };
+        let mut card = Self {
+            transport: transport.into(),
+            pairs,
+            buffers,
+            out: Vec::new(),
+            free: Vec::new(),
+            format,
+            hardware,
+            offloads,
+        };
         for number in 0..card.buffers.len() {
             card.offer(number / each, number as u32);
         }
@@ -233,8 +242,9 @@ impl Card {
         }
     }
 
-    pub fn acknowledge(&self) {
-        self.transport.acknowledge();
+    /// Where interrupts are acknowledged.
+    pub fn transport(&self) -> &Arc<dyn Transport> {
+        &self.transport
     }
 }
 

@@ -29,7 +29,7 @@ use super::{errand, user};
 use crate::boot;
 use crate::code::{EFAULT, EINVAL, EMSGSIZE};
 use crate::cpu::{self, clock, idle};
-use crate::virtio::{Device, Unusable};
+use crate::virtio::{Device, Transport, Unusable};
 
 /// Bytes of the longest datagram, with the header that names its peer.
 const DATAGRAM_MOST: usize = DATAGRAM_HEADER + 65_535;
@@ -52,6 +52,8 @@ struct Network {
 }
 
 static NETWORK: Once<Mutex<Network>> = Once::new();
+/// The card's.
+static TRANSPORT: Once<Arc<dyn Transport>> = Once::new();
 
 /// What kind of socket a handle names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +75,7 @@ pub struct Internet {
 /// Takes a card over.
 pub fn begin(device: Device, seed: [u8; 32]) -> Result<(), Unusable> {
     let card = Card::new(device)?;
+    TRANSPORT.call_once(|| card.transport().clone());
     let (version_4, version_6, name_servers) = addresses();
     let configuration = Configuration {
         hardware: card.hardware(),
@@ -438,8 +441,9 @@ pub fn look_away() {
     }
 }
 
+/// The network may be locked by this very processor, which waits for a page.
 pub fn acknowledge() {
-    if let Some(network) = NETWORK.get() {
-        network.lock().card.acknowledge();
+    if let Some(transport) = TRANSPORT.get() {
+        transport.acknowledge();
     }
 }
