@@ -29,6 +29,12 @@ impl Mappings {
         Self { areas: Areas::new(), tables }
     }
 
+    /// Makes large pages that cross the bounds of a range small: else what is taken away there would take its
+    /// neighbours along.
+    pub fn separate(&mut self, range: UserRange) -> Result<(), NoMemory> {
+        separate(&mut self.tables, range)
+    }
+
     /// Replaces what is mapped in a range.
     pub fn map(&mut self, range: UserRange, protection: Protection, shown: Shown) {
         self.unmap(range);

@@ -94,6 +94,7 @@ pub fn map(space: Space, range: UserRange, protection: Protection, shown: Shown)
     check(space, range)?;
     code(|code| code.forget(range));
     let private = matches!(shown, Shown::Object { shared: false, .. });
+    with(|mappings| mappings.separate(range))?;
     with(|mappings| mappings.map(range, protection, shown));
     if private {
         code(|code| code.remember(range, protection));
@@ -110,6 +111,7 @@ pub fn protect(space: Space, range: UserRange, protection: Protection) -> Result
 pub fn unmap(space: Space, range: UserRange) -> Result<(), Code> {
     check(space, range)?;
     code(|code| code.forget(range));
+    with(|mappings| mappings.separate(range))?;
     with(|mappings| mappings.unmap(range));
     Ok(())
 }
