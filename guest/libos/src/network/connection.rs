@@ -272,6 +272,11 @@ impl Connection {
         self.peer.notify();
     }
 
+    /// Whether the other end is gone.
+    pub fn is_left(&self) -> bool {
+        self.incoming.lock().ended && self.outgoing.lock().refused
+    }
+
     /// SO_ERROR: whether the other end has reset the connection; forgets it.
     pub fn take_error(&self) -> Option<Errno> {
         core::mem::take(&mut self.incoming.lock().reset).then_some(Errno::ECONNRESET)

@@ -82,6 +82,11 @@ impl InetStream {
         if failed { state.outcome.take().unwrap_or(Ok(())) } else { Ok(()) }
     }
 
+    /// Whether the other end of a connection on the island is gone.
+    pub fn is_left(&self) -> bool {
+        matches!(self.link.get(), Some(Link::Inside(connection)) if connection.is_left())
+    }
+
     /// A connection that nobody has accepted is reset.
     fn refuse(&self) {
         if let Some(Link::Inside(connection)) = self.link.get() {
@@ -278,7 +283,7 @@ impl Endpoint for InetStream {
                 let kin = this.hears(host.version_4);
                 Share::new(host, this.this.clone(), kin)
             });
-            this.listener.call_once(|| Listener::new(share));
+            this.listener.call_once(|| Listener::new(share, limit));
             this.queue.notify();
             Ok(())
         })

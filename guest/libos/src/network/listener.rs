@@ -91,6 +91,13 @@ pub enum Arrival {
     Outside(Handle, Address),
 }
 
+impl Arrival {
+    /// Whether the other end has closed.
+    fn is_gone(&self) -> bool {
+        matches!(self, Self::Inside(end, _) if end.is_left())
+    }
+}
+
 /// A listening socket's share in a granted handle.
 pub struct Share {
     host: Arc<HostListener>,
@@ -128,13 +135,15 @@ impl Drop for Share {
 pub struct Listener {
     /// `None` when nobody listens any more.
     arrivals: Mutex<Option<VecDeque<Arrival>>>,
+    /// With more than these, those whose other end is gone already are given up.
+    limit: usize,
     share: Mutex<Option<Arc<Share>>>,
 }
 
 impl Listener {
-    pub fn new(share: Option<Share>) -> Self {
+    pub fn new(share: Option<Share>, limit: u32) -> Self {
         let share = Mutex::new(share.map(Arc::new));
-        Self { arrivals: Mutex::new(Some(VecDeque::new())), share }
+        Self { arrivals: Mutex::new(Some(VecDeque::new())), limit: limit as usize, share }
     }
 
     fn accept_outside(&self) -> Result<Option<(Handle, Address)>> {
@@ -143,9 +152,20 @@ impl Listener {
     }
 
     /// Adds a connection, unless nobody listens any more. None is refused for want of room: on a network
-    /// the connecting side would try again until there is some, and here its descriptors are the limit.
+    /// the connecting side would try again until there is some, and here its descriptors are the limit. So who gives
+    /// up has to make room.
     pub fn arrive(&self, arrival: Arrival) -> bool {
-        self.arrivals.lock().as_mut().map(|arrivals| arrivals.push_back(arrival)).is_some()
+        let mut given_up: VecDeque<Arrival> = VecDeque::new();
+        let mut place = self.arrivals.lock();
+        let Some(arrivals) = place.as_mut() else { return false };
+        if arrivals.len() > self.limit {
+            let (gone, rest) = core::mem::take(arrivals).into_iter().partition(Arrival::is_gone);
+            (given_up, *arrivals) = (gone, rest);
+        }
+        arrivals.push_back(arrival);
+        drop(place);
+        drop(given_up);
+        true
     }
 
     /// EINVAL when nobody listens any more (shutdown(2)).
