@@ -70,6 +70,7 @@ pub const CASES: &[Case] = &[
     program("comparison/groups"),
     program("comparison/shared"),
     program("comparison/inet_stream"),
+    program("comparison/endings"),
     program("comparison/inet_datagram"),
     program("comparison/inotify"),
     program("comparison/proc"),
