@@ -29,11 +29,9 @@ const MONITOR: u64 = 1 << 32;
 const BELL: u64 = 2 << 32;
 const FRONT: u64 = 3 << 32;
 
-/// What is heard of connections.
+/// What is heard of connections and fronts. Once for each change: a message of which a part is there must not wake
+/// anybody until there is more.
 const WATCHED: EventFlags =
-    EventFlags::IN.union(EventFlags::OUT).union(EventFlags::RDHUP).union(EventFlags::ET);
-/// A message of which a part is there must not wake anybody until there is more.
-const FRONT_EVENTS: EventFlags =
     EventFlags::IN.union(EventFlags::OUT).union(EventFlags::RDHUP).union(EventFlags::ET);
 
 impl Whom {
@@ -109,13 +107,13 @@ impl Outside {
 
     /// Is told of what a front end says, and of room for answers, as it comes.
     pub fn attend(&self, front: impl AsFd, number: u32) -> Result<(), Errno> {
-        epoll::add(&self.epoll, front, Whom::Front(number).data(), FRONT_EVENTS)
+        epoll::add(&self.epoll, front, Whom::Front(number).data(), WATCHED)
     }
 
     /// Is told once more of what is there.
     pub fn attend_again(&self, front: impl AsFd, number: u32) {
         // It is in the list as long as it is kept.
-        let _ = epoll::modify(&self.epoll, front, Whom::Front(number).data(), FRONT_EVENTS);
+        let _ = epoll::modify(&self.epoll, front, Whom::Front(number).data(), WATCHED);
     }
 
     /// Is told of every change of a connection's readiness.
